@@ -1,0 +1,21 @@
+//! Workloads measured against a peer in the same run: what `benches/*.rs` share.
+//!
+//! A [`Workload`] says which Dockerfile is built in which context; a [`Side`] builds it with one
+//! tool; [`measure`] lets the sides take turns, checks what they built and keeps the times;
+//! [`report`] prints them. Everything runs inside [`confinement`], which leaves nothing behind.
+//!
+//! Reading order: as the modules stand here.
+
+pub mod arguments;
+mod command;
+pub mod confinement;
+mod files;
+mod image_archive;
+pub mod measure;
+pub mod report;
+pub mod side;
+pub mod workload;
+
+pub use arguments::Options;
+pub use side::Side;
+pub use workload::Workload;

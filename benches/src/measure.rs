@@ -1,0 +1,295 @@
+//! Lets the sides take turns at a workload, and keeps the times.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::image_archive;
+use crate::report;
+use crate::side::{Build, Export, Side};
+use crate::workload::{CHECK, Content, Place, RESULT, Workload};
+
+/// The times of one side at one workload.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// In the order they were taken; without the first, untimed round.
+    pub times: Vec<Duration>,
+    /// Bytes of the layers in the last archive, where one was written.
+    pub layer_bytes: Option<u64>,
+}
+
+impl Samples {
+    /// The middle one, or the mean of the two in the middle.
+    #[must_use]
+    pub fn median(&self) -> Option<Duration> {
+        let mut sorted = self.times.clone();
+        sorted.sort();
+        let upper = *sorted.get(sorted.len() / 2)?;
+        if sorted.len() % 2 == 1 {
+            return Some(upper);
+        }
+        let lower = sorted[sorted.len() / 2 - 1];
+        Some((lower + upper) / 2)
+    }
+}
+
+/// What became of one side: its samples, or why there are none.
+pub type Outcome = std::result::Result<Samples, String>;
+
+/// Runs one round that is not timed and `rounds` that are, in the new directory `home`. A side that
+/// fails takes no further part; the others go on. The outcomes stand in the order of `sides`.
+///
+/// # Errors
+/// Where the context of the workload cannot be made.
+pub fn measure(
+    workload: &Workload,
+    sides: &mut [Box<dyn Side>],
+    home: &Path,
+    rounds: usize,
+) -> Result<Vec<Outcome>> {
+    let place = workload.set_up(home)?;
+    let mut outcomes: Vec<Outcome> = sides.iter().map(|_| Ok(Samples::default())).collect();
+    for round in 0..=rounds {
+        // Whoever comes second finds the disk as the first has left it.
+        let mut order: Vec<usize> = (0..sides.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for index in order {
+            let side = sides[index].as_mut();
+            let Ok(samples) = &mut outcomes[index] else {
+                continue;
+            };
+            let outcome = one_round(workload, side, home, &place, round).with_context(|| {
+                format!(
+                    "{} fails at {} in round {round}",
+                    side.name(),
+                    workload.name
+                )
+            });
+            match outcome {
+                // Also for what begins cold: the programs themselves are read from disk once.
+                Ok(_) if round == 0 => {}
+                Ok((took, layer_bytes)) => {
+                    report::progress(workload.name, side.name(), round, took);
+                    samples.times.push(took);
+                    samples.layer_bytes = layer_bytes;
+                }
+                Err(error) => {
+                    report::failure(&format!("{error:#}"));
+                    outcomes[index] = Err(format!("{error:#}"));
+                }
+            }
+        }
+    }
+    for side in sides {
+        side.end();
+    }
+    Ok(outcomes)
+}
+
+/// One side's part of a round: the time of the timed build, and what the layers of its archive have.
+fn one_round(
+    workload: &Workload,
+    side: &mut dyn Side,
+    home: &Path,
+    place: &Place,
+    round: usize,
+) -> Result<(Duration, Option<u64>)> {
+    if round == 0 || workload.cold {
+        let state = format!("{}-{round}", side.name());
+        side.begin(&home.join(state))?;
+    }
+    let word = format!("round-{round}");
+    workload.begin_round(place, &word)?;
+    let plain = Build {
+        context: place.context.clone(),
+        recipe: place.recipe.clone(),
+        target: RESULT,
+        export: None,
+    };
+    let timed = Build {
+        export: workload.export.map(|compression| Export {
+            file: home.join(format!("{}.tar", side.name())),
+            compression,
+        }),
+        ..plain.clone()
+    };
+    if timed.export.is_some() {
+        side.build(&plain)?;
+    }
+    // What others have left to write would be written in our time.
+    rustix::fs::sync();
+    let took = side.build(&timed)?;
+    let check = Build {
+        recipe: place.check_recipe.clone(),
+        target: CHECK,
+        ..plain
+    };
+    side.build(&check).context("the result is not right")?;
+    let layer_bytes = timed
+        .export
+        .map(|export| check_archive(workload, &export))
+        .transpose()?;
+    Ok((took, layer_bytes))
+}
+
+/// Checks the archive, and removes it so that the next one is a new file.
+fn check_archive(workload: &Workload, export: &Export) -> Result<u64> {
+    // Compressed, the payload keeps three quarters of its size.
+    let layer_bytes_min = match workload.content {
+        Content::Payload(mebibytes) => u64::try_from(mebibytes)? * (1 << 20) / 2,
+        Content::Tree(_) | Content::Nothing => 1,
+    };
+    let bytes = image_archive::check(&export.file, export.compression, layer_bytes_min)?;
+    fs::remove_file(&export.file).with_context(|| format!("remove {}", export.file.display()))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use anyhow::bail;
+
+    use super::*;
+    use crate::workload::Target;
+
+    /// Writes down what it is told to do; fails in the given build.
+    struct Fake {
+        name: &'static str,
+        said: Rc<RefCell<Vec<String>>>,
+        builds: RefCell<usize>,
+        fails_at: Option<usize>,
+    }
+
+    impl Side for Fake {
+        fn name(&self) -> &'static str {
+            self.name
+        }
+
+        fn version(&self) -> Result<String> {
+            Ok(String::new())
+        }
+
+        fn begin(&mut self, _: &Path) -> Result<()> {
+            self.said.borrow_mut().push(format!("{} begins", self.name));
+            Ok(())
+        }
+
+        fn build(&self, build: &Build) -> Result<Duration> {
+            *self.builds.borrow_mut() += 1;
+            if Some(*self.builds.borrow()) == self.fails_at {
+                bail!("a reason");
+            }
+            let text = fs::read_to_string(build.recipe.join("Dockerfile"))?;
+            let word = text.lines().next().unwrap_or_default();
+            let line = format!("{} builds {} of {word}", self.name, build.target);
+            self.said.borrow_mut().push(line);
+            Ok(Duration::from_millis(7))
+        }
+
+        fn end(&mut self) {
+            self.said.borrow_mut().push(format!("{} ends", self.name));
+        }
+    }
+
+    const WORKLOAD: Workload = Workload {
+        name: "fake",
+        title: "",
+        content: Content::Nothing,
+        dockerfile: str::to_owned,
+        check: str::to_owned,
+        edit: false,
+        cold: false,
+        export: None,
+        bulky: false,
+        target: Target::Ratio(1.0),
+        budget: Target::Ratio(1.0),
+    };
+
+    fn run(workload: &Workload, fails_at: Option<usize>) -> (Vec<Outcome>, Vec<String>) {
+        let said = Rc::new(RefCell::new(Vec::new()));
+        let fake = |name, fails_at| -> Box<dyn Side> {
+            Box::new(Fake {
+                name,
+                said: Rc::clone(&said),
+                builds: RefCell::new(0),
+                fails_at,
+            })
+        };
+        let mut sides = [fake("a", None), fake("b", fails_at)];
+        let home = tempfile::tempdir().unwrap();
+        let outcomes = measure(workload, &mut sides, home.path(), 1).unwrap();
+        drop(sides);
+        (outcomes, Rc::into_inner(said).unwrap().into_inner())
+    }
+
+    #[test]
+    fn sides_take_turns_and_each_result_is_checked() {
+        let (outcomes, said) = run(&WORKLOAD, None);
+        let expect = [
+            "a begins",
+            "a builds result of round-0",
+            "a builds check of round-0",
+            "b begins",
+            "b builds result of round-0",
+            "b builds check of round-0",
+            "b builds result of round-1",
+            "b builds check of round-1",
+            "a builds result of round-1",
+            "a builds check of round-1",
+            "a ends",
+            "b ends",
+        ];
+        assert_eq!(said, expect);
+        for outcome in outcomes {
+            assert_eq!(outcome.unwrap().times, [Duration::from_millis(7)]);
+        }
+    }
+
+    #[test]
+    fn a_cold_workload_begins_anew_in_each_round() {
+        let cold = Workload {
+            cold: true,
+            ..WORKLOAD
+        };
+        let (_, said) = run(&cold, None);
+        assert_eq!(said.iter().filter(|line| *line == "a begins").count(), 2);
+    }
+
+    #[test]
+    fn a_side_that_fails_says_why_and_does_not_stop_the_other() {
+        // The third build of b is the timed one of round 1; the fourth is its check.
+        for build in [3, 4] {
+            let (outcomes, _) = run(&WORKLOAD, Some(build));
+            assert!(outcomes[0].is_ok());
+            let message = outcomes[1].as_ref().unwrap_err();
+            assert!(message.contains("b fails at fake in round 1"), "{message}");
+            assert!(message.contains("a reason"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        let check = |ms: &[u64], expect: Option<u64>| {
+            let times = ms.iter().copied().map(Duration::from_millis).collect();
+            let samples = Samples {
+                times,
+                layer_bytes: None,
+            };
+            assert_eq!(
+                samples.median(),
+                expect.map(Duration::from_millis),
+                "{ms:?}"
+            );
+        };
+        check(&[], None);
+        check(&[3], Some(3));
+        check(&[9, 1, 3], Some(3));
+        check(&[9, 1, 3, 5], Some(4));
+    }
+}

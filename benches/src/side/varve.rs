@@ -1,0 +1,79 @@
+//! varve: `varve build`, one process for each build, no server.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{BASE, Build, Side, version_line};
+use crate::command::{self, DEADLINE, Environment};
+
+/// The binary, and the state of the present workload.
+#[derive(Debug)]
+pub struct Varve {
+    binary: PathBuf,
+    /// OCI layout of the base image.
+    base: PathBuf,
+    state: Option<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    environment: Environment,
+    root: PathBuf,
+    log: PathBuf,
+}
+
+impl Varve {
+    /// `base` is the OCI layout that `FROM base` means.
+    #[must_use]
+    pub fn new(binary: PathBuf, base: &Path) -> Self {
+        Self {
+            binary,
+            base: base.to_owned(),
+            state: None,
+        }
+    }
+}
+
+impl Side for Varve {
+    fn name(&self) -> &'static str {
+        "varve"
+    }
+
+    fn version(&self) -> Result<String> {
+        version_line(&self.binary)
+    }
+
+    fn begin(&mut self, directory: &Path) -> Result<()> {
+        let home = directory.join("home");
+        std::fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+        self.state = Some(State {
+            environment: Environment::new(&home),
+            root: directory.join("state"),
+            log: directory.join("build.log"),
+        });
+        Ok(())
+    }
+
+    fn build(&self, build: &Build) -> Result<Duration> {
+        let state = self.state.as_ref().context("varve has no state yet")?;
+        let mut command = state.environment.command(&self.binary);
+        command
+            .arg("--root")
+            .arg(&state.root)
+            .args(["build", "--progress=plain", "--target", build.target])
+            .arg("--build-context")
+            .arg(format!("{BASE}=oci-layout://{}", self.base.display()))
+            .arg("--file")
+            .arg(build.recipe.join("Dockerfile"));
+        if let Some(export) = &build.export {
+            command.arg("--output").arg(export.words());
+        }
+        command::run(command.arg(&build.context), &state.log, DEADLINE)
+    }
+
+    fn end(&mut self) {
+        self.state = None;
+    }
+}

@@ -1,0 +1,329 @@
+//! The command line: clap's types, and the checks that need no more than the text.
+//!
+//! What a value means ([`exports`], [`contexts`]) is decided here; what is on disk is not looked at.
+
+pub(crate) mod contexts;
+mod csv;
+pub(crate) mod exports;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::Mode;
+
+use self::contexts::NamedContext;
+use self::exports::Export;
+
+/// What `varve --help` says below the list of commands.
+const AFTER_HELP: &str = "\
+Examples:
+  varve import busybox.tar                     take an image in, under the name it has there
+  varve build -t hello .                       build ./Dockerfile, keep the image as `hello`
+  varve build -o type=oci,dest=hello.tar .     write an OCI archive for skopeo, docker, podman
+  varve build --target test --build-arg V=2 .  build up to a stage, with an argument
+  varve run --rm hello                         run it
+  varve doctor                                 what this machine can do, and what is used
+
+Exit codes:
+  0    all went well
+  1    the build or the command failed; the reason is on standard error
+  2    the command line was wrong
+  130  Ctrl-C (143: terminated). A second Ctrl-C ends varve at once.
+  `varve run` exits with the code of the process; 128 + N if signal N killed it.";
+
+/// A container image builder with its own storage.
+///
+/// Builds Dockerfiles as BuildKit does, in parallel and incrementally, without a daemon.
+#[derive(Debug, Parser)]
+#[command(name = "varve", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// What every command takes.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command, before or after its name.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Directory of all state [default: /var/lib/varve for root, else ~/.local/share/varve]
+    #[arg(long, global = true, value_name = "DIR", env = "VARVE_ROOT", hide_env_values = true)]
+    pub(crate) root: Option<PathBuf>,
+    /// Log what varve itself does, to standard error
+    #[arg(long, global = true)]
+    pub(crate) debug: bool,
+    /// How trees are mounted: `auto` tries the kernel's way and falls back to plain directories
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto", value_enum)]
+    #[arg(hide_short_help = true)]
+    pub(crate) mounts: MountsChoice,
+}
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<Build>),
+    /// Run a process in an image; what it writes is thrown away
+    Run(Run),
+    /// List the images in the store
+    #[command(visible_alias = "ls")]
+    Images(Images),
+    /// Give an image one more name
+    Tag(Tag),
+    /// Take names of images away; `varve prune` then frees the space
+    Rmi(Remove),
+    /// Take in images from an OCI layout, an OCI archive or a docker archive
+    Import(Import),
+    /// Show what takes space
+    Du,
+    /// Free the space of what nothing needs any more
+    Prune(Prune),
+    /// Verify everything in the store, and repair it
+    Fsck(Fsck),
+    /// Tell what this machine can do and which way varve goes on it
+    Doctor(Doctor),
+}
+
+/// `--mounts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum MountsChoice {
+    /// By the self-test.
+    #[default]
+    Auto,
+    /// EROFS images with overlay redirects.
+    Kernel,
+    /// Plain directories, copied out.
+    Dirs,
+}
+
+/// `--network`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum NetworkChoice {
+    /// The host's, as long as varve has no networks of its own.
+    #[default]
+    Default,
+    /// The host's.
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// What `varve build --help` says below the options.
+const BUILD_HELP: &str = "\
+Outputs (-o, repeatable; FIELDS are separated by commas):
+  type=oci,dest=FILE[,tar=false][,name=NAME][,compression=C]   OCI image archive; a layout
+                                                               directory with tar=false
+  type=docker,dest=FILE[,name=NAME][,compression=C]            archive for `docker load`
+  type=local,dest=DIR       or just  -o DIR                    the files of the result
+  type=tar,dest=FILE        or just  -o -  (standard output)   the same as a tar archive
+  type=image[,name=NAME]                                       keep it in the store, as -t does
+  C is uncompressed (the default), gzip or zstd.
+
+Examples:
+  varve build -t app .                          CONTEXT/Dockerfile, its last stage
+  varve build -f docker/Dockerfile.prod .       another file; FILE.dockerignore beside it counts
+  varve build - < Dockerfile                    no context at all
+  varve build --build-context base=oci-layout:///images/debian:12 .
+                                                FROM base means that image
+  varve build --build-arg VERSION -o out .      VERSION from the environment, files to ./out";
+
+/// `varve build`.
+#[derive(Debug, Args)]
+#[command(after_help = BUILD_HELP)]
+pub(crate) struct Build {
+    /// Directory that COPY and ADD read from; `-` for a Dockerfile on standard input
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: String,
+    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Name of the image in the store: NAME or NAME:TAG (repeatable)
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<String>,
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Value of an ARG; without a value, that of the environment (repeatable)
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+    /// Label of the image (repeatable)
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Directory, image or layout under a name of its own (repeatable)
+    #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = contexts::parse)]
+    #[arg(long_help = "Directory, image or layout that FROM and --from can name (repeatable): \
+        NAME=DIR, NAME=docker-image://REFERENCE (of the store), \
+        NAME=oci-layout://PATH[:TAG|@DIGEST]")]
+    pub(crate) named_contexts: Vec<(String, NamedContext)>,
+    /// What to write, see below (repeatable)
+    #[arg(short, long = "output", value_name = "DIR|FIELDS", value_parser = exports::parse)]
+    pub(crate) outputs: Vec<Export>,
+    /// Platform to build for [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
+    /// Network of RUN steps
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) network: NetworkChoice,
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Run the steps of these stages again (repeatable, or separated by commas)
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', conflicts_with = "no_cache")]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// How to show progress, on standard error
+    #[arg(long, value_enum, default_value_t, value_name = "MODE", env = "BUILDKIT_PROGRESS")]
+    pub(crate) progress: Mode,
+    /// Show nothing but errors; print the image id
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Write the image id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write digests and names of the result to a JSON file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// What makes the containers
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+}
+
+/// Options of everything that runs containers.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Runtime {
+    /// Container runtime: auto, embedded, runc, or the path of a program like runc
+    #[arg(long, value_name = "RUNTIME", default_value = "auto", env = "VARVE_RUNTIME")]
+    #[arg(hide_env_values = true)]
+    pub(crate) runtime: executor::RuntimeChoice,
+}
+
+/// `varve run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  varve run --rm debian cat /etc/os-release
+  varve run --rm -e DEBUG=1 -w /src -u nobody app make test
+Standard input is not connected. The exit code is that of the process.")]
+pub(crate) struct Run {
+    /// Remove the container when it ends (it always is; for habit's sake)
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Environment variable; without a value, that of varve's environment (repeatable)
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// User, and group, in place of the image's
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Working directory in place of the image's
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Network of the process
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) network: NetworkChoice,
+    /// Program in place of the image's ENTRYPOINT; an empty one removes it
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+    /// What makes the container
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+    /// The image, then a command in place of its CMD
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "IMAGE [COMMAND]", num_args = 1..)]
+    pub(crate) image_and_command: Vec<String>,
+}
+
+/// `varve images`.
+#[derive(Debug, Args)]
+pub(crate) struct Images {
+    /// Form of the list
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ListFormat,
+    /// Print image ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `--format` of lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// Columns for a person.
+    #[default]
+    Table,
+    /// One array for a program.
+    Json,
+}
+
+/// `varve tag`.
+#[derive(Debug, Args)]
+pub(crate) struct Tag {
+    /// An image of the store
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Its further name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+/// `varve rmi`.
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// Names of images
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// `varve import`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  varve import busybox.tar                  what `docker save` or `skopeo copy` wrote
+  varve import ./layout debian:12           an OCI layout directory with one image
+  skopeo copy docker://debian:12 oci-archive:debian.tar:debian:12 && varve import debian.tar")]
+pub(crate) struct Import {
+    /// OCI layout directory, OCI archive or docker archive
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// Name for its one image [default: the name that it has there]
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// `varve prune`.
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Only tell what would be freed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Forget the build cache too: only what named images need stays
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+/// `varve fsck`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit code 0: all is well, or was repaired. 1: something is damaged.
+What a repair takes out is a cache miss afterwards: the next build makes it again.")]
+pub(crate) struct Fsck {
+    /// Take out what is damaged, and everything that needs it
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Compare lengths only, do not read the files
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// `varve doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// What would make the containers
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+}
+
+#[cfg(test)]
+mod tests;

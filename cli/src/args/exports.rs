@@ -1,0 +1,250 @@
+//! `-o`: buildx's syntax, checked as far as text goes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use solver::request::{Compression, Destination, ImageFormat, ImageOutput, Output};
+
+use super::csv;
+
+/// Something to do with a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Export {
+    /// Write it.
+    Write(Output),
+    /// Keep it in the store under further names.
+    Keep {
+        /// The names; none if those of `-t` are meant.
+        names: Vec<String>,
+    },
+}
+
+impl Export {
+    /// Whether it goes to standard output.
+    pub(crate) fn is_stdout(&self) -> bool {
+        match self {
+            Export::Write(Output::Image(image)) => image.destination == Destination::Stdout,
+            Export::Write(Output::Tar { destination }) => *destination == Destination::Stdout,
+            Export::Write(Output::Local { .. }) | Export::Keep { .. } => false,
+        }
+    }
+}
+
+/// Types with the keys that they take, for messages.
+const TYPES: [(&str, &[&str]); 5] = [
+    ("oci", &["dest", "tar", "name", "compression"]),
+    ("docker", &["dest", "tar", "name", "compression"]),
+    ("local", &["dest"]),
+    ("tar", &["dest"]),
+    ("image", &["name", "push"]),
+];
+
+/// Parses the value of `-o`.
+///
+/// # Errors
+/// A sentence that names what is wrong and what would be right.
+pub(crate) fn parse(text: &str) -> Result<Export, String> {
+    let fields = csv::fields(text)?;
+    if let [only] = fields.as_slice()
+        && !only.starts_with("type=")
+    {
+        return plain(only);
+    }
+    let mut values = BTreeMap::new();
+    for field in &fields {
+        let Some((key, value)) = field.split_once('=') else {
+            return Err(format!("the field {field:?} is not KEY=VALUE"));
+        };
+        let key = key.trim().to_lowercase();
+        if values.insert(key.clone(), value.to_owned()).is_some() {
+            return Err(format!("the key {key:?} is given twice"));
+        }
+    }
+    let Some(kind) = values.remove("type") else {
+        return Err(format!("type= is missing; it is one of {}", names()));
+    };
+    let Some((_, keys)) = TYPES.iter().find(|(name, _)| *name == kind) else {
+        return Err(unknown_type(&kind));
+    };
+    if let Some(key) = values.keys().find(|key| !keys.contains(&key.as_str())) {
+        return Err(format!("type={kind} takes no key {key:?}; it takes {}", keys.join(", ")));
+    }
+    match kind.as_str() {
+        "oci" => image(ImageFormat::Oci, values),
+        "docker" => image(ImageFormat::Docker, values),
+        "image" => keep(values),
+        "local" => match destination(&mut values) {
+            Some(Destination::Path(directory)) => Ok(Export::Write(Output::Local { directory })),
+            _ => Err("type=local needs dest=DIR".to_owned()),
+        },
+        _ => {
+            let destination = destination(&mut values).unwrap_or(Destination::Stdout);
+            Ok(Export::Write(Output::Tar { destination }))
+        }
+    }
+}
+
+/// `-o DIR` and `-o -`.
+fn plain(text: &str) -> Result<Export, String> {
+    match text {
+        "" => Err("it is empty; give a directory, or fields like type=oci,dest=FILE".to_owned()),
+        "-" => Ok(Export::Write(Output::Tar { destination: Destination::Stdout })),
+        directory => Ok(Export::Write(Output::Local { directory: PathBuf::from(directory) })),
+    }
+}
+
+fn names() -> String {
+    TYPES.map(|(name, _)| name).join(", ")
+}
+
+fn unknown_type(kind: &str) -> String {
+    match kind {
+        "registry" => "type=registry is not supported yet: write type=oci,dest=FILE and push it \
+                       with `skopeo copy oci-archive:FILE docker://NAME`"
+            .to_owned(),
+        _ => format!("unknown type {kind:?}; it is one of {}", names()),
+    }
+}
+
+fn destination(values: &mut BTreeMap<String, String>) -> Option<Destination> {
+    match values.remove("dest")?.as_str() {
+        "" => None,
+        "-" => Some(Destination::Stdout),
+        path => Some(Destination::Path(PathBuf::from(path))),
+    }
+}
+
+fn image(format: ImageFormat, mut values: BTreeMap<String, String>) -> Result<Export, String> {
+    let destination = destination(&mut values).unwrap_or(Destination::Stdout);
+    let is_archive = values.remove("tar").map_or(Ok(true), |text| boolean("tar", &text))?;
+    if !is_archive && destination == Destination::Stdout {
+        return Err("tar=false writes a directory and needs dest=DIR".to_owned());
+    }
+    let compression = match values.remove("compression").as_deref() {
+        None | Some("uncompressed") => Compression::None,
+        Some("gzip") => Compression::Gzip,
+        Some("zstd") => Compression::Zstd,
+        Some(other) => {
+            let known = "uncompressed, gzip, zstd";
+            return Err(format!("unknown compression {other:?}; it is one of {known}"));
+        }
+    };
+    Ok(Export::Write(Output::Image(ImageOutput {
+        format,
+        destination,
+        is_directory: !is_archive,
+        names: names_of(values.remove("name")),
+        compression,
+    })))
+}
+
+fn keep(mut values: BTreeMap<String, String>) -> Result<Export, String> {
+    let push = values.remove("push").map_or(Ok(false), |text| boolean("push", &text))?;
+    if push {
+        return Err(unknown_type("registry").replace("type=registry", "push=true"));
+    }
+    Ok(Export::Keep { names: names_of(values.remove("name")) })
+}
+
+/// Several names stand in one quoted field.
+fn names_of(value: Option<String>) -> Vec<String> {
+    let value = value.unwrap_or_default();
+    let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
+/// The spellings that Go's `strconv.ParseBool` takes.
+fn boolean(key: &str, text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("{key}={text:?} is neither true nor false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image_output(format: ImageFormat, destination: &str) -> ImageOutput {
+        ImageOutput {
+            format,
+            destination: match destination {
+                "-" => Destination::Stdout,
+                path => Destination::Path(path.into()),
+            },
+            is_directory: false,
+            names: Vec::new(),
+            compression: Compression::None,
+        }
+    }
+
+    #[test]
+    fn the_forms_of_buildx_are_understood() {
+        let oci = |dest| image_output(ImageFormat::Oci, dest);
+        let image = |image| Export::Write(Output::Image(image));
+        let tar = |destination| Export::Write(Output::Tar { destination });
+        for (text, expect) in [
+            ("out", Export::Write(Output::Local { directory: "out".into() })),
+            ("a=b", Export::Write(Output::Local { directory: "a=b".into() })),
+            ("type=local,dest=out", Export::Write(Output::Local { directory: "out".into() })),
+            ("-", tar(Destination::Stdout)),
+            ("type=tar", tar(Destination::Stdout)),
+            ("type=tar,dest=-", tar(Destination::Stdout)),
+            ("type=tar,dest=x.tar", tar(Destination::Path("x.tar".into()))),
+            ("type=oci,dest=x.tar", image(oci("x.tar"))),
+            ("type=oci", image(oci("-"))),
+            ("dest=x.tar,type=oci", image(oci("x.tar"))),
+            ("type=oci,\"dest=a,b.tar\"", image(oci("a,b.tar"))),
+            (
+                "type=oci,dest=d,tar=false,name=a:1",
+                image(ImageOutput { is_directory: true, names: vec!["a:1".into()], ..oci("d") }),
+            ),
+            (
+                "type=oci,dest=d,compression=zstd,\"name=a,b\"",
+                image(ImageOutput {
+                    compression: Compression::Zstd,
+                    names: vec!["a".into(), "b".into()],
+                    ..oci("d")
+                }),
+            ),
+            ("type=docker,DEST=x", image(image_output(ImageFormat::Docker, "x"))),
+            ("type=image", Export::Keep { names: vec![] }),
+            ("type=image,name=a,push=false", Export::Keep { names: vec!["a".into()] }),
+        ] {
+            assert_eq!(parse(text).as_ref(), Ok(&expect), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_would_be_right() {
+        for (text, part) in [
+            ("", "empty"),
+            ("dest=x,tar=false", "type= is missing; it is one of oci, docker, local, tar, image"),
+            ("type=zip", "unknown type \"zip\"; it is one of oci, docker"),
+            ("type=registry,name=x", "skopeo copy"),
+            ("type=image,push=true", "skopeo copy"),
+            ("type=oci,dest=x,level=3", "takes no key \"level\"; it takes dest, tar, name"),
+            ("type=local", "needs dest=DIR"),
+            ("type=local,dest=-", "needs dest=DIR"),
+            ("type=oci,tar=false", "needs dest=DIR"),
+            ("type=oci,dest=x,tar=maybe", "neither true nor false"),
+            ("type=oci,dest=x,compression=lz4", "uncompressed, gzip, zstd"),
+            ("type=oci,dest", "not KEY=VALUE"),
+            ("type=oci,dest=a,dest=b", "given twice"),
+            ("type=oci,\"dest=a", "not closed"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn standard_output_is_recognised() {
+        for (text, expect) in
+            [("-", true), ("type=oci", true), ("type=oci,dest=x", false), ("out", false)]
+        {
+            assert_eq!(parse(text).unwrap().is_stdout(), expect, "{text}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! One file for each command (or two that belong together): what it asks the service for, and what
+//! it prints.
+
+mod build;
+mod doctor;
+mod fsck;
+mod images;
+mod import;
+mod prune;
+mod run;
+mod table;
+mod usage;
+
+use std::process::ExitCode;
+
+use crate::args::Command;
+use crate::daemon::Site;
+
+/// Carries out a command.
+///
+/// # Errors
+/// What [`crate::error::report`] tells.
+pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Build(options) => build::build(site, *options)?,
+        Command::Run(options) => return run::run(site, options),
+        Command::Images(options) => images::list(site, &options)?,
+        Command::Tag(options) => images::tag(site, &options)?,
+        Command::Rmi(options) => images::remove(site, &options)?,
+        Command::Import(options) => import::import(site, &options)?,
+        Command::Du => usage::usage(site)?,
+        Command::Prune(options) => prune::prune(site, &options)?,
+        Command::Fsck(options) => fsck::fsck(site, &options)?,
+        Command::Doctor(options) => doctor::doctor(site, &options)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,69 @@
+//! `varve build`: from the command line to a request, from the result to what is printed.
+
+mod request;
+mod result;
+
+use std::io::IsTerminal;
+
+use solver::progress::Progress;
+use solver::{BuildFailure, CancelToken};
+
+use crate::args;
+use crate::daemon::{Service, Site};
+use crate::error::{EXIT_FAILED, Told, say, sentence};
+use crate::interrupt::Interrupts;
+use crate::output::{Mode, Output};
+
+/// What buildx says when a result goes nowhere.
+const NO_OUTPUT: &str = "WARNING: No output was asked for: the result stays in the build cache \
+    only. Name the image with -t, or write it with -o";
+
+/// Builds.
+///
+/// # Errors
+/// The request makes no sense; the build failed ([`Told`]: it has been printed); those of writing
+/// `--iidfile` and `--metadata-file`.
+pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
+    if options.outputs.iter().any(args::exports::Export::is_stdout)
+        && std::io::stdout().is_terminal()
+    {
+        anyhow::bail!("an archive is not written to a terminal: give dest=FILE, or redirect it");
+    }
+    let (request, asked) = request::make(options, &site.environment)?;
+    let service = Service::open(site, &asked.runtime)?;
+    let mode = if asked.is_quiet { Mode::Quiet } else { asked.progress };
+    let output = Output::start(mode, site.environment.wants_colour())?;
+    let progress = Progress::new(output.display());
+    let goes_nowhere = request.outputs.is_empty() && request.tags.is_empty();
+    let built = service.block_on(async {
+        let cancel = CancelToken::new();
+        let switch = cancel.clone();
+        let interrupts = Interrupts::watch(move || switch.cancel())?;
+        let built = service.solver().build(request, &progress, &cancel).await;
+        anyhow::Ok((built, interrupts.came()))
+    });
+    output.finish();
+    let (built, interrupted) = built?;
+    let built = match (built, interrupted) {
+        (Ok(built), _) => built,
+        (Err(_), Some(interrupted)) => return Err(interrupted.into()),
+        (Err(failure), None) => return Err(tell(&failure).into()),
+    };
+    for warning in &built.warnings {
+        say(&format!("WARNING: {warning}"));
+    }
+    if goes_nowhere && !asked.is_quiet {
+        say(NO_OUTPUT);
+    }
+    result::write(&built, &asked)
+}
+
+/// Prints a failure below the progress: the lines of the Dockerfile, then the sentence.
+fn tell(failure: &BuildFailure) -> Told {
+    let excerpt = failure.excerpt();
+    if !excerpt.is_empty() {
+        say(&excerpt);
+    }
+    say(&format!("ERROR: failed to solve: {}", sentence(&failure.error)));
+    Told { code: EXIT_FAILED }
+}

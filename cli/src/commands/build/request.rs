@@ -1,0 +1,257 @@
+//! From the command line to a request: what the files, the environment and standard input say.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use executor::RuntimeChoice;
+use solver::frontend::{familiar, normalize};
+use solver::request::{
+    BuildRequest, Destination, DockerfileSource, NamedContextSource, NetworkMode, NoCache, Output,
+};
+
+use crate::args::contexts::{NamedContext, is_remote};
+use crate::args::exports::Export;
+use crate::args::{Build, NetworkChoice};
+use crate::environment::Environment;
+use crate::output::Mode;
+
+/// Most bytes of a Dockerfile on standard input: far more than any frontend takes.
+const STDIN_BYTES_MAX: u64 = 16 << 20;
+
+/// Where a tar archive says what it is, and how (POSIX.1-1988).
+const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
+
+/// How compressed archives begin: gzip, bzip2, xz, zstd.
+const COMPRESSED: [&[u8]; 4] =
+    [&[0x1f, 0x8b], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z'], &[0x28, 0xb5, 0x2f, 0xfd]];
+
+/// What the command line asks for beside the build.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) runtime: RuntimeChoice,
+    pub(super) progress: Mode,
+    pub(super) is_quiet: bool,
+    pub(super) iidfile: Option<PathBuf>,
+    pub(super) metadata_file: Option<PathBuf>,
+}
+
+/// Makes the request.
+///
+/// # Errors
+/// The context is no directory, standard input no Dockerfile, an option no sense.
+pub(super) fn make(
+    options: Build,
+    environment: &Environment,
+) -> anyhow::Result<(BuildRequest, Asked)> {
+    let (dockerfile, context) = sources(&options.context, options.file.as_deref())?;
+    let (outputs, more_tags) = outputs(options.outputs)?;
+    let mut tags = options.tags;
+    for tag in more_tags {
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    // Before anything is built: a name that cannot be given would waste it all.
+    for tag in &tags {
+        normalize(tag).with_context(|| format!("invalid -t {tag:?}"))?;
+    }
+    let named = options.named_contexts.into_iter().map(|(name, value)| named(&name, value));
+    let request = BuildRequest {
+        dockerfile,
+        context,
+        named_contexts: named.collect::<anyhow::Result<_>>()?,
+        target: options.target,
+        build_args: build_args(&options.build_args, environment)?,
+        labels: labels(&options.labels)?,
+        platform: options.platform,
+        no_cache: match (options.no_cache, options.no_cache_filter) {
+            (true, _) => NoCache::All,
+            (false, stages) if stages.is_empty() => NoCache::None,
+            (false, stages) => NoCache::Stages(stages),
+        },
+        network: match options.network {
+            NetworkChoice::Default => NetworkMode::Default,
+            NetworkChoice::Host => NetworkMode::Host,
+            NetworkChoice::None => NetworkMode::None,
+        },
+        tags,
+        outputs,
+    };
+    let asked = Asked {
+        runtime: options.runtime.runtime,
+        progress: options.progress,
+        is_quiet: options.quiet,
+        iidfile: options.iidfile,
+        metadata_file: options.metadata_file,
+    };
+    Ok((request, asked))
+}
+
+/// Where the Dockerfile and the context are.
+fn sources(
+    context: &str,
+    file: Option<&Path>,
+) -> anyhow::Result<(DockerfileSource, Option<PathBuf>)> {
+    let is_stdin = file == Some(Path::new("-"));
+    if context == "-" {
+        return match file {
+            None => Ok((DockerfileSource::Bytes(read_stdin()?), None)),
+            Some(_) if is_stdin => {
+                bail!("standard input cannot be both the context and the Dockerfile; name a directory")
+            }
+            Some(_) => bail!(
+                "with `-` as context the Dockerfile is read from standard input: leave -f out, or \
+                 name a directory as context"
+            ),
+        };
+    }
+    if is_remote(context) {
+        bail!("the context {context} is remote, which is not supported yet: fetch it first");
+    }
+    let directory = directory(Path::new(context), "unable to prepare context")?;
+    let dockerfile = match file {
+        Some(_) if is_stdin => DockerfileSource::Bytes(read_stdin()?),
+        Some(file) => DockerfileSource::File(Environment::absolute(file)?),
+        None => DockerfileSource::File(default_dockerfile(&directory)?),
+    };
+    Ok((dockerfile, Some(directory)))
+}
+
+fn directory(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
+    let absolute = Environment::absolute(path)?;
+    match std::fs::metadata(&absolute) {
+        Ok(found) if found.is_dir() => Ok(absolute),
+        Ok(_) => bail!("{what}: {} is not a directory", path.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            bail!("{what}: path {:?} not found", path.display().to_string())
+        }
+        Err(error) => Err(error).with_context(|| format!("{what}: {}", path.display())),
+    }
+}
+
+/// `Dockerfile`, or `dockerfile` if only that is there.
+fn default_dockerfile(context: &Path) -> anyhow::Result<PathBuf> {
+    let names = ["Dockerfile", "dockerfile"].map(|name| context.join(name));
+    match names.iter().find(|path| path.symlink_metadata().is_ok()) {
+        Some(found) => Ok(found.clone()),
+        None => bail!(
+            "failed to read dockerfile: open {}: no such file or directory; name another one \
+             with -f",
+            names[0].display()
+        ),
+    }
+}
+
+fn read_stdin() -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.context("cannot read the Dockerfile from standard input")?;
+    check_stdin(&bytes)?;
+    Ok(bytes)
+}
+
+fn check_stdin(bytes: &[u8]) -> anyhow::Result<()> {
+    let (offset, magic) = TAR_MAGIC;
+    let is_tar = bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+    if is_tar || COMPRESSED.iter().any(|magic| bytes.starts_with(magic)) {
+        bail!(
+            "standard input is an archive, which is not supported as context yet: unpack it and \
+             name the directory"
+        );
+    }
+    if bytes.is_empty() {
+        bail!("standard input is empty, but the Dockerfile was to be read from it");
+    }
+    if bytes.len() as u64 > STDIN_BYTES_MAX {
+        bail!("standard input has more than 16 MiB, which is too large for a Dockerfile");
+    }
+    Ok(())
+}
+
+/// `--build-arg`, and the one variable that buildx passes on unasked.
+fn build_args(
+    given: &[String],
+    environment: &Environment,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let epoch = "SOURCE_DATE_EPOCH";
+    let mut arguments = BTreeMap::new();
+    arguments.extend(environment.get(epoch).map(|value| (epoch.to_owned(), value.to_owned())));
+    for entry in given {
+        let (name, value) = match entry.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (entry.as_str(), environment.get(entry)),
+        };
+        if name.is_empty() {
+            bail!("invalid --build-arg {entry:?}: it is not NAME=VALUE");
+        }
+        arguments.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+    Ok(arguments)
+}
+
+fn labels(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut labels = BTreeMap::new();
+    for entry in given {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        if name.is_empty() {
+            bail!("invalid --label {entry:?}: it is not NAME=VALUE");
+        }
+        labels.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(labels)
+}
+
+fn named(name: &str, value: NamedContext) -> anyhow::Result<(String, NamedContextSource)> {
+    // As buildx does: `docker.io/library/alpine:latest` and `alpine` are one name.
+    let full = normalize(name).with_context(|| format!("invalid context name {name:?}"))?;
+    let what = format!("build context {name}");
+    let source = match value {
+        NamedContext::Directory(path) => NamedContextSource::Directory(directory(&path, &what)?),
+        NamedContext::Image(reference) => {
+            NamedContextSource::Image(normalize(&reference).context(what)?)
+        }
+        NamedContext::Layout { path, tag, digest } => {
+            let absolute = Environment::absolute(&path)?;
+            std::fs::metadata(&absolute).with_context(|| format!("{what}: {}", path.display()))?;
+            NamedContextSource::Layout { path: absolute, tag, digest }
+        }
+    };
+    Ok((familiar(&full), source))
+}
+
+/// What is to be written, and the further names to keep the image under.
+fn outputs(exports: Vec<Export>) -> anyhow::Result<(Vec<Output>, Vec<String>)> {
+    if exports.iter().filter(|export| export.is_stdout()).count() > 1 {
+        bail!("two outputs go to standard output; give all but one a dest=FILE");
+    }
+    let (mut outputs, mut tags) = (Vec::new(), Vec::new());
+    for export in exports {
+        match export {
+            Export::Write(output) => outputs.push(absolute(output)?),
+            Export::Keep { names } => tags.extend(names),
+        }
+    }
+    Ok((outputs, tags))
+}
+
+fn absolute(output: Output) -> anyhow::Result<Output> {
+    let resolve = |destination| match destination {
+        Destination::Path(path) => anyhow::Ok(Destination::Path(Environment::absolute(&path)?)),
+        Destination::Stdout => Ok(Destination::Stdout),
+    };
+    Ok(match output {
+        Output::Local { directory } => {
+            Output::Local { directory: Environment::absolute(&directory)? }
+        }
+        Output::Tar { destination } => Output::Tar { destination: resolve(destination)? },
+        Output::Image(mut image) => {
+            image.destination = resolve(image.destination)?;
+            Output::Image(image)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! `varve fsck`: verifies the store, and repairs it.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use snapshotter::repair;
+use store::fsck::{self, Finding, Options, Progress, Report};
+
+use crate::args;
+use crate::daemon::Site;
+use crate::error::{EXIT_FAILED, Told, print};
+use crate::output::size;
+
+/// Findings of one kind that are printed one by one; a lost disk block can hit thousands.
+const FINDINGS_SHOWN: usize = 20;
+
+/// Time between two reports of progress on a terminal.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Checks, and repairs if asked to.
+///
+/// # Errors
+/// [`Told`] with exit code 1 if something is damaged and was not repaired; those of the database.
+pub(super) fn fsck(site: &Site, options: &args::Fsck) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let progress = ProgressLine::new();
+    let show = |step: Progress| progress.show(step);
+    let thorough = Options { quick: options.quick, progress: &show };
+    if !options.repair {
+        let store = site.open_store()?;
+        let report = fsck::check(&store, &thorough)?;
+        progress.clear();
+        print(&text(&report, started.elapsed(), options.quick))?;
+        return match is_damaged(&report) {
+            false => Ok(()),
+            true => {
+                print("run `varve fsck --repair` to take it out; the next build makes it again\n")?;
+                Err(Told { code: EXIT_FAILED }.into())
+            }
+        };
+    }
+    let snapshots = site.open_snapshots()?;
+    let repaired = repair::repair(&snapshots, &thorough)?;
+    progress.clear();
+    print(&text(&repaired.report, started.elapsed(), options.quick))?;
+    let mut done = String::new();
+    for snapshot in &repaired.snapshots {
+        done.push_str(&format!("gave up snapshot {snapshot}\n"));
+    }
+    if !repaired.report.is_clean() {
+        done.push_str("repaired: what was damaged is gone, and made again when it is needed\n");
+    }
+    print(&done)
+}
+
+/// Strays are untidy, not damaged: a killed varve leaves them, and `varve prune` takes them.
+fn is_damaged(report: &Report) -> bool {
+    report.findings.iter().any(|finding| !matches!(finding, Finding::Stray { .. }))
+}
+
+fn text(report: &Report, took: Duration, is_quick: bool) -> String {
+    let mut text = String::new();
+    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+    for finding in &report.findings {
+        let count = left.entry(kind(finding)).or_default();
+        *count += 1;
+        if *count <= FINDINGS_SHOWN {
+            text.push_str(&format!("{finding}\n"));
+        }
+    }
+    for (kind, count) in left {
+        if count > FINDINGS_SHOWN {
+            text.push_str(&format!("… and {} more: {kind}\n", count - FINDINGS_SHOWN));
+        }
+    }
+    let read = if is_quick {
+        "their lengths compared".to_owned()
+    } else {
+        format!("{} read", size(report.bytes_read))
+    };
+    let verdict = match (is_damaged(report), report.is_clean()) {
+        (true, _) => "DAMAGED",
+        (false, false) => "sound, but untidy",
+        (false, true) => "sound",
+    };
+    text.push_str(&format!(
+        "{verdict}: {} directories and {} files, {read}, in {:.1}s\n",
+        report.trees,
+        report.blobs,
+        took.as_secs_f64(),
+    ));
+    text
+}
+
+fn kind(finding: &Finding) -> &'static str {
+    match finding {
+        Finding::KeyInvalid { .. } => "keys that are no ids",
+        Finding::TreeDamaged { .. } => "damaged trees",
+        Finding::ChildMissing { .. } => "missing directories",
+        Finding::ChildDiffers { .. } => "directories summed up wrongly",
+        Finding::BlobUnknown { .. } => "missing contents",
+        Finding::SizeDiffers { .. } => "wrong lengths",
+        Finding::BlobRowDamaged { .. } => "damaged rows of blobs",
+        Finding::ObjectMissing { .. } => "missing objects",
+        Finding::ObjectCorrupt { .. } => "corrupt objects",
+        Finding::Stray { .. } => "files that belong to nothing",
+    }
+}
+
+/// One line on a terminal that says how far the check is.
+struct ProgressLine {
+    is_terminal: bool,
+    shown: Mutex<Option<Instant>>,
+}
+
+impl ProgressLine {
+    fn new() -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        ProgressLine { is_terminal, shown: Mutex::default() }
+    }
+
+    /// Called from several threads, for every row and file: whoever finds it busy goes on.
+    fn show(&self, progress: Progress) {
+        if !self.is_terminal {
+            return;
+        }
+        let Ok(mut shown) = self.shown.try_lock() else { return };
+        if shown.is_some_and(|at| at.elapsed() < PROGRESS_INTERVAL) {
+            return;
+        }
+        *shown = Some(Instant::now());
+        let text = match progress {
+            Progress::Blobs { done, total } => {
+                format!("reading files: {} of {}", size(done), size(total))
+            }
+            Progress::Trees { done } => format!("reading directories: {done}"),
+        };
+        write(&format!("\r\x1b[2K{text}"));
+    }
+
+    fn clear(&self) {
+        if self.is_terminal {
+            write("\r\x1b[2K");
+        }
+    }
+}
+
+fn write(text: &str) {
+    if let Err(error) = std::io::stderr().write_all(text.as_bytes()) {
+        tracing::debug!(%error, "cannot show progress");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(findings: Vec<Finding>) -> Report {
+        Report { findings, trees: 2, blobs: 3, bytes_read: 1_000, ..Report::default() }
+    }
+
+    #[test]
+    fn a_sound_store_is_told_in_one_line() {
+        let told = text(&report(vec![]), Duration::from_millis(1_240), false);
+        assert_eq!(told, "sound: 2 directories and 3 files, 1.00kB read, in 1.2s\n");
+        let told = text(&report(vec![]), Duration::ZERO, true);
+        assert!(told.contains("their lengths compared"), "{told}");
+    }
+
+    #[test]
+    fn strays_are_no_damage() {
+        let report = report(vec![Finding::Stray { path: "/r/objects/x".into() }]);
+        assert!(!is_damaged(&report));
+        let told = text(&report, Duration::ZERO, false);
+        assert!(told.starts_with("/r/objects/x belongs to nothing\nsound, but untidy"), "{told}");
+    }
+
+    #[test]
+    fn of_many_findings_the_first_are_told_and_the_others_counted() {
+        let blob = |n: u8| store::BlobId::from_bytes([n; 32]);
+        let findings = (0..100).map(|n| Finding::ObjectMissing { blob: blob(n) }).collect();
+        let report = report(findings);
+        assert!(is_damaged(&report));
+        let told = text(&report, Duration::ZERO, false);
+        assert_eq!(told.matches(" is missing\n").count(), FINDINGS_SHOWN);
+        assert!(told.contains("… and 80 more: missing objects\nDAMAGED"), "{told}");
+    }
+}

@@ -1,0 +1,161 @@
+//! `varve du`: what takes space, as `du -sB1` counts it: blocks on disk, hard links once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::Context;
+use snapshotter::gc;
+
+use super::table::table;
+use crate::daemon::Site;
+use crate::error::print;
+use crate::output::size;
+
+/// POSIX leaves the unit of `st_blocks` open, Linux counts this many bytes.
+const BLOCK_BYTES: u64 = 512;
+
+/// What lies where, for the entries of the root directory.
+const KINDS: [(&str, &str); 7] = [
+    ("objects", "file contents, each once"),
+    ("db", "database"),
+    ("meta", "metadata images"),
+    ("checkouts", "plain directories"),
+    ("snapshots", "writable layers"),
+    ("ingest", "being taken in"),
+    ("trash", "waiting to be deleted"),
+];
+
+/// Prints the table.
+///
+/// # Errors
+/// The root directory cannot be read; those of the store.
+pub(super) fn usage(site: &Site) -> anyhow::Result<()> {
+    fs::metadata(&site.root).with_context(|| format!("nothing is in {}", site.root.display()))?;
+    let reclaimable = {
+        let snapshots = site.open_snapshots()?;
+        let collected = gc::collect(&snapshots, true)?;
+        collected.store.bytes + collected.store.stray_bytes
+        // Closed here: an open database still changes its size.
+    };
+    let taken = Taken::below(&site.root)
+        .with_context(|| format!("cannot measure {}", site.root.display()))?;
+    print(&taken.text(reclaimable))
+}
+
+/// Bytes on disk, by entry of a directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Taken {
+    entries: BTreeMap<String, u64>,
+    /// The directory itself and files in it.
+    other: u64,
+}
+
+impl Taken {
+    /// Measures a directory. File systems that are mounted below do not count.
+    fn below(root: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(root)?;
+        let mut taken = Taken { entries: BTreeMap::new(), other: found.blocks() * BLOCK_BYTES };
+        let mut linked = HashSet::new();
+        for entry in fs::read_dir(root)? {
+            let entry = entry?;
+            let bytes = blocks(&entry.path(), found.dev(), &mut linked)? * BLOCK_BYTES;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match KINDS.iter().any(|(kind, _)| *kind == name) {
+                true => *taken.entries.entry(name).or_default() += bytes,
+                false => taken.other += bytes,
+            }
+        }
+        Ok(taken)
+    }
+
+    fn total(&self) -> u64 {
+        self.entries.values().sum::<u64>() + self.other
+    }
+
+    fn text(&self, reclaimable: u64) -> String {
+        let row = |name: &str, bytes: u64, what: &str| {
+            vec![name.to_owned(), size(bytes), bytes.to_string(), what.to_owned()]
+        };
+        let mut rows: Vec<_> = KINDS
+            .iter()
+            .filter_map(|(kind, what)| Some(row(kind, *self.entries.get(*kind)?, what)))
+            .collect();
+        let trash = self.entries.get("trash").copied().unwrap_or_default();
+        rows.push(row("other", self.other, "directories, locks, notes"));
+        rows.push(row("total", self.total(), "as `du -sB1` counts"));
+        let reclaimable = reclaimable + trash;
+        rows.push(row("reclaimable", reclaimable, "at least; by `varve prune`"));
+        table(&["WHAT", "SIZE", "BYTES", ""], &rows, &[1, 2])
+    }
+}
+
+/// Blocks of a file, or of a directory and all below it on the same file system. Files that go
+/// away meanwhile do not count.
+fn blocks(path: &Path, device: u64, linked: &mut HashSet<u64>) -> io::Result<u64> {
+    let mut blocks = 0;
+    let mut rest = vec![path.to_owned()];
+    while let Some(path) = rest.pop() {
+        let Some(found) = present(fs::symlink_metadata(&path))? else { continue };
+        let is_counted = found.dev() != device
+            || (!found.is_dir() && found.nlink() > 1 && !linked.insert(found.ino()));
+        if is_counted {
+            continue;
+        }
+        blocks += found.blocks();
+        if found.is_dir()
+            && let Some(listing) = present(fs::read_dir(&path))?
+        {
+            for entry in listing {
+                rest.push(entry?.path());
+            }
+        }
+    }
+    Ok(blocks)
+}
+
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_that_of_du() {
+        let root = tempfile::tempdir().unwrap();
+        for directory in ["objects/a/b", "db", "meta", "elsewhere"] {
+            fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        let file = root.path().join("objects/a/b/file");
+        fs::write(&file, vec![1; 100_000]).unwrap();
+        fs::hard_link(&file, root.path().join("meta/again")).unwrap();
+        fs::write(root.path().join("db/log"), "x").unwrap();
+        fs::write(root.path().join("lock"), "1").unwrap();
+        std::os::unix::fs::symlink("/nowhere", root.path().join("elsewhere/link")).unwrap();
+        let sparse = fs::File::create(root.path().join("objects/sparse")).unwrap();
+        sparse.set_len(1 << 30).unwrap();
+        let du = std::process::Command::new("du").arg("-sB1").arg(root.path()).output().unwrap();
+        let du = String::from_utf8(du.stdout).unwrap();
+        let du: u64 = du.split_whitespace().next().unwrap().parse().unwrap();
+        let taken = Taken::below(root.path()).unwrap();
+        assert_eq!(taken.total(), du);
+        assert!(taken.entries["objects"] >= 100_000 && taken.entries.contains_key("db"));
+        assert!(!taken.entries.contains_key("elsewhere"));
+    }
+
+    #[test]
+    fn trash_counts_as_reclaimable() {
+        let entries = [("trash".to_owned(), 4_096), ("db".to_owned(), 8_192)].into();
+        let text = Taken { entries, other: 4_096 }.text(1_000);
+        let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line("total").contains(" 16384 "), "{text}");
+        assert!(line("reclaimable").contains(" 5096 "), "{text}");
+    }
+}

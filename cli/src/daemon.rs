@@ -1,0 +1,169 @@
+//! The composition root: every concrete type is chosen here, nowhere else. (There is no daemon yet:
+//! a service lives as long as one command. It will be the same service that the daemon opens.)
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use executor::{Executor, RuntimeChoice, SupervisedRuntime};
+use snapshotter::Manager;
+use solver::Solver;
+use store::key_value::rocks::Rocks;
+use store::{RootLock, Store};
+
+use crate::args::Global;
+use crate::environment::Environment;
+use crate::error::say;
+use crate::host::Host;
+
+/// How often to look whether another varve has let go of the root directory.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Program that the containers' helper process executes: this one.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Directories of running containers, below the root: what a killed varve left there is removed
+/// by the solver when it opens.
+const BUNDLES: &str = "run/bundles";
+
+/// Where runc is looked for if the environment says nothing.
+const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Most files and directories of the trash that are deleted when a command ends: some 20 ms.
+const REAP_AT_END: u64 = 2_000;
+
+/// Where a command works.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// What the command line says for all commands.
+    pub(crate) global: Global,
+    /// What the environment says.
+    pub(crate) environment: Environment,
+    /// The absolute path of the directory of all state.
+    pub(crate) root: PathBuf,
+}
+
+impl Site {
+    /// Where `--root` or the environment says.
+    ///
+    /// # Errors
+    /// No directory can be told.
+    pub(crate) fn find(global: Global, environment: Environment) -> anyhow::Result<Self> {
+        let root = match &global.root {
+            Some(root) => Environment::absolute(root)?,
+            None => environment.default_root()?,
+        };
+        Ok(Site { global, environment, root })
+    }
+
+    /// Opens the store, waiting for other varves to end.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn open_store(&self) -> anyhow::Result<Arc<Store>> {
+        let lock = self.lock()?;
+        let rows = Rocks::open(&self.root.join(store::layout::DATABASE))?;
+        Ok(Arc::new(Store::open(lock, Box::new(rows))?))
+    }
+
+    /// Locks the root directory. Signals still kill: nothing is open yet.
+    fn lock(&self) -> anyhow::Result<RootLock> {
+        let mut is_told = false;
+        loop {
+            match RootLock::acquire(&self.root) {
+                Err(store::Error::Locked { path, holder }) => {
+                    if !is_told {
+                        let pid = holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                        let path = path.display();
+                        say(&format!("waiting for another varve{pid} that uses {path} …"));
+                        is_told = true;
+                    }
+                    std::thread::sleep(LOCK_INTERVAL);
+                }
+                locked => return Ok(locked?),
+            }
+        }
+    }
+
+    /// Opens the snapshots of the store.
+    ///
+    /// # Errors
+    /// Those of the store and the snapshots.
+    pub(crate) fn open_snapshots(&self) -> anyhow::Result<Arc<Manager>> {
+        let store = self.open_store()?;
+        let host = Host::get(&store, &self.environment)?;
+        Ok(Arc::new(Manager::open(store, host.options(self.global.mounts))?))
+    }
+
+    /// The container runtime that a choice means here.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub(crate) fn container_runtime(
+        &self,
+        choice: &RuntimeChoice,
+    ) -> anyhow::Result<SupervisedRuntime> {
+        let path = self.environment.get("PATH").unwrap_or(PATH_DEFAULT);
+        Ok(SupervisedRuntime::new(choice, Path::new(OWN_PROGRAM).into(), path)?)
+    }
+}
+
+/// The build service, open.
+pub(crate) struct Service {
+    solver: Option<Solver>,
+    /// Dropped after the solver: it waits for what still runs.
+    tokio: Option<tokio::runtime::Runtime>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Opens the store of a site and everything above it. There must be no other thread yet.
+    ///
+    /// # Errors
+    /// Those of every part.
+    pub(crate) fn open(site: &Site, runtime: &RuntimeChoice) -> anyhow::Result<Self> {
+        if site.environment.is_root() {
+            // Before the first thread starts, so that no mount outlives this process.
+            mount::enter_private_namespace()?;
+        }
+        let runtime = site.container_runtime(runtime)?;
+        let snapshots = site.open_snapshots()?;
+        let executor = Executor::new(Box::new(runtime), site.root.join(BUNDLES));
+        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let tokio = tokio.context("cannot start threads")?;
+        let solver = {
+            let _entered = tokio.enter();
+            Solver::open(snapshots, executor)?
+        };
+        Ok(Service { solver: Some(solver), tokio: Some(tokio) })
+    }
+
+    /// The solver.
+    pub(crate) fn solver(&self) -> &Solver {
+        self.solver.as_ref().expect("it is taken only by drop")
+    }
+
+    /// Runs a future to its end on the service's threads.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.tokio.as_ref().expect("it is taken only by drop").block_on(future)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(solver) = self.solver.take()
+            && let Err(error) = solver.snapshots().store().trash().reap(REAP_AT_END)
+        {
+            tracing::warn!(%error, "cannot empty the trash");
+        }
+        // Waits for the engine's last words, so that the database is closed in order.
+        drop(self.tokio.take());
+    }
+}

@@ -1,0 +1,130 @@
+//! How a failure is told: one line with the cause and the next step, and the exit code.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+/// The build or the command failed.
+pub(crate) const EXIT_FAILED: u8 = 1;
+
+/// Added to the number of the signal that ended varve, as shells do.
+pub(crate) const EXIT_SIGNAL: u8 = 128;
+
+/// varve was stopped by a signal, and has cleaned up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stopped by {}", match .signal { 2 => "Ctrl-C".to_owned(), n => format!("signal {n}") })]
+pub(crate) struct Interrupted {
+    /// Its number.
+    pub(crate) signal: u8,
+}
+
+/// What has been printed already, so that only the exit code is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("exit code {code}")]
+pub(crate) struct Told {
+    /// The exit code.
+    pub(crate) code: u8,
+}
+
+/// Prints a failure and gives the exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(told) = error.downcast_ref::<Told>() {
+        return ExitCode::from(told.code);
+    }
+    say(&format!("ERROR: {}", sentence(error.as_ref())));
+    match error.downcast_ref::<Interrupted>() {
+        Some(interrupted) => ExitCode::from(EXIT_SIGNAL + interrupted.signal),
+        None => ExitCode::from(EXIT_FAILED),
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough (`varve images | head -1`) ends the
+/// command well.
+///
+/// # Errors
+/// The write fails.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Told { code: 0 }.into()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Writes a line to standard error.
+pub(crate) fn say(text: &str) {
+    let written = writeln!(io::stderr(), "{}", text.trim_end());
+    // Nobody is left to be told.
+    drop(written);
+}
+
+/// The message of an error with its causes, each told once, and what to do about it.
+pub(crate) fn sentence(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string().trim_end().to_owned();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Most messages end with that of their cause.
+        if !text.contains(more.trim_end()) {
+            text.push_str(": ");
+            text.push_str(more.trim_end());
+        }
+        cause = error.source();
+    }
+    if let Some(hint) = hint(&text) {
+        text.push_str("; ");
+        text.push_str(hint);
+    }
+    text
+}
+
+/// The next step for causes that can stand behind any message. Told from the text: by the time an
+/// error arrives here, libraries have turned it into text more than once.
+fn hint(text: &str) -> Option<&'static str> {
+    let has = |part: &str| text.contains(part);
+    if has("No space left on device") || has("Disk quota exceeded") {
+        return Some(
+            "the disk is full: nothing that was complete is lost; free space there, or run \
+             `varve prune`",
+        );
+    }
+    let is_denied = has("Operation not permitted") || has("Permission denied");
+    if is_denied && !rustix::process::geteuid().is_root() {
+        return Some("varve mounts file systems and starts containers, which needs root: use sudo");
+    }
+    if has("Too many open files") {
+        return Some("raise the limit with `ulimit -n 65536`");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("open /x: {source}")]
+    struct Wrapped {
+        source: io::Error,
+    }
+
+    fn told(error: anyhow::Error) -> String {
+        sentence(error.as_ref())
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let source = io::Error::from_raw_os_error(2);
+        let error = anyhow::Error::new(Wrapped { source }).context("cannot start");
+        assert_eq!(told(error), "cannot start: open /x: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn a_full_disk_comes_with_advice() {
+        let error = Err::<(), _>(io::Error::from_raw_os_error(28)).context("write /x");
+        let text = told(error.unwrap_err());
+        assert!(text.contains("No space left on device") && text.contains("varve prune"), "{text}");
+    }
+}

@@ -1,0 +1,48 @@
+//! `varve`, the program. Reading order: [`args`] (what can be said), [`commands`] (what it does),
+//! [`daemon`] (what it is made of), [`output`] (what it shows).
+
+mod args;
+mod commands;
+mod daemon;
+mod environment;
+mod error;
+mod host;
+mod interrupt;
+mod output;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Arguments;
+use crate::daemon::Site;
+use crate::environment::Environment;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    // First of all: a helper must do as little as possible before it clones.
+    if executor::is_helper(&arguments) {
+        return executor::helper_main(&arguments);
+    }
+    // Ends the process for --help and for a wrong command line.
+    let arguments = Arguments::parse_from(arguments);
+    let environment = Environment::of_this_process();
+    log_to_stderr(arguments.global.debug, &environment);
+    let done = Site::find(arguments.global, environment)
+        .and_then(|site| commands::dispatch(&site, arguments.command));
+    match done {
+        Ok(code) => code,
+        Err(error) => error::report(&error),
+    }
+}
+
+/// Shows warnings, and with `--debug` what varve does; `VARVE_LOG` chooses more exactly.
+fn log_to_stderr(is_debug: bool, environment: &Environment) {
+    let level = if is_debug { "debug" } else { "warn" };
+    let filter = EnvFilter::new(environment.get("VARVE_LOG").unwrap_or(level));
+    let has_colour = environment.wants_colour() && std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(has_colour).with_target(is_debug).without_time().init();
+}

@@ -1,0 +1,220 @@
+//! What a person sees of a build: the displays, and the thread that feeds them.
+//!
+//! Events come from many threads of the build and must be taken quickly, so [`Output`] hands them
+//! over a bounded channel to a thread of its own. That thread owns the display and is the only one
+//! that writes progress to standard error.
+
+mod failed_steps;
+mod log;
+mod plain;
+#[cfg(test)]
+mod script;
+mod size;
+mod steps;
+mod terminal;
+mod text;
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use solver::progress::{Display, Event};
+
+use self::failed_steps::Left;
+use self::plain::Plain;
+use self::steps::Steps;
+use self::terminal::Size;
+use self::terminal::screen::Screen;
+
+pub(crate) use self::size::size;
+
+/// Shortest time between two frames, or two looks at what is due: BuildKit's own.
+const FRAME_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Events that wait for the display; then the build waits too.
+const EVENTS_WAITING_MAX: usize = 4_096;
+
+/// Lines of log kept for a failure where the live view showed only the last few.
+const TERMINAL_TAIL_LINES: usize = 1_000;
+
+/// Bytes of such a log.
+const TERMINAL_TAIL_BYTES: usize = 1 << 20;
+
+/// Size of a terminal that does not tell.
+const SIZE_DEFAULT: Size = Size { columns: 80, rows: 24 };
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// A live view if standard error is a terminal, else plain lines.
+    #[default]
+    Auto,
+    /// Lines that are only added, in BuildKit's form.
+    Plain,
+    /// A live view; an error if standard error is no terminal.
+    Tty,
+    /// Nothing but errors and the output of failed steps.
+    Quiet,
+}
+
+/// Standard error is no terminal, but a live view was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("--progress=tty needs a terminal, and standard error is none; use --progress=plain")]
+pub(crate) struct NoTerminal;
+
+/// A display at work.
+pub(crate) struct Output {
+    messages: SyncSender<Message>,
+    thread: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output").finish_non_exhaustive()
+    }
+}
+
+enum Message {
+    Event(Event),
+    Finish,
+}
+
+/// The end of the channel that the build holds.
+struct Sender(SyncSender<Message>);
+
+impl Display for Sender {
+    fn show(&self, event: Event) {
+        if self.0.send(Message::Event(event)).is_err() {
+            tracing::debug!("an event came after the end of the display");
+        }
+    }
+}
+
+impl Output {
+    /// Starts to show progress on standard error. Without colours if `is_coloured` says so.
+    ///
+    /// # Errors
+    /// [`NoTerminal`].
+    pub(crate) fn start(mode: Mode, is_coloured: bool) -> Result<Self, NoTerminal> {
+        let is_terminal = std::io::stderr().is_terminal();
+        let view = match mode {
+            Mode::Tty if !is_terminal => return Err(NoTerminal),
+            Mode::Auto | Mode::Tty if is_terminal => View::Terminal(Live::new(is_coloured)),
+            Mode::Auto | Mode::Tty | Mode::Plain => View::Plain(Plain::default()),
+            Mode::Quiet => View::Quiet(Steps::default()),
+        };
+        let (messages, receiver) = sync_channel(EVENTS_WAITING_MAX);
+        let thread = std::thread::spawn(move || show(view, &receiver));
+        Ok(Output { messages, thread })
+    }
+
+    /// Where the build sends its events.
+    pub(crate) fn display(&self) -> Arc<dyn Display> {
+        Arc::new(Sender(self.messages.clone()))
+    }
+
+    /// Shows the rest, and the output of failed steps. What a display gets later is dropped.
+    pub(crate) fn finish(self) {
+        if self.messages.send(Message::Finish).is_err() || self.thread.join().is_err() {
+            tracing::error!("the display of the progress broke down");
+        }
+    }
+}
+
+enum View {
+    Plain(Plain),
+    Terminal(Live),
+    Quiet(Steps),
+}
+
+/// A live view on a terminal.
+struct Live {
+    steps: Steps,
+    screen: Screen,
+}
+
+impl Live {
+    fn new(is_coloured: bool) -> Self {
+        Live { steps: Steps::default(), screen: Screen::new(is_coloured) }
+    }
+}
+
+impl View {
+    /// Takes in an event; tells whether it cannot wait to be drawn.
+    fn apply(&mut self, event: Event) -> bool {
+        match self {
+            View::Plain(plain) => plain.apply(event),
+            View::Terminal(Live { steps, .. }) | View::Quiet(steps) => {
+                let index = steps.apply(event);
+                steps.get_mut(index).log.keep_last(TERMINAL_TAIL_LINES, TERMINAL_TAIL_BYTES);
+                false
+            }
+        }
+    }
+
+    fn draw(&mut self, now: Instant, out: &mut Vec<u8>) {
+        match self {
+            View::Plain(plain) => plain.print(now, out),
+            View::Terminal(live) => {
+                let size = terminal_size();
+                let picture = terminal::render(&live.steps, now, size);
+                out.extend(live.screen.frame(&picture, size));
+            }
+            View::Quiet(_) => {}
+        }
+    }
+
+    fn finish(&mut self, now: Instant, out: &mut Vec<u8>) {
+        match self {
+            View::Plain(plain) => plain.finish(now, out),
+            View::Terminal(live) => {
+                let size = terminal_size();
+                let picture = terminal::render_all(&live.steps, now, size);
+                out.extend(live.screen.frame(&picture, size));
+                failed_steps::print(&live.steps, Left::Say, out);
+            }
+            View::Quiet(steps) => failed_steps::print(steps, Left::Say, out),
+        }
+    }
+}
+
+fn show(mut view: View, messages: &Receiver<Message>) {
+    let mut out = Vec::new();
+    let mut drawn: Option<Instant> = None;
+    loop {
+        let wait = drawn.map_or(Duration::ZERO, |at| FRAME_INTERVAL.saturating_sub(at.elapsed()));
+        let is_urgent = match messages.recv_timeout(wait) {
+            Ok(Message::Event(event)) => view.apply(event),
+            Err(RecvTimeoutError::Timeout) => false,
+            Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let now = Instant::now();
+        let is_due = drawn.is_none_or(|at| now.duration_since(at) >= FRAME_INTERVAL);
+        if is_due || is_urgent {
+            view.draw(now, &mut out);
+            drawn = Some(now);
+            flush(&mut out);
+        }
+    }
+    view.finish(Instant::now(), &mut out);
+    flush(&mut out);
+}
+
+/// Writes to standard error. Nobody can be told when that fails.
+fn flush(out: &mut Vec<u8>) {
+    if let Err(error) = std::io::stderr().write_all(out) {
+        tracing::debug!(%error, "cannot write progress");
+    }
+    out.clear();
+}
+
+fn terminal_size() -> Size {
+    match rustix::termios::tcgetwinsize(std::io::stderr()) {
+        Ok(found) if found.ws_col > 0 && found.ws_row > 0 => {
+            Size { columns: found.ws_col.into(), rows: found.ws_row.into() }
+        }
+        _ => SIZE_DEFAULT,
+    }
+}

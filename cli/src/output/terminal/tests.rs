@@ -1,0 +1,172 @@
+//! Pictures at several sizes, as text.
+
+use solver::progress::EventKind::{self, Cached, Cancelled, Done, Queued, Started, Warning};
+
+use super::{Paint, Size, render, render_all};
+use crate::output::script::{Script, failed, log, status};
+use crate::output::steps::Steps;
+use crate::output::text::columns;
+
+struct Build {
+    script: Script,
+    steps: Steps,
+}
+
+impl Build {
+    fn new(events: &[(u64, &str, EventKind)]) -> Self {
+        let (mut script, mut steps) = (Script::new(), Steps::default());
+        for (millis, name, kind) in events {
+            steps.apply(script.event(*millis, name, kind.clone()));
+        }
+        Build { script, steps }
+    }
+
+    fn at(&self, millis: u64, columns: usize, rows: usize) -> Vec<String> {
+        let picture = render(&self.steps, self.script.at(millis), Size { columns, rows });
+        picture.into_iter().map(|line| line.text).collect()
+    }
+
+    fn over(&self, millis: u64, columns: usize) -> Vec<String> {
+        let size = Size { columns, rows: 4 };
+        let picture = render_all(&self.steps, self.script.at(millis), size);
+        picture.into_iter().map(|line| line.text).collect()
+    }
+}
+
+fn some_build() -> Build {
+    Build::new(&[
+        (0, "[internal] load build context", Queued),
+        (0, "[internal] load build context", Started),
+        (0, "[internal] load build context", status("transferring context:", 0, None, false)),
+        (0, "[build 1/2] FROM busybox", Queued),
+        (0, "[build 2/2] RUN make", Queued),
+        (0, "[stage-1 2/2] COPY --from=build a b", Queued),
+        (1_000, "[internal] load build context", status("transferring context:", 5_000_000, None, false)),
+        (1_000, "[build 1/2] FROM busybox", Cached),
+        (1_000, "[build 2/2] RUN make", Started),
+        (1_500, "[build 2/2] RUN make", log("cc -c a.c\n\x1b[31mcc\x1b[0m -c b.c\n\ncc -c")),
+    ])
+}
+
+#[test]
+fn a_running_build_shows_steps_parts_and_the_end_of_the_log() {
+    let expect = [
+        "[+] Building 2.1s (1/4)",
+        " => [internal] load build context                       2.1s",
+        " => => transferring context: 5.00MB 5.00MB/s            2.1s",
+        " => CACHED [build 1/2] FROM busybox                     0.0s",
+        " => [build 2/2] RUN make                                1.1s",
+        " => => # cc -c a.c",
+        " => => # cc -c b.c",
+        " => => # cc -c",
+    ];
+    assert_eq!(some_build().at(2_100, 60, 24), expect);
+}
+
+#[test]
+fn a_narrow_terminal_cuts_names_and_wraps_logs() {
+    let expect = [
+        "[+] Building 2.1s (1/4)",
+        " => [internal] load … 2.1s",
+        " => => transferring … 2.1s",
+        " => CACHED [build 1/… 0.0s",
+        " => [build 2/2] RUN … 1.1s",
+        " => => # cc -c a.c",
+        " => => # cc -c b.c",
+        " => => # cc -c",
+    ];
+    assert_eq!(some_build().at(2_100, 26, 24), expect);
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal_and_no_picture_higher() {
+    let long = "[build 3/9] RUN 漢字 ".to_owned() + &"and so on ".repeat(40);
+    let mut events = vec![(0, long.as_str(), Started), (1, &long, log(&long))];
+    let names: Vec<String> = (0..40).map(|n| format!("[s{n} 1/1] RUN {n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        events.push((2, name, Started));
+        events.push((3, name, log("some output that goes on and on and on and on\n")));
+        if n % 3 == 0 {
+            events.push((4, name, Done));
+        }
+    }
+    let build = Build::new(&events);
+    for width in 1..130 {
+        for height in [1, 2, 3, 5, 10, 24, 100] {
+            let picture = build.at(9_000, width, height);
+            let widest = picture.iter().map(|line| columns(line)).max().unwrap_or(0);
+            assert!(widest <= width, "{widest} columns of {width}: {picture:#?}");
+            assert!(picture.len() < height.max(2), "{} lines of {height}", picture.len());
+        }
+    }
+}
+
+#[test]
+fn in_a_low_terminal_running_steps_stay_and_old_ones_go() {
+    let build = Build::new(&[
+        (0, "old", Done),
+        (0, "running one", Started),
+        (0, "done", Done),
+        (0, "running two", Started),
+        (0, "newest", Done),
+    ]);
+    let names = |rows| -> Vec<String> {
+        let picture = build.at(0, 40, rows);
+        picture[1..].iter().map(|line| line[4..].split("  ").next().unwrap().into()).collect()
+    };
+    assert_eq!(names(24), ["old", "running one", "done", "running two", "newest"]);
+    assert_eq!(names(5), ["running one", "running two", "newest"]);
+    assert_eq!(names(3), ["running two"]);
+    assert_eq!(names(2), Vec::<String>::new());
+}
+
+#[test]
+fn a_long_line_of_a_log_is_wrapped_and_only_the_last_lines_stay() {
+    let digits = "0123456789".repeat(12);
+    let build = Build::new(&[(0, "a", Started), (0, "a", log(&digits))]);
+    let picture = build.at(0, 29, 24);
+    let log: Vec<_> = picture[2..].iter().map(|line| &line[" => => # ".len()..]).collect();
+    assert_eq!(log, ["01234567890123456789"; 6]);
+}
+
+#[test]
+fn the_end_shows_everything_and_how_each_step_ended() {
+    let build = Build::new(&[
+        (0, "a", Done),
+        (0, "b", Cached),
+        (0, "c", Started),
+        (0, "c", log("oh no\n")),
+        (0, "d", Started),
+        (2_000, "c", failed("exit code: 1")),
+        (2_000, "d", Cancelled),
+        (2_000, "e", Queued),
+        (2_000, "e", Cancelled),
+    ]);
+    let expect = [
+        "[+] Building 2.0s (4/5)",
+        " => a                      0.0s",
+        " => CACHED b               0.0s",
+        " => ERROR c                2.0s",
+        " => CANCELED d             2.0s",
+    ];
+    assert_eq!(build.over(2_000, 31), expect);
+    let size = Size { columns: 31, rows: 4 };
+    let picture = render_all(&build.steps, build.script.at(2_000), size);
+    let paints: Vec<_> = picture.iter().map(|line| line.paint).collect();
+    use Paint::{Caution, Ended, Failed, Normal};
+    assert_eq!(paints, [Normal, Ended, Ended, Failed, Caution]);
+}
+
+#[test]
+fn a_build_that_went_well_says_so() {
+    let build = Build::new(&[(0, "a", Started), (700, "a", Done)]);
+    assert_eq!(build.over(700, 40)[0], "[+] Building 0.7s (1/1) FINISHED");
+    assert_eq!(build.at(700, 40, 24)[0], "[+] Building 0.7s (1/1)");
+}
+
+#[test]
+fn warnings_stand_below_their_step() {
+    let warning = Warning { message: "JSON arguments\nrecommended".into() };
+    let build = Build::new(&[(0, "a", Started), (0, "a", warning)]);
+    assert_eq!(build.at(0, 50, 24)[2], " => WARN: JSON arguments recommended          0.0s");
+}

@@ -1,0 +1,234 @@
+//! `cargo xtask test`: everything that must hold before a commit, step by step, each with its time.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::console;
+use crate::error::{Error, Result};
+use crate::packages::{self, Purpose};
+use crate::rocksdb_archive;
+use crate::varve_binary;
+use crate::workspace::{Workspace, is_ci};
+
+/// Tests that need root live in a module of this name, wherever they are; `--unprivileged` skips
+/// them.
+const PRIVILEGED_MODULE: &str = "privileged::";
+
+/// Tells the tests' own support code that it runs without root on purpose.
+const UNPRIVILEGED_VARIABLE: &str = "VARVE_TEST_UNPRIVILEGED";
+
+/// Runs all checks.
+///
+/// # Errors
+/// The first step that fails, by name; without root and without `unprivileged`, before any step.
+pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
+    if !unprivileged && !packages::is_root()? {
+        return Err(Error::new(
+            "the tests mount file systems and run containers, so they need root.\n\
+             Run them as root, or leave those out: cargo xtask test --unprivileged",
+        ));
+    }
+    let started = Instant::now();
+    let mut times = Vec::new();
+
+    step(&mut times, "install", || packages::ensure(Purpose::Test))?;
+    let lib_dir = step(&mut times, "rocksdb", || rocksdb_archive::ensure(workspace))?;
+    let cargo = |arguments: &[&str]| {
+        let mut command = workspace.cargo(&lib_dir);
+        command.args(arguments);
+        if is_ci() && arguments[0] != "fmt" {
+            command.arg("--locked");
+        }
+        if unprivileged {
+            command.env(UNPRIVILEGED_VARIABLE, "1");
+        }
+        command
+    };
+
+    step(&mut times, "fmt", || {
+        run_to_end(&mut cargo(&["fmt", "--all", "--check"]))
+    })?;
+    step(&mut times, "clippy", || {
+        let mut clippy = cargo(&["clippy", "--workspace", "--all-targets"]);
+        run_to_end(clippy.args(["--", "-D", "warnings"]))
+    })?;
+    // `--workspace` with a target name, not `-p suite`: another package selection is another set of
+    // features, and cargo would build a hundred crates again.
+    step(&mut times, "tidy", || {
+        run_to_end(&mut cargo(&["test", "--workspace", "--test", "tidy"]))
+    })?;
+    let totals = step(&mut times, "test", || {
+        // `cargo test` compiles a binary as its unit tests only; the suite runs the real one.
+        let binary = varve_binary::build(workspace, &lib_dir, false)?;
+        let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
+        tests.env(varve_binary::VARIABLE, binary);
+        if unprivileged {
+            tests.args(["--", "--skip", PRIVILEGED_MODULE]);
+        }
+        run_and_count(&mut tests)
+    })?;
+
+    console::heading("all checks passed");
+    for (name, took) in &times {
+        console::note(&format!("{name:<8} {:>7}", console::seconds(*took)));
+    }
+    console::note(&format!(
+        "{:<8} {:>7}",
+        "total",
+        console::seconds(started.elapsed())
+    ));
+    console::note(&totals.to_string());
+    if unprivileged {
+        console::note("tests that need root were left out (--unprivileged)");
+    }
+    Ok(())
+}
+
+fn step<T>(
+    times: &mut Vec<(&'static str, Duration)>,
+    name: &'static str,
+    action: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    console::heading(name);
+    let started = Instant::now();
+    let value = action().map_err(|error| Error::new(format!("step {name} failed: {error}")))?;
+    times.push((name, started.elapsed()));
+    console::done(name, started.elapsed());
+    Ok(value)
+}
+
+/// Runs a command whose output goes to the terminal.
+pub(crate) fn run_to_end(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .map_err(|cause| Error::new(format!("cannot run {}: {cause}", shown(command))))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "`{}` ended with {status}",
+        shown(command)
+    )))
+}
+
+/// The command line as a person would type it.
+fn shown(command: &Command) -> String {
+    let program = std::path::Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What the `test result:` lines of all test binaries add up to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Totals {
+    binaries: u64,
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Totals {
+    /// Counts a line like `test result: ok. 12 passed; 0 failed; 1 ignored; …`; others count
+    /// nothing.
+    fn add_line(&mut self, line: &str) {
+        let Some((_, counts)) = line
+            .strip_prefix("test result: ")
+            .and_then(|r| r.split_once(". "))
+        else {
+            return;
+        };
+        self.binaries += 1;
+        for part in counts.split("; ") {
+            let Some((number, what)) = part.split_once(' ') else {
+                continue;
+            };
+            let number: u64 = number.parse().unwrap_or(0);
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            binaries,
+            passed,
+            failed,
+            ignored,
+        } = self;
+        write!(
+            f,
+            "{passed} passed, {failed} failed, {ignored} ignored in {binaries} binaries"
+        )
+    }
+}
+
+/// Runs `cargo test`, shows its output as it comes, and adds up its result lines.
+fn run_and_count(command: &mut Command) -> Result<Totals> {
+    let fail = |cause: std::io::Error| Error::new(format!("cannot run cargo test: {cause}"));
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(fail)?;
+    let mut totals = Totals::default();
+    if let Some(output) = child.stdout.take() {
+        let mut reader = BufReader::new(output);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).map_err(fail)? > 0 {
+            std::io::stdout().write_all(&line).map_err(fail)?;
+            totals.add_line(String::from_utf8_lossy(&line).trim_end());
+            line.clear();
+        }
+    }
+    let status = child.wait().map_err(fail)?;
+    if status.success() {
+        return Ok(totals);
+    }
+    Err(Error::new(format!("{totals}; the failures stand above")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_of_all_binaries_add_up_and_other_lines_count_nothing() {
+        let mut totals = Totals::default();
+        for line in [
+            "running 3 tests",
+            "test a ... ok",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s",
+            "test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.50s",
+            "a test result: ok. 9 passed",
+        ] {
+            totals.add_line(line);
+        }
+        assert_eq!(
+            totals,
+            Totals {
+                binaries: 2,
+                passed: 7,
+                failed: 2,
+                ignored: 1
+            }
+        );
+        assert_eq!(
+            totals.to_string(),
+            "7 passed, 2 failed, 1 ignored in 2 binaries"
+        );
+    }
+
+    #[test]
+    fn a_failed_step_is_named() {
+        let refuse = || Err::<(), _>(Error::new("2 warnings"));
+        let error = step(&mut Vec::new(), "clippy", refuse).unwrap_err();
+        assert_eq!(error.to_string(), "step clippy failed: 2 warnings");
+    }
+}

@@ -1,0 +1,56 @@
+//! `cargo xtask`: the commands of a checkout. Each installs or builds what is missing, then does
+//! its work.
+//!
+//! Reading order: `arguments` (what there is), `packages` and `rocksdb_archive` (what a machine
+//! needs once), then a file per task.
+
+use std::process::ExitCode;
+
+mod arguments;
+mod bench;
+mod checks;
+mod console;
+mod demo;
+mod error;
+mod packages;
+mod peers;
+mod rocksdb_archive;
+mod varve_binary;
+mod workspace;
+
+use arguments::{Task, USAGE};
+use packages::Purpose;
+use workspace::Workspace;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match Task::parse(&words).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::failure(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> error::Result<()> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Demo(options) => demo::run(&workspace, options),
+        Task::Test { unprivileged } => checks::run(&workspace, unprivileged),
+        Task::Bench { name, arguments } => bench::run(&workspace, name.as_deref(), &arguments),
+        Task::Install => {
+            packages::ensure(Purpose::Test)?;
+            rocksdb_archive::ensure(&workspace).map(drop)
+        }
+        Task::Rocksdb => {
+            let home = rocksdb_archive::ensure(&workspace)?;
+            console::script(&rocksdb_archive::exports(&home));
+            Ok(())
+        }
+        Task::Help => {
+            console::script(USAGE);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What the tests of this package and the benches share: where the checkout is, a base image, and
+//! who may run what.
+
+use std::path::{Path, PathBuf};
+
+pub mod base_image;
+pub mod privileged;
+
+/// The checkout: the directory of the root Cargo.toml.
+#[must_use]
+pub fn workspace_root() -> PathBuf {
+    let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest_dir
+        .parent()
+        .map_or_else(|| manifest_dir.to_owned(), Path::to_owned)
+}
+
+/// The `varve` binary to test: what `cargo xtask test` has just built (`VARVE_BIN`), or else the
+/// one beside this test's own directory, which `cargo build --workspace --bin varve` makes.
+///
+/// # Panics
+/// Where there is none, with the command that builds it.
+#[must_use]
+pub fn varve_binary() -> PathBuf {
+    let named = std::env::var_os("VARVE_BIN").map(PathBuf::from);
+    let binary = named.or_else(|| {
+        let deps = std::env::current_exe().ok()?;
+        Some(deps.parent()?.parent()?.join("varve"))
+    });
+    match binary {
+        Some(path) if path.is_file() => path,
+        _ => panic!("no varve binary at {binary:?}; run: cargo build --workspace --bin varve"),
+    }
+}
