@@ -1,0 +1,72 @@
+//! Runs one process in a root file system, inside an OCI container.
+//!
+//! [`Executor::run`] takes a [`Process`] and a mounted root directory, and gives an [`Exit`] when
+//! nothing of the container is left: no process, no mount, no cgroup, no file that the step did
+//! not make. What a step sees is what it would see with BuildKit.
+//!
+//! The container itself is made by a [`Runtime`]: youki's libcontainer or a program like runc,
+//! both in a helper process ([`SupervisedRuntime`]). A program that uses them must begin its
+//! `main` with:
+//!
+//! ```no_run
+//! # use std::{ffi::OsString, process::ExitCode};
+//! # fn start(arguments: &[OsString]) -> ExitCode {
+//! // `arguments` is the whole command line; no thread has been started yet.
+//! if executor::is_helper(arguments) {
+//!     return executor::helper_main(arguments);
+//! }
+//! # ExitCode::SUCCESS
+//! # }
+//! ```
+//!
+//! Absent on purpose: LLB, images, snapshots (the root arrives mounted), resource limits, terminals.
+
+mod run;
+
+mod process;
+
+mod user;
+
+mod network;
+
+mod stubs;
+
+mod rootfs;
+
+mod cgroup;
+
+mod spec;
+
+mod output;
+
+mod cancel;
+
+mod runtime;
+
+mod supervised;
+
+mod sealed;
+
+mod protocol;
+
+mod helper;
+
+#[cfg(any(test, feature = "testing"))]
+mod fake;
+
+mod error;
+
+pub use cancel::Cancel;
+pub use error::{Error, Result, StartFailure};
+#[cfg(any(test, feature = "testing"))]
+pub use fake::FakeRuntime;
+pub use helper::{helper_main, is_helper};
+pub use network::{hosts, resolv_conf};
+pub use output::{LINE_BYTES_MAX, OutputLine, OutputSender, Stream};
+pub use process::{ExtraMount, ExtraMountKind, HOSTNAME_DEFAULT, HostEntry, Network, Process};
+pub use run::{Executor, ID_LENGTH_MAX, RunRequest};
+pub use runtime::{Container, Exit, RunFuture, Runtime, RuntimeChoice};
+pub use spec::{Abilities, CAPABILITIES, CAPABILITIES_MASK, MaskOrder};
+pub use stubs::MountStubs;
+pub use supervised::SupervisedRuntime;
+pub use user::{User, UserError, lookup as lookup_user};

@@ -1,0 +1,295 @@
+//! A [`Process`] as OCI runtime configuration (`config.json`), the way BuildKit writes it.
+//!
+//! Namespaces, mounts, masked paths and capabilities are those of containerd's default
+//! configuration with the changes of BuildKit's `executor/oci`: no tmpfs at /run, /etc/resolv.conf
+//! and /etc/hosts bound read-only, cgroups visible read-only, no limit on open files, new
+//! privileges allowed, moby's default seccomp profile.
+
+mod seccomp;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::cgroup::{Cgroups, Setup};
+use crate::process::{ExtraMountKind, Network, Process};
+use crate::user::User;
+use seccomp::DeviceNodes;
+pub use seccomp::MaskOrder;
+
+/// The capabilities of a step: moby's fourteen (containerd `defaultUnixCaps`).
+pub const CAPABILITIES: [&str; 14] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+];
+
+/// The same set as the bit mask of /proc/self/status (`CapEff`).
+pub const CAPABILITIES_MASK: u64 = 0xa804_25fb;
+
+/// File mode creation mask of a step: runc's default. It must not depend on varve's own.
+const UMASK: u32 = 0o022;
+
+/// Files of the kernel that a step may not read.
+const MASKED_PATHS: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+    "/proc/scsi",
+];
+
+/// Files of the kernel that a step may not write.
+const READONLY_PATHS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// What a runtime can do by itself, so that the configuration need not spell it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// It puts every container into a cgroup of its own; otherwise none is prepared.
+    pub cgroups: bool,
+    /// It honours `ro` for the v1 hierarchies of a `cgroup` mount.
+    pub read_only_v1_mounts: bool,
+    /// It keeps the process from opening devices on cgroup v2 (by a BPF program).
+    pub v2_device_filter: bool,
+    /// How it reads the masked comparisons of a seccomp profile.
+    pub mask_order: MaskOrder,
+}
+
+impl Abilities {
+    /// runc, crun and what behaves like them.
+    pub const RUNC: Self = Self {
+        cgroups: true,
+        read_only_v1_mounts: true,
+        v2_device_filter: true,
+        mask_order: MaskOrder::Specified,
+    };
+
+    /// libcontainer 0.7 as we build it.
+    pub const LIBCONTAINER: Self = Self {
+        cgroups: true,
+        read_only_v1_mounts: false,
+        v2_device_filter: false,
+        mask_order: MaskOrder::Swapped,
+    };
+}
+
+/// Everything that goes into one configuration.
+#[derive(Debug)]
+pub(crate) struct SpecInput<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) user: &'a User,
+    pub(crate) rootfs: &'a Path,
+    pub(crate) resolv_conf: &'a Path,
+    pub(crate) hosts: &'a Path,
+    pub(crate) cgroups: &'a Cgroups,
+    pub(crate) cgroup_path: &'a Path,
+    pub(crate) abilities: Abilities,
+}
+
+/// The configuration of a container.
+pub(crate) fn generate(input: &SpecInput<'_>) -> Value {
+    let process = input.process;
+    let mut linux = json!({
+        "namespaces": namespaces(input),
+        "maskedPaths": MASKED_PATHS,
+        "readonlyPaths": READONLY_PATHS,
+        "seccomp": seccomp::profile(&CAPABILITIES, device_nodes(input), input.abilities.mask_order),
+        "cgroupsPath": input.cgroup_path,
+    });
+    if input.cgroups.setup() != Setup::Unavailable {
+        // No device but those that every runtime adds (null, zero, tty and the like).
+        linux["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    }
+    // "noNewPrivileges" is left out, which means false: with an explicit false libcontainer would
+    // drop CAP_SYS_ADMIN before it loads the seccomp filter, and could not load it any more.
+    json!({
+        "ociVersion": "1.0.2",
+        "hostname": process.effective_hostname(),
+        "root": { "path": input.rootfs, "readonly": process.read_only_root },
+        "process": {
+            "terminal": false,
+            "user": {
+                "uid": input.user.uid,
+                "gid": input.user.gid,
+                "additionalGids": input.user.groups,
+                "umask": UMASK,
+            },
+            "args": process.args,
+            "env": environment(&process.env, &input.user.home),
+            "cwd": process.cwd,
+            "capabilities": {
+                "bounding": CAPABILITIES,
+                "effective": CAPABILITIES,
+                "permitted": CAPABILITIES,
+            },
+        },
+        "mounts": mounts(input),
+        "linux": linux,
+    })
+}
+
+/// The environment: entries without `=` dropped, of equal names the last one at the place of the
+/// first, `HOME` added as runc does.
+fn environment(given: &[String], home: &str) -> Vec<String> {
+    let mut variables: Vec<(&str, &str)> = Vec::with_capacity(given.len() + 1);
+    for (name, value) in given.iter().filter_map(|entry| entry.split_once('=')) {
+        match variables.iter_mut().find(|(known, _)| *known == name) {
+            Some(variable) => variable.1 = value,
+            None => variables.push((name, value)),
+        }
+    }
+    match variables.iter_mut().find(|(name, _)| *name == "HOME") {
+        Some(variable) if variable.1.is_empty() => variable.1 = home,
+        Some(_) => {}
+        None => variables.push(("HOME", home)),
+    }
+    variables
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
+}
+
+fn namespaces(input: &SpecInput<'_>) -> Vec<Value> {
+    let mut names = vec!["pid", "ipc", "uts", "mount"];
+    if input.process.network == Network::None {
+        names.push("network");
+    }
+    // On v1 a cgroup namespace cannot be mounted read-only below a hierarchy of another shape.
+    if input.cgroups.setup() == Setup::Unified {
+        names.push("cgroup");
+    }
+    names
+        .into_iter()
+        .map(|name| json!({ "type": name }))
+        .collect()
+}
+
+fn device_nodes(input: &SpecInput<'_>) -> DeviceNodes {
+    match input.cgroups.setup() {
+        Setup::Legacy => DeviceNodes::Any,
+        Setup::Unified if input.abilities.v2_device_filter => DeviceNodes::Any,
+        Setup::Unified | Setup::Unavailable => DeviceNodes::Harmless,
+    }
+}
+
+fn spells_out_v1_mounts(input: &SpecInput<'_>) -> bool {
+    input.cgroups.setup() == Setup::Legacy && !input.abilities.read_only_v1_mounts
+}
+
+fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
+    json!({ "destination": target, "type": kind, "source": source, "options": options })
+}
+
+fn bind(target: &str, source: &Path, options: &[&str]) -> Value {
+    json!({ "destination": target, "type": "bind", "source": source, "options": options })
+}
+
+const DEVPTS_OPTIONS: [&str; 6] = [
+    "nosuid",
+    "noexec",
+    "newinstance",
+    "ptmxmode=0666",
+    "mode=0620",
+    "gid=5",
+];
+
+fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
+    let isolated = ["nosuid", "noexec", "nodev"];
+    let bound = ["nosuid", "noexec", "nodev", "rbind", "ro"];
+    let dev = ["nosuid", "strictatime", "mode=755", "size=65536k"];
+    let shm = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &isolated),
+        mount("/dev", "tmpfs", "tmpfs", &dev),
+        mount("/dev/pts", "devpts", "devpts", &DEVPTS_OPTIONS),
+        mount("/dev/shm", "tmpfs", "shm", &shm),
+        mount("/dev/mqueue", "mqueue", "mqueue", &isolated),
+        mount(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ),
+        bind("/etc/resolv.conf", input.resolv_conf, &bound),
+        bind("/etc/hosts", input.hosts, &bound),
+    ];
+    mounts.extend(cgroup_mounts(input));
+    for extra in &input.process.mounts {
+        let mount = match &extra.kind {
+            ExtraMountKind::Bind { source, read_only } => bind(
+                &extra.target,
+                source,
+                if *read_only {
+                    &["rbind", "ro"]
+                } else {
+                    &["rbind"]
+                },
+            ),
+            ExtraMountKind::Tmpfs { size_bytes } => {
+                let size = size_bytes.map(|bytes| format!("size={bytes}"));
+                let mut options = vec!["nosuid", "nodev", "noexec", "mode=1777"];
+                options.extend(size.as_deref());
+                mount(&extra.target, "tmpfs", "tmpfs", &options)
+            }
+        };
+        // A mount at the target of a standard one replaces it, in its place.
+        match mounts
+            .iter_mut()
+            .find(|known| known["destination"] == mount["destination"])
+        {
+            Some(known) => *known = mount,
+            None => mounts.push(mount),
+        }
+    }
+    mounts
+}
+
+fn cgroup_mounts(input: &SpecInput<'_>) -> Vec<Value> {
+    let target = "/sys/fs/cgroup";
+    if input.cgroups.setup() == Setup::Unavailable {
+        return Vec::new();
+    }
+    if !spells_out_v1_mounts(input) {
+        return vec![mount(
+            target,
+            "cgroup",
+            "cgroup",
+            &["ro", "nosuid", "noexec", "nodev"],
+        )];
+    }
+    let holder = ["nosuid", "noexec", "nodev", "mode=755"];
+    let mut mounts = vec![mount(target, "tmpfs", "tmpfs", &holder)];
+    for (hierarchy, directory) in input.cgroups.directories(input.cgroup_path) {
+        let name = hierarchy.file_name().map(PathBuf::from).unwrap_or_default();
+        let place = format!("{target}/{}", name.display());
+        let options = ["nosuid", "noexec", "nodev", "rbind", "ro"];
+        mounts.push(bind(&place, &directory, &options));
+    }
+    mounts
+}
+
+#[cfg(test)]
+mod tests;
