@@ -1,0 +1,294 @@
+//! Bringing things in: bodies first, then one small atomic batch that makes them visible.
+//!
+//! An [`Ingest`] collects blobs and trees. Object files appear under their final names at once
+//! (they are content-addressed, so an unfinished ingest leaves at most orphans for the sweep), but
+//! no row names them until [`Ingest::commit`] has flushed them to disk. Drop is abort.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::codec::Encoder;
+use crate::error::{Error, Result};
+use crate::fence::Pass;
+use crate::id::{BlobId, TreeId};
+use crate::key_value::{Batch, Durability};
+use crate::layout::Table;
+use crate::objects::{OBJECT_MODE, hash_file};
+use crate::store::Store;
+use crate::tree::{Tree, TreeRef, TreeSink, TreeSource};
+
+/// Bodies up to this many bytes are hashed in memory first, so that one that is already stored is
+/// never written. Above, writing while hashing is cheaper than holding.
+const IN_MEMORY_MAX_BYTES: usize = 256 * 1024;
+
+/// One unit of bringing things in. May be shared between threads.
+#[derive(Debug)]
+pub struct Ingest<'s> {
+    store: &'s Store,
+    pending: Mutex<Pending>,
+    _pass: Pass<'s>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    trees: HashMap<TreeId, (Arc<Tree>, Vec<u8>)>,
+    blobs: HashMap<BlobId, u64>,
+}
+
+impl<'s> Ingest<'s> {
+    pub(crate) fn new(store: &'s Store, pass: Pass<'s>) -> Self {
+        Ingest {
+            store,
+            pending: Mutex::default(),
+            _pass: pass,
+        }
+    }
+
+    /// The store that this ingest goes to.
+    pub fn store(&self) -> &'s Store {
+        self.store
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the blob is already there, in this ingest or in the store, so that its bytes need
+    /// not be written.
+    fn has_blob(&self, id: BlobId, size: u64) -> Result<bool> {
+        if self.pending().blobs.contains_key(&id) {
+            return Ok(true);
+        }
+        Ok(self.store.blob_size(id)? == Some(size) && self.store.objects().has(id, size))
+    }
+
+    fn note_blob(&self, id: BlobId, size: u64) {
+        self.pending().blobs.insert(id, size);
+    }
+
+    /// A handle to write one blob of unknown length.
+    pub fn blob_writer(&self) -> BlobWriter<'_, 's> {
+        BlobWriter {
+            ingest: self,
+            size: 0,
+            body: Body::Memory(Vec::new()),
+        }
+    }
+
+    /// Stores bytes that are in memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; a full disk leaves nothing behind.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobId> {
+        let (id, size) = (BlobId::of(bytes), bytes.len() as u64);
+        if !self.has_blob(id, size)? {
+            let mut temporary = Temporary::create(self.store)?;
+            temporary
+                .write_all(bytes)
+                .map_err(|e| Error::io("write", &temporary.path, e))?;
+            temporary.place(id)?;
+            self.note_blob(id, size);
+        }
+        Ok(id)
+    }
+
+    /// Takes over a finished file of the store's own file system: it is hashed and renamed into
+    /// place, no byte is copied. If the blob is already there the file is left where it is.
+    ///
+    /// Nobody may have it open for writing or have another use for it afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn adopt(&self, file: &Path) -> Result<(BlobId, u64)> {
+        let (id, size) = hash_file(file)?;
+        if !self.has_blob(id, size)? {
+            self.store.objects().place_foreign(file, id)?;
+            self.note_blob(id, size);
+        }
+        Ok((id, size))
+    }
+
+    /// Makes everything durable and visible, together with the changes of `extra` (the rows that
+    /// name what was ingested: snapshots, leases, images).
+    ///
+    /// # Errors
+    /// [`Error::Io`] (among others if the disk is all but full), [`Error::Database`]: nothing is
+    /// visible. [`Error::Poisoned`] after a flush
+    /// has failed once in the life of this [`Store`].
+    pub fn commit(self, extra: Batch) -> Result<()> {
+        let pending = std::mem::take(&mut *self.pending());
+        let mut batch = Batch::new();
+        for (id, (_, encoded)) in &pending.trees {
+            batch.put(Table::Tree, *id.as_bytes(), encoded.as_slice());
+        }
+        for (id, size) in &pending.blobs {
+            let mut row = Encoder::new();
+            row.number(*size);
+            batch.put(Table::Blob, *id.as_bytes(), row.finish());
+        }
+        batch.append(extra);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.store.check_space(batch.bytes())?;
+        if !pending.blobs.is_empty() {
+            let ids: Vec<BlobId> = pending.blobs.keys().copied().collect();
+            self.store.flush_objects(&ids)?;
+        }
+        self.store.write(batch, Durability::Disk)?;
+        self.store
+            .remember(pending.trees.into_iter().map(|(id, (tree, _))| (id, tree)));
+        Ok(())
+    }
+}
+
+impl TreeSource for Ingest<'_> {
+    fn tree(&self, id: TreeId) -> Result<Arc<Tree>> {
+        if let Some((tree, _)) = self.pending().trees.get(&id) {
+            return Ok(tree.clone());
+        }
+        self.store.tree(id)
+    }
+}
+
+impl TreeSink for Ingest<'_> {
+    fn put_tree(&self, tree: Tree) -> Result<TreeRef> {
+        let (reference, encoded) = tree.reference();
+        if !self.store.has_tree(reference.id)? {
+            self.pending()
+                .trees
+                .insert(reference.id, (Arc::new(tree), encoded));
+        }
+        Ok(reference)
+    }
+}
+
+/// Writes one blob: bytes go in by [`Write`], [`BlobWriter::commit`] tells the id. Drop is abort.
+#[derive(Debug)]
+pub struct BlobWriter<'i, 's> {
+    ingest: &'i Ingest<'s>,
+    size: u64,
+    body: Body<'s>,
+}
+
+#[derive(Debug)]
+enum Body<'s> {
+    Memory(Vec<u8>),
+    File {
+        temporary: Temporary<'s>,
+        hasher: Box<blake3::Hasher>,
+    },
+}
+
+impl BlobWriter<'_, '_> {
+    /// Ends the blob: its id and length in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn commit(self) -> Result<(BlobId, u64)> {
+        match self.body {
+            Body::Memory(bytes) => Ok((self.ingest.put_blob(&bytes)?, self.size)),
+            Body::File { temporary, hasher } => {
+                let id = BlobId::from_bytes(*hasher.finalize().as_bytes());
+                if !self.ingest.has_blob(id, self.size)? {
+                    temporary.place(id)?;
+                    self.ingest.note_blob(id, self.size);
+                }
+                Ok((id, self.size))
+            }
+        }
+    }
+}
+
+impl Write for BlobWriter<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Body::Memory(buffered) = &mut self.body {
+            if buffered.len() + bytes.len() <= IN_MEMORY_MAX_BYTES {
+                buffered.extend_from_slice(bytes);
+                self.size += bytes.len() as u64;
+                return Ok(bytes.len());
+            }
+            let mut temporary = Temporary::create(self.ingest.store).map_err(|e| io_error(&e))?;
+            temporary.write_all(buffered)?;
+            let mut hasher = Box::new(blake3::Hasher::new());
+            hasher.update(buffered);
+            self.body = Body::File { temporary, hasher };
+        }
+        if let Body::File { temporary, hasher } = &mut self.body {
+            temporary.write_all(bytes)?;
+            hasher.update(bytes);
+            self.size += bytes.len() as u64;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps the error number of a store error where an [`io::Error`] is asked for.
+fn io_error(error: &Error) -> io::Error {
+    match error {
+        Error::Io { source, .. } => match source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(source.kind(), error.to_string()),
+        },
+        _ => io::Error::other(error.to_string()),
+    }
+}
+
+/// A body being written below `ingest/`; removed on drop unless it got its final name.
+#[derive(Debug)]
+struct Temporary<'s> {
+    store: &'s Store,
+    path: PathBuf,
+    file: File,
+    placed: bool,
+}
+
+impl<'s> Temporary<'s> {
+    fn create(store: &'s Store) -> Result<Self> {
+        let path = store.temporary_path();
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(OBJECT_MODE)
+            .open(&path);
+        let file = file.map_err(|e| Error::io("create", &path, e))?;
+        Ok(Temporary {
+            store,
+            path,
+            file,
+            placed: false,
+        })
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    fn place(mut self, id: BlobId) -> Result<()> {
+        self.store.objects().place(&self.path, id)?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.placed
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::debug!(path = %self.path.display(), %error, "cannot remove a temporary body");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,455 @@
+//! The store: a database of rows, a directory of object files, and the rules that keep them one.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::codec::Decoder;
+use crate::error::{Error, Result};
+use crate::fence::{Fence, Pass};
+use crate::id::{BlobId, TreeId};
+use crate::ingest::Ingest;
+use crate::key_value::{Batch, Durability, KeyValue};
+use crate::layout::{self, Table};
+use crate::objects::{Objects, read_directory};
+use crate::trash::Trash;
+use crate::tree::{Tree, TreeSource, tree_id};
+
+/// Decoded trees kept in memory; at some 2 KiB each this stays below 64 MiB.
+const TREE_CACHE_MAX: usize = 32_768;
+
+/// New objects up to which each is flushed by itself. Flushing the whole file system takes one
+/// call, but waits for what everybody else has written too: seconds on a busy machine.
+const FLUSHED_SINGLY_MAX: usize = 4;
+
+/// Bytes of disk that an ingest leaves free for the database's own work.
+const SPACE_KEPT_BYTES: u64 = 8 << 20;
+
+/// Mode of the root directory if it is ours to make.
+const ROOT_MODE: u32 = 0o700;
+
+/// The exclusive right to a root directory, held until it is dropped.
+///
+/// RocksDB allows one process per database, and object files have no locks of their own.
+#[derive(Debug)]
+pub struct RootLock {
+    root: PathBuf,
+    file: File,
+}
+
+impl RootLock {
+    /// Makes the root directory if needed and locks it, or fails at once.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] with the holder's pid while another process has it; [`Error::Io`].
+    pub fn acquire(root: &Path) -> Result<Self> {
+        // Images hold files that not every user of the host may read.
+        let mut directory = DirBuilder::new();
+        let made = directory.recursive(true).mode(ROOT_MODE).create(root);
+        made.map_err(|e| Error::io("create", root, e))?;
+        let path = root.join(layout::LOCK);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
+        let mut file = file.map_err(|e| Error::io("open", &path, e))?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                let holder = file
+                    .read_to_string(&mut text)
+                    .ok()
+                    .and_then(|_| text.trim().parse().ok());
+                return Err(Error::Locked {
+                    path: root.into(),
+                    holder,
+                });
+            }
+            Err(e) => return Err(Error::io("lock", path, e.into())),
+        }
+        let pid = std::process::id().to_string();
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(pid.as_bytes()))
+            .map_err(|e| Error::io("write", &path, e))?;
+        Ok(RootLock {
+            root: root.into(),
+            file,
+        })
+    }
+
+    /// The directory that is locked.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+impl Drop for RootLock {
+    fn drop(&mut self) {
+        // Closing the file unlocks it; an empty file tells that nobody holds it.
+        if let Err(error) = self.file.set_len(0) {
+            tracing::debug!(%error, "cannot clear the lock file");
+        }
+    }
+}
+
+/// Content-addressed blobs and trees, and rows beside them.
+#[derive(Debug)]
+pub struct Store {
+    lock: RootLock,
+    rows: Box<dyn KeyValue>,
+    objects: Objects,
+    trash: Trash,
+    fence: Fence,
+    trees: Mutex<TreeCache>,
+    temporaries: AtomicU64,
+    poison: OnceLock<String>,
+}
+
+/// Decoded trees, and how often they were all forgotten.
+#[derive(Debug, Default)]
+struct TreeCache {
+    trees: HashMap<TreeId, Arc<Tree>>,
+    generation: u64,
+}
+
+impl TreeCache {
+    fn add(&mut self, trees: impl Iterator<Item = (TreeId, Arc<Tree>)>) {
+        if self.trees.len() >= TREE_CACHE_MAX {
+            self.trees.clear();
+        }
+        self.trees.extend(trees.take(TREE_CACHE_MAX));
+    }
+}
+
+impl Store {
+    /// Opens the store in a locked root directory, making it new if the directory has none, and
+    /// throws away what an earlier process left half-written.
+    ///
+    /// `rows` is the database in `<root>/db`, opened by the caller.
+    ///
+    /// # Errors
+    /// [`Error::FormatTooNew`], [`Error::FeatureUnknown`], [`Error::NotAStore`], [`Error::Io`],
+    /// database errors.
+    pub fn open(lock: RootLock, rows: Box<dyn KeyValue>) -> Result<Self> {
+        let root = lock.root.clone();
+        let nonce = match rows.get(Table::Meta, layout::META_FORMAT)? {
+            None => initialise(&root, rows.as_ref())?,
+            Some(version) => {
+                check_format(&root, &version)?;
+                check_features(&root, rows.get(Table::Meta, layout::META_FEATURES)?)?;
+                let nonce = rows.get(Table::Meta, layout::META_NONCE)?;
+                nonce
+                    .and_then(|nonce| String::from_utf8(nonce).ok())
+                    .filter(|n| is_nonce(n))
+                    .ok_or(Error::Undecodable {
+                        what: "nonce",
+                        reason: "it is not 32 hexadecimal digits",
+                    })?
+            }
+        };
+        for name in [layout::INGEST, layout::TRASH] {
+            let path = root.join(name);
+            fs::create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
+        }
+        let trash = Trash::new(root.join(layout::TRASH));
+        for leftover in read_directory(&root.join(layout::INGEST))? {
+            trash.take(&leftover)?;
+        }
+        let objects = Objects::open(&root, nonce)?;
+        Ok(Store {
+            lock,
+            rows,
+            objects,
+            trash,
+            fence: Fence::default(),
+            trees: Mutex::default(),
+            temporaries: AtomicU64::new(0),
+            poison: OnceLock::new(),
+        })
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> &Path {
+        &self.lock.root
+    }
+
+    /// The object files.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// The rows, for reading. Changes go through [`Store::write`] or [`Ingest::commit`].
+    pub fn rows(&self) -> &dyn KeyValue {
+        self.rows.as_ref()
+    }
+
+    /// What waits to be deleted.
+    pub fn trash(&self) -> &Trash {
+        &self.trash
+    }
+
+    /// Starts to bring things in; waits for a running sweep to end.
+    ///
+    /// Whoever makes a row name a tree or blob that is here already (a cache hit) does so inside
+    /// an ingest too, or names only what another lease keeps: [`Store::write`] alone does not keep
+    /// a sweep away.
+    pub fn begin(&self) -> Ingest<'_> {
+        Ingest::new(self, self.fence.ingest())
+    }
+
+    pub(crate) fn fence_for_sweep(&self) -> Pass<'_> {
+        self.fence.sweep()
+    }
+
+    /// Changes rows that name nothing newly ingested.
+    ///
+    /// # Errors
+    /// Database errors; [`Error::Poisoned`]. A failed durable write poisons the store.
+    pub fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
+        self.check_poison()?;
+        let result = self.rows.write(batch, durability);
+        if let Err(error) = &result
+            && durability == Durability::Disk
+        {
+            self.poison(error.to_string());
+        }
+        result
+    }
+
+    /// The length of a blob that is durably here, `None` if it is not.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn blob_size(&self, id: BlobId) -> Result<Option<u64>> {
+        let Some(row) = self.rows.get(Table::Blob, id.as_bytes())? else {
+            return Ok(None);
+        };
+        let mut row = Decoder::new("blob row", &row);
+        let size = row.number()?;
+        row.finish()?;
+        Ok(Some(size))
+    }
+
+    /// Whether the tree's row is there (its children's and blobs' are then too).
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn has_tree(&self, id: TreeId) -> Result<bool> {
+        if self.cached_trees().trees.contains_key(&id) {
+            return Ok(true);
+        }
+        Ok(self.rows.get(Table::Tree, id.as_bytes())?.is_some())
+    }
+
+    fn cached_trees(&self) -> std::sync::MutexGuard<'_, TreeCache> {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Caches trees whose rows an ingest has just written; it still keeps the sweep away.
+    pub(crate) fn remember(&self, trees: impl Iterator<Item = (TreeId, Arc<Tree>)>) {
+        self.cached_trees().add(trees);
+    }
+
+    /// Forgets decoded trees, after their rows were deleted.
+    pub(crate) fn forget_trees(&self) {
+        let mut cache = self.cached_trees();
+        cache.trees.clear();
+        cache.generation += 1;
+    }
+
+    /// Reads a tree's row past the cache, and checks it against its id.
+    pub(crate) fn read_tree(&self, id: TreeId) -> Result<Tree> {
+        let row = self
+            .rows
+            .get(Table::Tree, id.as_bytes())?
+            .ok_or(Error::TreeMissing { id })?;
+        if tree_id(&row) != id {
+            return Err(Error::Undecodable {
+                what: "tree",
+                reason: "it does not match its id",
+            });
+        }
+        Tree::decode(&row)
+    }
+
+    /// A fresh name below `ingest/`, on the same file system as the objects.
+    pub(crate) fn temporary_path(&self) -> PathBuf {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        self.root()
+            .join(layout::INGEST)
+            .join(format!("{}-{number}", std::process::id()))
+    }
+
+    /// Refuses to bring anything in when the disk is all but full.
+    ///
+    /// RocksDB does not recover from a log that could not be written until it is opened again, and
+    /// a sweep, which makes room, has to write a little first.
+    pub(crate) fn check_space(&self, bytes: u64) -> Result<()> {
+        let root = self.root();
+        let disk = rustix::fs::fstatvfs(&self.lock.file);
+        let disk = disk.map_err(|e| Error::io("look up the free space of", root, e.into()))?;
+        match disk.f_bavail.saturating_mul(disk.f_frsize) < bytes.saturating_add(SPACE_KEPT_BYTES) {
+            true => Err(Error::io(
+                "commit to",
+                root,
+                rustix::io::Errno::NOSPC.into(),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Flushes new object files and their names to disk: a few one by one, many by one flush of
+    /// the whole file system.
+    pub(crate) fn flush_objects(&self, ids: &[BlobId]) -> Result<()> {
+        if ids.len() > FLUSHED_SINGLY_MAX {
+            return self.flush_file_system();
+        }
+        self.check_poison()?;
+        for id in ids {
+            let path = self.objects.path(*id);
+            let directory = path.parent().unwrap_or(&path);
+            for path in [path.as_path(), directory] {
+                File::open(path)
+                    .and_then(|file| file.sync_all())
+                    .map_err(|e| {
+                        self.poison(e.to_string());
+                        Error::io("flush", path, e)
+                    })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes all rows to disk, whoever wrote them and when.
+    pub(crate) fn flush_rows(&self) -> Result<()> {
+        self.check_poison()?;
+        self.rows
+            .sync()
+            .inspect_err(|error| self.poison(error.to_string()))
+    }
+
+    /// Flushes everything that was written to the file system of the store, by whomever.
+    fn flush_file_system(&self) -> Result<()> {
+        self.check_poison()?;
+        // The lock file has been open since the start: the kernel tells a failed write-back once
+        // to each open file, so a file opened only now could miss one that happened before.
+        rustix::fs::syncfs(&self.lock.file).map_err(|e| {
+            self.poison(e.to_string());
+            Error::io("flush", self.root(), e.into())
+        })
+    }
+
+    fn poison(&self, message: String) {
+        tracing::error!(root = %self.root().display(), message, "flush failed: store is poisoned");
+        // Only the first failure is kept.
+        self.poison.get_or_init(|| message);
+    }
+
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(message) => Err(Error::Poisoned {
+                path: self.root().into(),
+                message: message.clone(),
+            }),
+        }
+    }
+}
+
+impl TreeSource for Store {
+    fn tree(&self, id: TreeId) -> Result<Arc<Tree>> {
+        let generation = {
+            let cache = self.cached_trees();
+            if let Some(tree) = cache.trees.get(&id) {
+                return Ok(tree.clone());
+            }
+            cache.generation
+        };
+        let tree = Arc::new(self.read_tree(id)?);
+        let mut cache = self.cached_trees();
+        // A sweep may have deleted the row meanwhile: then the cache must not claim to have it.
+        if cache.generation == generation {
+            cache.add(std::iter::once((id, tree.clone())));
+        }
+        Ok(tree)
+    }
+}
+
+fn initialise(root: &Path, rows: &dyn KeyValue) -> Result<String> {
+    if root.join(layout::OBJECTS).exists() {
+        return Err(Error::NotAStore {
+            path: root.into(),
+            reason: "it has objects but its database is empty".into(),
+        });
+    }
+    let mut random = [0; 16];
+    let source = Path::new("/dev/urandom");
+    File::open(source)
+        .and_then(|mut file| file.read_exact(&mut random))
+        .map_err(|e| Error::io("read", source, e))?;
+    let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut batch = Batch::new();
+    batch.put(
+        Table::Meta,
+        layout::META_FORMAT,
+        layout::FORMAT_VERSION.to_le_bytes(),
+    );
+    batch.put(Table::Meta, layout::META_NONCE, nonce.as_bytes());
+    rows.write(batch, Durability::Disk)?;
+    Ok(nonce)
+}
+
+fn check_format(root: &Path, version: &[u8]) -> Result<()> {
+    let version: [u8; 4] = version.try_into().map_err(|_| Error::Undecodable {
+        what: "format version",
+        reason: "it is not 4 bytes",
+    })?;
+    let found = u32::from_le_bytes(version);
+    match found {
+        _ if found > layout::FORMAT_VERSION => Err(Error::FormatTooNew {
+            path: root.into(),
+            found,
+            supported: layout::FORMAT_VERSION,
+        }),
+        0 => Err(Error::NotAStore {
+            path: root.into(),
+            reason: "its format version is 0".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_features(root: &Path, features: Option<Vec<u8>>) -> Result<()> {
+    let features = String::from_utf8_lossy(features.as_deref().unwrap_or_default()).into_owned();
+    let unknown = |feature: &&str| !feature.is_empty() && !layout::FEATURES.contains(feature);
+    match features.split(',').find(unknown) {
+        None => Ok(()),
+        Some(feature) => Err(Error::FeatureUnknown {
+            path: root.into(),
+            feature: feature.into(),
+        }),
+    }
+}
+
+fn is_nonce(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether an I/O error means that the disk is full: kept here for callers without [`Error`].
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+#[cfg(test)]
+mod tests;
