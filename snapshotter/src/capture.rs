@@ -1,0 +1,138 @@
+//! An overlay upper directory becomes a tree: what a writable snapshot turns into when committed.
+//!
+//! The upper was written by overlayfs, perhaps with `metacopy=on` and `redirect_dir=on`, so beside
+//! plain files it has (kernel Documentation/filesystems/overlayfs.rst):
+//! - whiteouts (character device 0:0) and opaque directories (`trusted.overlay.opaque=y`);
+//! - metadata-only copies (`trusted.overlay.metacopy`): attributes count, the content is that of
+//!   the lower file at `trusted.overlay.redirect`, or else at the file's own path;
+//! - moved directories (`trusted.overlay.redirect`): below them lies what the lower directory of
+//!   that path holds.
+//!
+//! Three steps: `upper` reads the directory into a value, `bodies` brings the contents of its
+//! regular files into the store, `merge` puts the value over the tree below.
+//!
+//! Regular files are renamed into the store: nobody may use the upper any more. When the commit
+//! fails after that, [`Captured::restore`] gives them back, so that it can be tried again.
+
+mod bodies;
+mod merge;
+mod upper;
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use store::{Ingest, Store, TreeRef};
+
+use crate::error::{Error, Result};
+
+use bodies::Bodies;
+use upper::Upper;
+
+/// Largest extended attribute of Linux, bytes (`XATTR_SIZE_MAX`).
+const XATTR_SIZE_MAX: usize = 64 * 1024;
+
+/// An upper directory that became a tree, whose files are in the store but not yet committed.
+#[derive(Debug)]
+#[must_use = "after a failed commit the files must be given back"]
+pub(crate) struct Captured {
+    pub(crate) tree: TreeRef,
+    bodies: Bodies,
+}
+
+impl Captured {
+    /// Gives the upper directory its files back. Nothing that was ingested may have been swept
+    /// since: the caller holds another ingest open.
+    pub(crate) fn restore(&self, store: &Store) {
+        self.bodies.restore(store.objects());
+    }
+}
+
+/// The tree that shows through an overlay of `upper` over `base` (`None`: a plain directory,
+/// which overlayfs never wrote to and whose `trusted.overlay.*` attributes mean nothing).
+///
+/// Files of the upper are moved into the store; what is left of it can be deleted. After an error
+/// the upper is as it was.
+///
+/// # Errors
+/// [`Error::Capture`] for an upper that overlayfs did not make, for paths too deep to be stored,
+/// and for the name in the root that the store reserves; those of the store.
+pub fn capture(ingest: &Ingest<'_>, upper: &Path, base: Option<TreeRef>) -> Result<TreeRef> {
+    capture_revocably(ingest, upper, base).map(|captured| captured.tree)
+}
+
+/// As [`capture`], with what is needed to take it back.
+///
+/// # Errors
+/// As [`capture`].
+pub(crate) fn capture_revocably(
+    ingest: &Ingest<'_>,
+    upper: &Path,
+    base: Option<TreeRef>,
+) -> Result<Captured> {
+    let objects = ingest.store().objects();
+    let Upper { root, files } = upper::read(upper, base.is_some(), objects.nonce())?;
+    let mut bodies = Bodies::new(files);
+    let merged = bodies.adopt(ingest).and_then(|ids| merge::merge(&root, &ids, base, ingest));
+    match merged {
+        Ok(tree) => Ok(Captured { tree, bodies }),
+        Err(error) => {
+            bodies.restore(objects);
+            Err(error)
+        }
+    }
+}
+
+/// All extended attributes of a file, symbolic links not followed.
+///
+/// # Errors
+/// [`Error::Io`], except that a file system without them has none.
+pub fn read_xattrs(file: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut pairs = Vec::new();
+    for name in xattr_names(file)? {
+        if let Some(value) = xattr_value(file, &name)? {
+            pairs.push((name, value));
+        }
+    }
+    Ok(pairs)
+}
+
+fn xattr_names(file: &Path) -> Result<Vec<Vec<u8>>> {
+    use rustix::io::Errno;
+    let failed = |e: Errno| Error::io("read extended attributes of", file, e.into());
+    // Most files have no or few attributes: one call.
+    let mut names = vec![0u8; 256];
+    let length = loop {
+        match rustix::fs::llistxattr(file, &mut names[..]) {
+            Ok(length) => break length,
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(Errno::RANGE) if names.len() < XATTR_SIZE_MAX => names.resize(XATTR_SIZE_MAX, 0),
+            Err(e) => return Err(failed(e)),
+        }
+    };
+    let names = names[..length].split(|byte| *byte == 0);
+    Ok(names.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// `None` if it is gone meanwhile.
+fn xattr_value(file: &Path, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    use rustix::io::Errno;
+    // The kernel's list is separated by NUL bytes, so no name has one.
+    let c_name = CString::new(name).unwrap_or_default();
+    let mut value = vec![0u8; 256];
+    loop {
+        match rustix::fs::lgetxattr(file, &c_name, &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                return Ok(Some(value));
+            }
+            Err(Errno::RANGE) if value.len() < XATTR_SIZE_MAX => value.resize(XATTR_SIZE_MAX, 0),
+            Err(Errno::NODATA) => return Ok(None),
+            Err(e) => {
+                let name = OsStr::from_bytes(name).to_string_lossy().into_owned();
+                let source = std::io::Error::other(format!("{name}: {e}"));
+                return Err(Error::io("read extended attribute of", file, source));
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Puts the value of an upper directory over the tree below. Pure: trees in, tree out.
+//!
+//! Every lower path is looked up in the tree as it was, never in the tree in the making, so the
+//! order of names does not matter: a directory may move to where another one has just left.
+
+use std::collections::HashMap;
+
+use store::{
+    Content, Editor, Entry, Found, Leaf, LinkId, Metadata, Name, RelPath, TreeRef, TreeSink,
+};
+
+use super::bodies::Body;
+use super::upper::{UpperContent, UpperDirectory, UpperEntry, UpperLeaf};
+use crate::error::{Error, Result};
+
+/// The tree of `upper` over `base`; `bodies` has the contents that the upper brought along.
+pub(super) fn merge<S: TreeSink + ?Sized>(
+    upper: &UpperDirectory,
+    bodies: &[Body],
+    base: Option<TreeRef>,
+    trees: &S,
+) -> Result<TreeRef> {
+    let editor = || match base {
+        Some(base) => Editor::open(trees, base),
+        None => Editor::empty(trees, Metadata::default_directory()),
+    };
+    let origin = base.map(|base| *base.id.as_bytes()).unwrap_or_default();
+    let mut merge =
+        Merge { bodies, editor: editor(), lower: editor(), groups: HashMap::new(), origin };
+    merge.directory(upper, &RelPath::root(), Some(&RelPath::root()))?;
+    Ok(merge.editor.finish()?)
+}
+
+struct Merge<'m, S: TreeSink + ?Sized> {
+    bodies: &'m [Body],
+    /// The tree in the making.
+    editor: Editor<'m, S>,
+    /// The tree below, as it was.
+    lower: Editor<'m, S>,
+    /// Groups of hard links in the upper, by inode number.
+    groups: HashMap<u64, LinkId>,
+    /// What sets the groups made here apart from those of other trees.
+    origin: [u8; 32],
+}
+
+impl<S: TreeSink + ?Sized> Merge<'_, S> {
+    /// Takes in the directory `upper`, which stands at `path` and merges with the lower directory
+    /// `below`, if any.
+    fn directory(
+        &mut self,
+        upper: &UpperDirectory,
+        path: &RelPath,
+        below: Option<&RelPath>,
+    ) -> Result<()> {
+        for (name, entry) in &upper.entries {
+            let path = path.join(name);
+            match entry {
+                UpperEntry::Whiteout => {
+                    self.editor.remove(&path)?;
+                }
+                UpperEntry::Directory(child) => self.merged(child, &path, name, below)?,
+                UpperEntry::Leaf(leaf) => self.leaf(leaf, &path, name, below)?,
+            }
+        }
+        Ok(self.editor.set_metadata(path, upper.metadata.clone())?)
+    }
+
+    fn merged(
+        &mut self,
+        upper: &UpperDirectory,
+        path: &RelPath,
+        name: &Name,
+        below: Option<&RelPath>,
+    ) -> Result<()> {
+        let origin = match &upper.redirect {
+            _ if upper.opaque => None,
+            Some(redirect) => redirected(redirect, below),
+            None => below.map(|below| below.join(name)),
+        };
+        // A lower entry of another kind is hidden, and one that is not there hides nothing.
+        let origin = match origin {
+            Some(origin) if matches!(self.lower.get(&origin)?, Some(Found::Directory(_))) => {
+                Some(origin)
+            }
+            _ => None,
+        };
+        match &origin {
+            None => self.editor.insert_directory(path, Metadata::default_directory())?,
+            // It has moved, and what it held comes with it.
+            Some(origin) if upper.redirect.is_some() => {
+                if let Some(entry) = self.lower.entry(origin)? {
+                    self.editor.insert(path, entry)?;
+                }
+            }
+            // It is in its place: the directory above brought it along.
+            Some(_) => {}
+        }
+        self.directory(upper, path, origin.as_ref())
+    }
+
+    fn leaf(
+        &mut self,
+        upper: &UpperLeaf,
+        path: &RelPath,
+        name: &Name,
+        below: Option<&RelPath>,
+    ) -> Result<()> {
+        let content = match &upper.content {
+            UpperContent::Other(content) => content.clone(),
+            UpperContent::File(index) => {
+                let (blob, size) = self.bodies[*index];
+                Content::File { blob, size }
+            }
+            UpperContent::Lower { redirect } => {
+                self.lower_content(path, name, below, redirect.as_deref())?
+            }
+        };
+        let link = upper.inode.map(|inode| {
+            *self.groups.entry(inode).or_insert_with(|| {
+                LinkId::derive(&self.origin, &[b"captured ", &*path.to_bytes()].concat())
+            })
+        });
+        let leaf = Leaf { metadata: upper.metadata.clone(), content, link };
+        Ok(self.editor.insert(path, Entry::Leaf(leaf))?)
+    }
+
+    /// The content of the lower file that a metadata-only copy stands for.
+    fn lower_content(
+        &mut self,
+        path: &RelPath,
+        name: &Name,
+        below: Option<&RelPath>,
+        redirect: Option<&[u8]>,
+    ) -> Result<Content> {
+        let origin = match redirect {
+            Some(redirect) => redirected(redirect, below),
+            None => below.map(|below| below.join(name)),
+        };
+        let found = match &origin {
+            Some(origin) => self.lower.get(origin)?,
+            None => None,
+        };
+        match found {
+            Some(Found::Leaf(Leaf { content: content @ Content::File { .. }, .. })) => Ok(content),
+            _ => Err(Error::Capture {
+                path: format!("/{path}"),
+                reason: match origin {
+                    Some(origin) => format!(
+                        "it is a metadata-only copy of /{origin}, which is no file in the layer \
+                         below"
+                    ),
+                    None => "it is a metadata-only copy of nothing".into(),
+                },
+            }),
+        }
+    }
+}
+
+/// Where a redirect leads: absolute from the root of the layer, or a name beside the entry.
+fn redirected(redirect: &[u8], below: Option<&RelPath>) -> Option<RelPath> {
+    match redirect.first() {
+        Some(b'/') => RelPath::strict(redirect).ok(),
+        _ => Some(below?.join(&Name::new(redirect).ok()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

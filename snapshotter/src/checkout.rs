@@ -1,0 +1,166 @@
+//! A delta as a plain directory, with overlayfs's own marks: the `dirs` path of DESIGN 4, for
+//! hosts whose kernel cannot take bodies from a data-only lower.
+//!
+//! Bodies are copied (cloned where the file system shares extents): a hard link to an object
+//! would share its mode and owner too.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, lsetxattr,
+    makedev, mknodat, symlinkat, utimensat,
+};
+use rustix::io::Errno;
+use store::path::PATH_DEPTH_MAX;
+use store::{
+    Content, Delta, DeltaDirectory, DeltaEntry, Entry, Leaf, LinkId, Metadata, Objects, TreeRef,
+    TreeSource,
+};
+
+use crate::error::{Error, Result};
+
+/// Writes the delta into the new directory `target`.
+///
+/// # Errors
+/// [`Error::Io`]; [`store::Error::BlobMissing`], [`store::Error::BlobCorrupt`]. What was written
+/// so far stays: the caller throws the directory away.
+pub fn write(
+    delta: &Delta,
+    trees: &dyn TreeSource,
+    objects: &Objects,
+    target: &Path,
+) -> Result<()> {
+    if target.exists() {
+        fs::remove_dir_all(target).map_err(|e| Error::io("remove", target, e))?;
+    }
+    let mut checkout = Checkout { trees, objects, links: HashMap::new(), depth: 0 };
+    checkout.delta_directory(&delta.root, target)
+}
+
+struct Checkout<'a> {
+    trees: &'a dyn TreeSource,
+    objects: &'a Objects,
+    links: HashMap<LinkId, PathBuf>,
+    /// How deep inside of stored trees we are.
+    depth: usize,
+}
+
+impl Checkout<'_> {
+    fn delta_directory(&mut self, delta: &DeltaDirectory, target: &Path) -> Result<()> {
+        fs::create_dir(target).map_err(|e| Error::io("create", target, e))?;
+        for (name, entry) in &delta.entries {
+            let target = target.join(name);
+            match entry {
+                DeltaEntry::Whiteout => node(&target, FileType::CharacterDevice, 0, 0)?,
+                DeltaEntry::Directory(child) => self.delta_directory(child, &target)?,
+                DeltaEntry::Leaf(leaf) => self.leaf(leaf, &target)?,
+                DeltaEntry::Graft(tree) => {
+                    self.tree(*tree, &target)?;
+                    set_xattr(&target, b"trusted.overlay.opaque", b"y")?;
+                }
+                DeltaEntry::Link(_) => {
+                    debug_assert!(false, "store::diff makes no link to a lower file");
+                }
+            }
+        }
+        if delta.opaque {
+            set_xattr(target, b"trusted.overlay.opaque", b"y")?;
+        }
+        let metadata = delta.metadata.clone();
+        set_metadata(target, &metadata.unwrap_or_else(Metadata::default_directory), false)
+    }
+
+    /// Recursion is bounded: grafts in grafts may nest deeper than any path.
+    fn tree(&mut self, tree: TreeRef, target: &Path) -> Result<()> {
+        if self.depth > PATH_DEPTH_MAX {
+            let source = Errno::NAMETOOLONG.into();
+            return Err(Error::io("create", target, source));
+        }
+        self.depth += 1;
+        let tree = self.trees.tree(tree.id)?;
+        fs::create_dir(target).map_err(|e| Error::io("create", target, e))?;
+        for (name, entry) in &tree.entries {
+            let target = target.join(name);
+            match entry {
+                Entry::Leaf(leaf) => self.leaf(leaf, &target)?,
+                Entry::Directory(child) => self.tree(*child, &target)?,
+            }
+        }
+        self.depth -= 1;
+        set_metadata(target, &tree.metadata, false)
+    }
+
+    fn leaf(&mut self, leaf: &Leaf, target: &Path) -> Result<()> {
+        if let Some(first) = leaf.link.and_then(|link| self.links.get(&link)) {
+            return fs::hard_link(first, target).map_err(|e| Error::io("link", target, e));
+        }
+        match &leaf.content {
+            Content::File { blob, .. } => self.file(*blob, target)?,
+            Content::Symlink { target: points_to } => {
+                symlinkat(&**points_to, CWD, target)
+                    .map_err(|e| Error::io("create", target, e.into()))?;
+            }
+            Content::CharDevice { major, minor } => {
+                node(target, FileType::CharacterDevice, *major, *minor)?;
+            }
+            Content::BlockDevice { major, minor } => {
+                node(target, FileType::BlockDevice, *major, *minor)?;
+            }
+            Content::Fifo => node(target, FileType::Fifo, 0, 0)?,
+            Content::Socket => node(target, FileType::Socket, 0, 0)?,
+        }
+        if let Some(link) = leaf.link {
+            self.links.insert(link, target.to_owned());
+        }
+        set_metadata(target, &leaf.metadata, matches!(leaf.content, Content::Symlink { .. }))
+    }
+
+    fn file(&self, blob: store::BlobId, target: &Path) -> Result<()> {
+        let mut out = File::create_new(target).map_err(|e| Error::io("create", target, e))?;
+        let source = self.objects.open_blob(blob)?;
+        if rustix::fs::ioctl_ficlone(&out, &source).is_ok() {
+            return Ok(());
+        }
+        self.objects.read_blob(blob, |piece| out.write_all(piece))?;
+        Ok(())
+    }
+}
+
+fn node(target: &Path, kind: FileType, major: u32, minor: u32) -> Result<()> {
+    mknodat(CWD, target, kind, Mode::from_raw_mode(0o600), makedev(major, minor))
+        .map_err(|e| Error::io("create", target, e.into()))
+}
+
+fn set_xattr(target: &Path, name: &[u8], value: &[u8]) -> Result<()> {
+    let name = std::ffi::OsStr::from_bytes(name);
+    lsetxattr(target, name, value, XattrFlags::empty())
+        .map_err(|e| Error::io("set extended attribute of", target, e.into()))
+}
+
+/// Owner first (it clears set-uid bits and capabilities), mtime last.
+pub(crate) fn set_metadata(target: &Path, metadata: &Metadata, symlink: bool) -> Result<()> {
+    let failed = |operation| move |e: Errno| Error::io(operation, target, e.into());
+    let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
+    chownat(CWD, target, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(failed("chown"))?;
+    if !symlink {
+        let mode = Mode::from_raw_mode(metadata.mode.into());
+        rustix::fs::chmod(target, mode).map_err(failed("chmod"))?;
+    }
+    for (name, value) in &metadata.xattrs {
+        // What a metadata image would not have either.
+        if erofs::xattr_is_representable(name) {
+            set_xattr(target, name, value)?;
+        }
+    }
+    let time = Timespec {
+        tv_sec: metadata.mtime.seconds,
+        tv_nsec: metadata.mtime.nanoseconds.into(),
+    };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("set times of"))
+}

@@ -1,0 +1,159 @@
+//! The writable directories: `snapshots/<number>/{upper,work}`, a number for each open snapshot.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use store::{Metadata, Store, Usage};
+
+use crate::checkout;
+use crate::error::{Error, Result};
+
+/// Name of the whole, below the root.
+const SNAPSHOTS: &str = "snapshots";
+
+/// Where overlayfs marks a work directory whose upper was mounted `volatile`.
+const VOLATILE_MARK: &str = "work/incompat/volatile";
+
+/// Gives out directories, and takes them back.
+#[derive(Debug)]
+pub(crate) struct Directories {
+    store: Arc<Store>,
+    parent: PathBuf,
+    next: AtomicU64,
+}
+
+impl Directories {
+    pub(crate) fn open(store: Arc<Store>) -> Result<Self> {
+        let parent = store.root().join(SNAPSHOTS);
+        fs::create_dir_all(&parent).map_err(|e| Error::io("create", &parent, e))?;
+        Ok(Directories { store, parent, next: AtomicU64::new(1) })
+    }
+
+    /// Throws away what is not in `named`, and gives out none of its numbers again.
+    pub(crate) fn keep_only(&self, named: &HashSet<u64>) -> Result<()> {
+        let listing = fs::read_dir(&self.parent).map_err(|e| Error::io("list", &self.parent, e))?;
+        let mut strays = Vec::new();
+        for entry in listing {
+            let entry = entry.map_err(|e| Error::io("list", &self.parent, e))?;
+            let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            if !number.is_some_and(|number| named.contains(&number)) {
+                strays.push(entry.path());
+            }
+        }
+        for stray in strays {
+            self.store.trash().take(&stray)?;
+        }
+        let last = named.iter().max().copied().unwrap_or(0);
+        self.next.fetch_max(last + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A new directory whose upper has these attributes: the root of an overlay shows those of the
+    /// upper, whatever is below.
+    pub(crate) fn create(&self, root: &Metadata) -> Result<u64> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let directory = self.path(number);
+        let create = |path: &Path| {
+            fs::create_dir(path).map_err(|e| Error::io("create", path, e))
+        };
+        let made = create(&directory)
+            .and_then(|()| create(&self.work(number)))
+            .and_then(|()| create(&self.upper(number)))
+            .and_then(|()| checkout::set_metadata(&self.upper(number), root, false));
+        if made.is_err() {
+            self.discard(number);
+        }
+        made.map(|()| number)
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.parent.join(number.to_string())
+    }
+
+    /// What is written to the snapshot.
+    pub(crate) fn upper(&self, number: u64) -> PathBuf {
+        self.path(number).join("upper")
+    }
+
+    fn work(&self, number: u64) -> PathBuf {
+        self.path(number).join("work")
+    }
+
+    /// A work directory that overlayfs accepts. After a `volatile` mount it refuses the old one, so
+    /// that nobody takes an upper for complete after a crash; a crash is not what happened here
+    /// (see [`Directories::is_in_doubt`]).
+    pub(crate) fn usable_work(&self, number: u64) -> Result<PathBuf> {
+        let mut work = self.work(number);
+        for count in 2.. {
+            if !work.join(VOLATILE_MARK).exists() {
+                break;
+            }
+            // Not emptied but left: a mount of it may still be on its way out.
+            work = self.path(number).join(format!("work{count}"));
+        }
+        fs::create_dir_all(&work).map_err(|e| Error::io("create", &work, e))?;
+        Ok(work)
+    }
+
+    pub(crate) fn exists(&self, number: u64) -> bool {
+        self.upper(number).is_dir()
+    }
+
+    /// Whether the upper was mounted `volatile` and never committed. If the process that did so is
+    /// gone, nobody knows what is missing.
+    pub(crate) fn is_in_doubt(&self, number: u64) -> bool {
+        self.work(number).join(VOLATILE_MARK).exists()
+    }
+
+    /// Moves a directory into the trash, to be deleted later: ext4 makes new files slowly where
+    /// many were just deleted (shared/spec/filesystem.md section 5).
+    ///
+    /// That this fails is only worth a warning: no row names it any more, so it goes at the next
+    /// start.
+    pub(crate) fn discard(&self, number: u64) {
+        let path = self.path(number);
+        if let Err(error) = self.store.trash().take(&path) {
+            tracing::warn!(path = %path.display(), %error, "a writable directory was left behind");
+        }
+    }
+
+    /// What the upper takes at this moment.
+    pub(crate) fn usage(&self, number: u64) -> Result<Usage> {
+        directory_usage(&self.upper(number))
+    }
+}
+
+/// What a directory takes at this moment; hard links count once.
+pub(crate) fn directory_usage(directory: &Path) -> Result<Usage> {
+    let mut usage = Usage::default();
+    let mut seen = HashSet::new();
+    let mut rest = vec![directory.to_owned()];
+    while let Some(path) = rest.pop() {
+        let found = match fs::symlink_metadata(&path) {
+            // Somebody writes to it meanwhile.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            found => found.map_err(|e| Error::io("stat", &path, e))?,
+        };
+        if found.nlink() > 1 && !found.is_dir() && !seen.insert(found.ino()) {
+            continue;
+        }
+        usage.inodes += 1;
+        if found.is_file() {
+            usage.bytes += found.len();
+        }
+        if found.is_dir() {
+            let listing = match fs::read_dir(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                listing => listing.map_err(|e| Error::io("list", &path, e))?,
+            };
+            for entry in listing {
+                rest.push(entry.map_err(|e| Error::io("list", &path, e))?.path());
+            }
+        }
+    }
+    Ok(usage)
+}

@@ -1,0 +1,82 @@
+//! The one error type of this crate.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What can go wrong with a snapshot. The first five are the contract's own (containerd's
+/// `ALREADY_EXISTS`, `NOT_FOUND`, `FAILED_PRECONDITION`, `INVALID_ARGUMENT`).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A snapshot of that key is there already.
+    #[error("snapshot {key:?} already exists")]
+    AlreadyExists {
+        /// The key.
+        key: String,
+    },
+    /// No snapshot has that key.
+    #[error("snapshot {key:?} does not exist")]
+    NotFound {
+        /// The key.
+        key: String,
+    },
+    /// The snapshot is of the wrong kind for what was asked.
+    #[error("cannot {operation} snapshot {key:?}: {reason}")]
+    FailedPrecondition {
+        /// "commit", "remove", …
+        operation: &'static str,
+        /// The key.
+        key: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A parent was named that is not committed, or an argument makes no sense.
+    #[error("invalid argument: {reason}")]
+    InvalidArgument {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The storage below failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A mount or unmount failed.
+    #[error(transparent)]
+    Mount(#[from] mount::Error),
+    /// A metadata image cannot be made of a tree.
+    #[error("cannot make a metadata image of tree {tree}: {source}")]
+    Image {
+        /// The tree.
+        tree: store::TreeId,
+        /// The writer's answer.
+        #[source]
+        source: erofs::Error,
+    },
+    /// A file in a writable layer is nothing that can be stored.
+    #[error("cannot capture {path}: {reason}")]
+    Capture {
+        /// The file, inside the layer.
+        path: String,
+        /// What is odd about it.
+        reason: String,
+    },
+    /// A file system call failed.
+    #[error("{operation} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Wraps an [`io::Error`] with what was attempted on which path.
+    pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Error::Io { operation, path: path.into(), source }
+    }
+}
+
+/// The result of every fallible function of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,36 @@
+//! From stored trees to mounted file systems.
+//!
+//! Reading order: [`snapshots`] (the contract), [`manager`] (the real one), [`catalog`] and
+//! [`leases`] (its rows), `mounts` (a chain of snapshots becomes mounts), `images`,
+//! [`metadata_image`], `link_groups` and [`checkout`] (how a tree becomes a lower directory),
+//! `directories` and [`capture`] (how an upper becomes a tree), [`gc`] and [`repair`].
+//!
+//! Storage never learns what a build is: nothing here imports the solver.
+
+pub mod capture;
+pub mod catalog;
+pub mod checkout;
+pub mod error;
+pub mod gc;
+mod directories;
+mod images;
+pub mod leases;
+mod link_groups;
+pub mod manager;
+pub mod metadata_image;
+mod mounts;
+pub mod repair;
+pub mod snapshots;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+
+#[cfg(test)]
+mod privileged;
+
+pub use error::{Error, Result};
+pub use images::Method;
+pub use manager::{Manager, Options};
+pub use snapshots::{Info, Kind, Labels, Snapshots};

@@ -1,0 +1,468 @@
+//! The real [`Snapshots`]: life cycle over the store.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mount::Mount;
+use store::{
+    Batch, Durability, Ingest, Name, Store, Timestamp, TreeRef, TreeSource, Usage, delta, diff,
+};
+
+use crate::capture::capture_revocably;
+use crate::catalog::{self, Row, State};
+use crate::directories::Directories;
+use crate::error::{Error, Result};
+use crate::images::{Images, Method, Shape};
+use crate::snapshots::{Info, Kind, Labels, Snapshots};
+
+/// A tree of up to this many inodes is always used whole: its image is made in 2 ms, and a single
+/// metadata layer needs no `metacopy=on`.
+const FLAT_INODES_MAX: u64 = 2_000;
+
+/// More metadata layers than this are merged into one image: look-ups grow with their number.
+const STACK_MAX: usize = 16;
+
+/// As [`STACK_MAX`] for plain directories, whose merging copies all bodies. As many fit into the
+/// option string of mount(2), a page.
+const DIRECTORY_STACK_MAX: usize = 40;
+
+/// Longest key in bytes; containerd's are some 100.
+pub const KEY_LENGTH_MAX: usize = 4096;
+
+/// How a [`Manager`] does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How trees become lower directories.
+    pub method: Method,
+    /// Whether uppers are mounted `volatile`: no flush until commit. For build steps, whose upper
+    /// is worthless until they end; never for containers.
+    pub volatile: bool,
+    /// Whether even a single metadata layer needs `metacopy=on` (kernels before 6.16).
+    pub flat_needs_metacopy: bool,
+    /// A tree of up to this many inodes is always used whole.
+    pub flat_inodes_max: u64,
+    /// At most so many lower directories; more are merged into one.
+    pub stack_max: usize,
+}
+
+impl Options {
+    /// What suits the method; neither volatile nor for an old kernel.
+    pub fn new(method: Method) -> Self {
+        let (flat_inodes_max, stack_max) = match method {
+            Method::Kernel => (FLAT_INODES_MAX, STACK_MAX),
+            Method::Directories => (0, DIRECTORY_STACK_MAX),
+        };
+        Options {
+            method,
+            volatile: false,
+            flat_needs_metacopy: false,
+            flat_inodes_max,
+            stack_max,
+        }
+    }
+}
+
+/// Snapshots over a store.
+#[derive(Debug)]
+pub struct Manager {
+    store: Arc<Store>,
+    options: Options,
+    images: Images,
+    directories: Directories,
+    /// Held while a row's preconditions are checked and the row is written.
+    changing: Mutex<()>,
+    /// Keys that are being committed: their directories are nobody else's business.
+    committing: Mutex<HashSet<String>>,
+}
+
+impl Manager {
+    /// Opens the snapshots of a store. Writable directories that no row names are thrown away, and
+    /// so are open snapshots that cannot be trusted any more: those without a directory, and those
+    /// that a dead process had mounted `volatile`.
+    ///
+    /// # Errors
+    /// Database errors; [`Error::Io`].
+    pub fn open(store: Arc<Store>, options: Options) -> Result<Self> {
+        let images = Images::new(store.clone(), options.method)?;
+        let directories = Directories::open(store.clone())?;
+        let (changing, committing) = (Mutex::default(), Mutex::default());
+        let manager = Manager { store, options, images, directories, changing, committing };
+        manager.reconcile()?;
+        Ok(manager)
+    }
+
+    /// Makes rows and directories agree.
+    fn reconcile(&self) -> Result<()> {
+        let mut named = HashSet::new();
+        let mut lost = Batch::new();
+        for row in catalog::all(&self.store) {
+            let row = row?;
+            let State::Open { directory, .. } = row.state else { continue };
+            let exists = self.directories.exists(directory);
+            if exists && !self.directories.is_in_doubt(directory) {
+                named.insert(directory);
+            } else {
+                tracing::info!(key = row.info.key, "dropped a snapshot that was never committed");
+                catalog::delete(&mut lost, &row.info.key);
+            }
+        }
+        if !lost.is_empty() {
+            self.store.write(lost, Durability::Process)?;
+        }
+        self.directories.keep_only(&named)
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// How trees become mounts here.
+    pub fn method(&self) -> Method {
+        self.images.method()
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn images(&self) -> &Images {
+        &self.images
+    }
+
+    pub(crate) fn directories(&self) -> &Directories {
+        &self.directories
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tree of a committed snapshot.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::FailedPrecondition`] if it is not committed.
+    pub fn tree(&self, name: &str) -> Result<TreeRef> {
+        catalog::get(&self.store, name)?.tree().ok_or_else(|| Error::FailedPrecondition {
+            operation: "read the tree of",
+            key: name.into(),
+            reason: "it is not committed".into(),
+        })
+    }
+
+    /// Makes a committed snapshot straight from a tree, without a writable directory: what COPY,
+    /// an imported image and a merged chain are. A snapshot of that name and tree may be there
+    /// already. `ingest` brings in what the tree consists of, `extra` further rows of the batch.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if `name` has another tree; `NotFound` and `InvalidArgument` for
+    /// the parent; [`Error::Capture`] for a tree with the reserved name in its root; those of the
+    /// store.
+    pub fn adopt(
+        &self,
+        ingest: Ingest<'_>,
+        name: &str,
+        parent: &str,
+        tree: TreeRef,
+        extra: Batch,
+    ) -> Result<()> {
+        check_key(name)?;
+        self.check_root(tree, &ingest)?;
+        let _changing = self.lock();
+        let mut batch = Batch::new();
+        if !self.is_there(name, tree)? {
+            let base = self.parent_tree(parent)?;
+            let usage = delta::usage(&diff(base, tree, &ingest)?);
+            catalog::put(&mut batch, &committed(name, parent, tree, usage, Labels::new()));
+        }
+        batch.append(extra);
+        Ok(ingest.commit(batch)?)
+    }
+
+    /// Redirects lead through a name that no tree may have (shared/spec/filesystem-stacks.md,
+    /// "Hijack").
+    fn check_root(&self, tree: TreeRef, trees: &impl TreeSource) -> Result<()> {
+        let reserved = self.store.objects().nonce();
+        let name = Name::new(reserved.as_bytes())?;
+        if !trees.tree(tree.id)?.entries.contains_key(&name) {
+            return Ok(());
+        }
+        Err(Error::Capture {
+            path: format!("/{reserved}"),
+            reason: "this name in the root directory is reserved by the store".into(),
+        })
+    }
+
+    /// Whether that snapshot is there already; it is an error if it has another tree.
+    fn is_there(&self, name: &str, tree: TreeRef) -> Result<bool> {
+        match catalog::find(&self.store, name)? {
+            None => Ok(false),
+            Some(present) if present.tree() == Some(tree) => Ok(true),
+            Some(_) => Err(Error::AlreadyExists { key: name.into() }),
+        }
+    }
+
+    /// Commits `key` under a name that depends on the tree it turned out to be, and writes further
+    /// rows in the same batch. If that snapshot is there already only the rows are written.
+    /// Nothing may be mounted from the snapshot any more.
+    ///
+    /// # Errors
+    /// As [`Snapshots::commit`].
+    pub fn commit_as(
+        &self,
+        key: &str,
+        name_and_rows: impl FnOnce(&TreeRef) -> (String, Batch),
+    ) -> Result<(String, TreeRef)> {
+        self.capture_and_commit(key, |row, tree, usage| {
+            let (name, extra) = name_and_rows(&tree);
+            check_key(&name)?;
+            let mut batch = Batch::new();
+            if !self.is_there(&name, tree)? {
+                let parent = &row.info.parent;
+                catalog::put(&mut batch, &committed(&name, parent, tree, usage, Labels::new()));
+            }
+            batch.append(extra);
+            Ok((name, batch))
+        })
+    }
+
+    /// `rows` makes the rows of the committed snapshot, under the lock.
+    fn capture_and_commit(
+        &self,
+        key: &str,
+        rows: impl FnOnce(&Row, TreeRef, Usage) -> Result<(String, Batch)>,
+    ) -> Result<(String, TreeRef)> {
+        let _committing = self.committing(key)?;
+        let row = catalog::get(&self.store, key)?;
+        let (directory, base) = active(&row)?;
+        // Keeps sweeps away until the files of the upper are either committed or given back.
+        let shield = self.store.begin();
+        let ingest = self.store.begin();
+        let captured = capture_revocably(&ingest, &self.directories.upper(directory), base)?;
+        let tree = captured.tree;
+        let commit = || {
+            let usage = delta::usage(&diff(base, tree, &ingest)?);
+            let _changing = self.lock();
+            if catalog::find(&self.store, key)?.as_ref() != Some(&row) {
+                return Err(Error::NotFound { key: key.into() });
+            }
+            let (name, mut batch) = rows(&row, tree, usage)?;
+            catalog::delete(&mut batch, key);
+            ingest.commit(batch)?;
+            Ok(name)
+        };
+        let committed = commit();
+        if committed.is_err() {
+            captured.restore(&self.store);
+        }
+        drop(shield);
+        let name = committed?;
+        self.directories.discard(directory);
+        Ok((name, tree))
+    }
+
+    /// The right to commit a snapshot, until it is dropped.
+    fn committing(&self, key: &str) -> Result<Committing<'_>> {
+        let mut keys = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !keys.insert(key.to_owned()) {
+            return Err(being_committed("commit", key));
+        }
+        Ok(Committing { keys: &self.committing, key: key.into() })
+    }
+
+    fn check_not_committing(&self, operation: &'static str, key: &str) -> Result<()> {
+        let keys = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.contains(key) {
+            return Err(being_committed(operation, key));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn parent_tree(&self, parent: &str) -> Result<Option<TreeRef>> {
+        if parent.is_empty() {
+            return Ok(None);
+        }
+        let row = catalog::get(&self.store, parent)?;
+        row.tree().map(Some).ok_or_else(|| Error::InvalidArgument {
+            reason: format!("parent snapshot {parent:?} is not committed"),
+        })
+    }
+
+    fn open_snapshot(
+        &self,
+        key: &str,
+        parent: &str,
+        labels: Labels,
+        kind: Kind,
+    ) -> Result<Vec<Mount>> {
+        check_key(key)?;
+        let row = {
+            let _changing = self.lock();
+            if catalog::find(&self.store, key)?.is_some() {
+                return Err(Error::AlreadyExists { key: key.into() });
+            }
+            let base = self.parent_tree(parent)?;
+            let root = match base {
+                Some(base) => self.store.tree(base.id)?.metadata.clone(),
+                None => store::Metadata::default_directory(),
+            };
+            let directory = self.directories.create(&root)?;
+            let state = State::Open { directory, base };
+            let row = Row { info: info(key, parent, kind, labels), state };
+            let mut batch = Batch::new();
+            catalog::put(&mut batch, &row);
+            if let Err(error) = self.store.write(batch, Durability::Process) {
+                self.directories.discard(directory);
+                return Err(error.into());
+            }
+            row
+        };
+        // From now on the row keeps what the mounts rest on.
+        self.mounts_of(&row).inspect_err(|_| {
+            if let Err(error) = self.remove(key) {
+                tracing::warn!(key, %error, "a snapshot that cannot be mounted was left behind");
+            }
+        })
+    }
+
+    /// Gives up the lower directories that no snapshot needs any more.
+    pub(crate) fn drop_unused_images(&self) -> Result<u64> {
+        // Whoever opens a snapshot has its row written under this lock before it uses an image.
+        let _changing = self.lock();
+        let mut live = HashSet::new();
+        for row in catalog::all(&self.store) {
+            let row = row?;
+            let Some(tree) = row.tree() else { continue };
+            live.insert(Shape::Flat(tree).key());
+            if let Some(below) = self.parent_tree(&row.info.parent)? {
+                live.insert(Shape::Stacked(below, tree).key());
+            }
+        }
+        self.images.retain(&live)
+    }
+}
+
+impl Snapshots for Manager {
+    fn prepare(&self, key: &str, parent: &str, labels: Labels) -> Result<Vec<Mount>> {
+        self.open_snapshot(key, parent, labels, Kind::Active)
+    }
+
+    fn view(&self, key: &str, parent: &str, labels: Labels) -> Result<Vec<Mount>> {
+        self.open_snapshot(key, parent, labels, Kind::View)
+    }
+
+    fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        self.mounts_of(&catalog::get(&self.store, key)?)
+    }
+
+    fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
+        check_key(name)?;
+        let free = || match catalog::find(&self.store, name)? {
+            Some(_) => Err(Error::AlreadyExists { key: name.into() }),
+            None => Ok(()),
+        };
+        // Asked twice: before the work, and under the lock.
+        free()?;
+        self.capture_and_commit(key, |row, tree, usage| {
+            free()?;
+            let mut batch = Batch::new();
+            catalog::put(&mut batch, &committed(name, &row.info.parent, tree, usage, labels));
+            Ok((name.to_owned(), batch))
+        })?;
+        Ok(())
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        self.check_not_committing("remove", key)?;
+        let changing = self.lock();
+        let row = catalog::get(&self.store, key)?;
+        // An open snapshot is nobody's parent.
+        if row.tree().is_some() && catalog::has_children(&self.store, key)? {
+            return Err(Error::FailedPrecondition {
+                operation: "remove",
+                key: key.into(),
+                reason: "it is the parent of another snapshot".into(),
+            });
+        }
+        let mut batch = Batch::new();
+        catalog::delete(&mut batch, key);
+        self.store.write(batch, Durability::Process)?;
+        drop(changing);
+        if let State::Open { directory, .. } = row.state {
+            self.directories.discard(directory);
+        }
+        Ok(())
+    }
+
+    fn stat(&self, key: &str) -> Result<Info> {
+        Ok(catalog::get(&self.store, key)?.info)
+    }
+
+    fn walk(&self, visit: &mut dyn FnMut(Info) -> Result<()>) -> Result<()> {
+        catalog::all(&self.store).try_for_each(|row| visit(row?.info))
+    }
+
+    fn usage(&self, key: &str) -> Result<Usage> {
+        match catalog::get(&self.store, key)?.state {
+            State::Committed { usage, .. } => Ok(usage),
+            State::Open { directory, .. } => self.directories.usage(directory),
+        }
+    }
+}
+
+/// See [`Manager::committing`].
+struct Committing<'m> {
+    keys: &'m Mutex<HashSet<String>>,
+    key: String,
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+fn being_committed(operation: &'static str, key: &str) -> Error {
+    let reason = "it is being committed".into();
+    Error::FailedPrecondition { operation, key: key.into(), reason }
+}
+
+/// What every implementation asks of keys and names.
+pub(crate) fn check_key(key: &str) -> Result<()> {
+    let reason = match key.len() {
+        0 => "the key of a snapshot must not be empty".into(),
+        length if length > KEY_LENGTH_MAX => {
+            format!("the key of a snapshot has {length} bytes, more than {KEY_LENGTH_MAX}")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::InvalidArgument { reason })
+}
+
+fn active(row: &Row) -> Result<(u64, Option<TreeRef>)> {
+    match row.state {
+        State::Open { directory, base } if row.info.kind == Kind::Active => Ok((directory, base)),
+        _ => Err(Error::FailedPrecondition {
+            operation: "commit",
+            key: row.info.key.clone(),
+            reason: "it is not active".into(),
+        }),
+    }
+}
+
+fn info(key: &str, parent: &str, kind: Kind, labels: Labels) -> Info {
+    let now = now();
+    let (key, parent) = (key.into(), parent.into());
+    Info { key, parent, kind, created: now, updated: now, labels }
+}
+
+fn committed(name: &str, parent: &str, tree: TreeRef, usage: Usage, labels: Labels) -> Row {
+    let info = info(name, parent, Kind::Committed, labels);
+    Row { info, state: State::Committed { tree, usage } }
+}
+
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    Timestamp { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() }
+}

@@ -1,0 +1,9 @@
+//! Tests on real mounts. They need root; `VARVE_TEST_UNPRIVILEGED=1` leaves them out.
+
+mod sandbox;
+
+mod listing;
+mod operations;
+
+mod life;
+mod random;

@@ -1,0 +1,330 @@
+//! One request from the Dockerfile to the exported result. Read this first.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::{CancelToken, Engine, Limits};
+use executor::{Cancel, Executor, Exit, OutputSender, Process};
+use snapshotter::{Labels, Manager, Snapshots, leases};
+use store::{Batch, Durability, Store};
+
+use crate::cache::Records;
+use crate::error::{Error, Result};
+use crate::executing::Execution;
+use crate::exporters::{self, Export};
+use crate::frontend::{self, Text};
+use crate::images::{Images, Named};
+use crate::ops::{self, Environment};
+use crate::progress::Progress;
+use crate::request::{BuildRequest, Built};
+use crate::result::Value;
+use crate::sources::layout::Layout;
+
+/// Leases that hold what a running build made, until its records do; none outlives the process.
+pub(crate) const LEASE_PREFIX: &str = "build/";
+
+/// Builds, runs and keeps images over one store.
+#[derive(Debug)]
+pub struct Solver {
+    snapshots: Arc<Manager>,
+    images: Images,
+    execution: Arc<Execution>,
+    engine: Engine<Value>,
+}
+
+/// How to run a container of an image.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Command in place of the image's.
+    pub args: Vec<String>,
+    /// Entry point in place of the image's; an empty one removes it.
+    pub entrypoint: Option<Vec<String>>,
+    /// More environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// User in place of the image's.
+    pub user: Option<String>,
+    /// Working directory in place of the image's.
+    pub cwd: Option<String>,
+    /// The network.
+    pub network: executor::Network,
+}
+
+/// A build that failed, with the text that its message points into.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BuildFailure {
+    /// What went wrong.
+    #[source]
+    pub error: Error,
+    /// The Dockerfile, as far as it was read.
+    pub text: Text,
+    /// The lines that are to blame.
+    pub spans: Vec<dockerfile::error::Span>,
+}
+
+impl From<Error> for BuildFailure {
+    fn from(error: Error) -> Self {
+        BuildFailure { error, text: Text::default(), spans: Vec::new() }
+    }
+}
+
+impl BuildFailure {
+    /// The lines of the Dockerfile around the error, in BuildKit's form; empty if none are to
+    /// blame.
+    pub fn excerpt(&self) -> String {
+        dockerfile::error::Excerpt::new(&self.text.name, &self.text.bytes, &self.spans).to_string()
+    }
+}
+
+impl Solver {
+    /// Opens the build service over a snapshotter. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; database errors.
+    pub fn open(snapshots: Arc<Manager>, executor: Executor) -> Result<Self> {
+        let root = snapshots.store().root().to_owned();
+        release_stale_leases(&snapshots)?;
+        let parallel = std::thread::available_parallelism().map_or(1, usize::from);
+        // Steps wait for disks and networks as often as for processors.
+        let limits = Limits { max_parallel_execs: parallel.max(2) * 2, ..Limits::default() };
+        Ok(Solver {
+            images: Images::new(snapshots.clone()),
+            execution: Execution::open(&root, executor)?,
+            engine: Engine::new(Arc::new(Records::new(snapshots.clone())), limits),
+            snapshots,
+        })
+    }
+
+    /// The images of the store.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// The snapshots of the store.
+    pub fn snapshots(&self) -> &Arc<Manager> {
+        &self.snapshots
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        self.snapshots.store()
+    }
+
+    /// Carries out a build. When it returns, nothing of it runs any more; steps that ended well
+    /// are remembered even if the build failed.
+    ///
+    /// # Errors
+    /// [`BuildFailure`] with the lines of the Dockerfile that are to blame.
+    pub async fn build(
+        &self,
+        request: BuildRequest,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Built, BuildFailure> {
+        let text = frontend::read(&request, progress)?;
+        let prepared = {
+            let (request, text, progress) = (request.clone(), text.clone(), progress.clone());
+            let images = self.images.clone();
+            blocking(move || frontend::prepare(&request, &text, &images, &progress)).await
+        };
+        let prepared = prepared.map_err(|error| {
+            let spans = match &error {
+                Error::Dockerfile(error) => error.spans(),
+                _ => Vec::new(),
+            };
+            BuildFailure { error, text: text.clone(), spans }
+        })?;
+        let evaluated = self.evaluate(&prepared.lowered, prepared.contexts, progress, cancel).await;
+        let value = evaluated.map_err(|error| {
+            let spans = match &error {
+                Error::Step { vertex, .. } => {
+                    let vertices = prepared.lowered.graph.vertices().iter();
+                    let mut failed = vertices.filter(|one| ops::vertex_id(one.digest()) == *vertex);
+                    failed.next().map(|one| prepared.lowered.lines(one.digest())).unwrap_or_default()
+                }
+                _ => Vec::new(),
+            };
+            BuildFailure { error, text: text.clone(), spans }
+        })?;
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled.into());
+        }
+        let export = Export {
+            value,
+            image: prepared.lowered.image,
+            platform: prepared.lowered.platform,
+            epoch: prepared.lowered.epoch,
+            request,
+        };
+        let (images, snapshots, progress) =
+            (self.images.clone(), self.snapshots.clone(), progress.clone());
+        let mut built =
+            blocking(move || exporters::export(&export, &images, &snapshots, &progress)).await?;
+        built.warnings = prepared.warnings;
+        Ok(built)
+    }
+
+    async fn evaluate(
+        &self,
+        lowered: &dockerfile::lower::Lowered,
+        contexts: BTreeMap<String, PathBuf>,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Value> {
+        let Some(result) = lowered.graph.result() else { return Ok(Value::empty()) };
+        let environment = Arc::new(Environment {
+            snapshots: self.snapshots.clone(),
+            images: self.images.clone(),
+            execution: self.execution.clone(),
+            contexts,
+        });
+        let graph = ops::vertices(&lowered.graph, &environment)?;
+        let target =
+            engine::Edge { vertex: ops::vertex_id(result.vertex), output: result.output };
+        let listener = Arc::new(progress.clone());
+        let mut values = self.engine.evaluate(graph, &[target], listener, cancel).await?;
+        values.pop().ok_or(Error::Engine(engine::EvaluateError::Stopped))
+    }
+
+    /// Brings the images of a layout or archive into the store. `name` is for an image that the
+    /// layout does not name, or for its only one.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`], [`Error::Io`]; nothing is visible then.
+    pub fn import(&self, path: &Path, name: Option<&str>) -> Result<Vec<Named>> {
+        let layout = Layout::open(path)?;
+        let what = path.display().to_string();
+        let ingest = self.store().begin();
+        let mut batch = Batch::new();
+        let content = self.images.content();
+        let listed = layout.list()?;
+        let mut found = Vec::new();
+        for image in &listed {
+            let blobs = layout.copy(&image.target, content, &ingest, &mut batch)?;
+            found.push((image.name.iter().cloned().collect(), image.target.clone(), blobs));
+        }
+        if listed.is_empty() {
+            found = layout.copy_docker(content, &ingest, &mut batch)?;
+        }
+        if name.is_some() && found.len() != 1 {
+            let reason = format!("it holds {} images; import it without a name", found.len());
+            return Err(Error::bad_image(what, reason));
+        }
+        let mut names = Vec::new();
+        for (given, target, blobs) in found {
+            let given: Vec<String> = name.map_or(given, |name| vec![name.to_owned()]);
+            // A bare tag is no name: `umoci` and `skopeo` write those.
+            let full = given.iter().filter(|given| name.is_some() || given.contains([':', '/']));
+            let mut full = full.map(|name| frontend::normalize(name)).collect::<Result<Vec<_>>>()?;
+            if full.is_empty() {
+                let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
+                let tag = given.first().map_or("latest", String::as_str);
+                full.push(frontend::normalize(&format!("{}:{tag}", stem.unwrap_or_default()))?);
+            }
+            for name in full {
+                let held = blobs.iter().map(|blob| leases::Reference::Blob(*blob)).collect();
+                self.images.name(&mut batch, &name, &target, held);
+                names.push(name);
+            }
+        }
+        ingest.commit(batch)?;
+        let all = self.images.list()?;
+        Ok(all.into_iter().filter(|named| names.contains(&named.name)).collect())
+    }
+
+    /// Runs a container of an image until it ends. What it writes is thrown away.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`]; [`Error::Executor`]; a process that fails is an [`Exit`].
+    pub async fn run(
+        &self,
+        reference: &str,
+        options: RunOptions,
+        output: OutputSender,
+        cancel: Cancel,
+    ) -> Result<Exit> {
+        let name = frontend::normalize(reference)?;
+        let (images, snapshots) = (self.images.clone(), self.snapshots.clone());
+        let key = format!("container/{}", std::process::id());
+        let prepared = {
+            let (name, key) = (name.clone(), key.clone());
+            blocking(move || {
+                let target = images.resolve(&name)?;
+                let target =
+                    target.ok_or_else(|| Error::NoImage { reference: frontend::familiar(&name) })?;
+                let platform = ops::source_platform(&llb::Platform::host());
+                let image = images.open(&name, &target, &platform)?;
+                let value = images.unpack(&name, &image)?;
+                let mounts = snapshots.prepare(&key, value.name(), Labels::new())?;
+                Ok((image, mounts))
+            })
+            .await?
+        };
+        let (image, mounts) = prepared;
+        let process = container_process(&name, image.config.config, options);
+        let exit = match process {
+            Ok(process) => self.execution.run(&mounts, process, output, cancel).await,
+            Err(error) => Err(error),
+        };
+        let snapshots = self.snapshots.clone();
+        blocking(move || Ok(snapshots.remove(&key)?)).await?;
+        exit
+    }
+}
+
+/// The process of a container: the image's, with what the caller replaces.
+fn container_process(
+    name: &str,
+    config: crate::images::document::RunConfig,
+    options: RunOptions,
+) -> Result<Process> {
+    let mut args = match options.entrypoint {
+        Some(entrypoint) => entrypoint,
+        None => config.entrypoint.clone().unwrap_or_default(),
+    };
+    match options.args.is_empty() {
+        true => args.extend(config.cmd.unwrap_or_default()),
+        false => args.extend(options.args),
+    }
+    if args.is_empty() {
+        let reason = "it has neither CMD nor ENTRYPOINT; name a command to run";
+        return Err(Error::bad_image(frontend::familiar(name), reason));
+    }
+    let mut env = config.env.unwrap_or_default();
+    env.extend(options.env);
+    let cwd = options.cwd.unwrap_or(config.working_dir);
+    Ok(Process {
+        args,
+        env,
+        user: options.user.unwrap_or(config.user),
+        cwd: if cwd.is_empty() { "/".into() } else { cwd },
+        network: options.network,
+        ..Process::default()
+    })
+}
+
+/// Build leases of an earlier process protect nothing that a record does not.
+fn release_stale_leases(snapshots: &Manager) -> Result<()> {
+    let store = snapshots.store();
+    let mut batch = Batch::new();
+    for lease in leases::all(store, LEASE_PREFIX)? {
+        leases::delete(&mut batch, &lease.id);
+    }
+    if !batch.is_empty() {
+        store.write(batch, Durability::Process)?;
+    }
+    Ok(())
+}
+
+/// Runs blocking work where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::Cancelled),
+        },
+    }
+}

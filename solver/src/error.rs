@@ -1,0 +1,168 @@
+//! The one error type of this crate.
+
+use std::io;
+use std::path::PathBuf;
+
+use store::RelPath;
+
+/// What can go wrong in a build.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Dockerfile is wrong, or uses what cannot be done.
+    #[error(transparent)]
+    Dockerfile(#[from] dockerfile::error::Error),
+    /// The graph is wrong.
+    #[error(transparent)]
+    Graph(#[from] llb::Error),
+    /// The storage failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A snapshot or mount failed.
+    #[error(transparent)]
+    Snapshot(#[from] snapshotter::Error),
+    /// A mount failed.
+    #[error(transparent)]
+    Mount(#[from] mount::Error),
+    /// A layer could not be read or written.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// The container could not be made.
+    #[error(transparent)]
+    Executor(#[from] executor::Error),
+    /// A process ended with another code than 0. BuildKit's wording.
+    #[error("process \"{command}\" did not complete successfully: exit code: {code}")]
+    Exit {
+        /// Its arguments, joined by spaces.
+        command: String,
+        /// Its exit code; 128 and the number for a signal.
+        code: i32,
+    },
+    /// A path to copy from is not there. BuildKit's wording.
+    #[error("{path:?}: not found")]
+    NotFound {
+        /// The path in the file system that is copied from.
+        path: String,
+    },
+    /// A file operation cannot be carried out.
+    #[error("{path}: {reason}")]
+    FileOp {
+        /// The path in the file system that is changed.
+        path: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A user or group name that the image does not know. BuildKit's wording.
+    #[error("unable to find {kind} {name}: no matching entries in {file} file")]
+    UnknownAccount {
+        /// "user" or "group".
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// "passwd" or "group".
+        file: &'static str,
+    },
+    /// A build context directory that was not given.
+    #[error("no build context named {name:?} was given; pass --build-context {name}=DIR")]
+    NoContext {
+        /// Its name.
+        name: String,
+    },
+    /// An image that is not in the store.
+    #[error(
+        "{reference}: not found in this store; import it with `varve import`, \
+         or name a layout with --build-context {reference}=oci-layout://DIR"
+    )]
+    NoImage {
+        /// The image reference.
+        reference: String,
+    },
+    /// An image or layout that does not make sense.
+    #[error("{what}: {reason}")]
+    BadImage {
+        /// The image, layout or archive.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something that this version does not do.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+    /// An output was asked for that makes no sense.
+    #[error("invalid output {output:?}: {reason}")]
+    Output {
+        /// The output as given.
+        output: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file outside of the store.
+    #[error("{operation} {path}: {source}")]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The build was cancelled.
+    #[error("build cancelled")]
+    Cancelled,
+    /// A step failed.
+    #[error("{source}")]
+    Step {
+        /// The step's name.
+        name: String,
+        /// Its vertex, to find the lines of the Dockerfile.
+        vertex: engine::VertexId,
+        /// Why.
+        #[source]
+        source: engine::OpError,
+    },
+    /// The engine ended in another way.
+    #[error(transparent)]
+    Engine(engine::EvaluateError),
+    /// JSON of an image that cannot be read or written.
+    #[error("{what}: {source}")]
+    Json {
+        /// Which document.
+        what: String,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// Wraps an [`io::Error`] with what was attempted on which path.
+    pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Error::Io { operation, path: path.into(), source }
+    }
+
+    pub(crate) fn file_op(path: &RelPath, reason: &'static str) -> Self {
+        Error::FileOp { path: path.to_string(), reason }
+    }
+
+    pub(crate) fn bad_image(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::BadImage { what: what.into(), reason: reason.into() }
+    }
+}
+
+impl From<engine::EvaluateError> for Error {
+    fn from(error: engine::EvaluateError) -> Self {
+        match error {
+            engine::EvaluateError::Op { vertex, name, source } => {
+                Error::Step { name, vertex, source }
+            }
+            engine::EvaluateError::Cancelled => Error::Cancelled,
+            other => Error::Engine(other),
+        }
+    }
+}
+
+/// The result of every fallible function of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,207 @@
+//! The plain files of a result: into a directory, or as a tar archive.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
+use snapshotter::Manager;
+use store::{
+    Content, Entry, Leaf, LinkId, Metadata, Objects, Timestamp, TreeRef, TreeSource, diff,
+};
+
+use super::Export;
+use super::layers::pack_options;
+use crate::error::{Error, Result};
+use crate::request::Destination;
+use crate::result::Value;
+
+/// Writes a result into a directory, made if it is missing. What is there already stays unless
+/// the result has something of that name. As with buildx, everything belongs to the caller.
+///
+/// # Errors
+/// [`Error::Io`]; a file is either wholly there or not.
+pub(super) fn directory(value: &Value, directory: &Path, snapshots: &Manager) -> Result<()> {
+    fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
+    let Some(tree) = value.tree() else { return Ok(()) };
+    let store = snapshots.store();
+    let mut writer =
+        Writer { trees: &**store, objects: store.objects(), links: HashMap::new() };
+    writer.contents(tree, directory)
+}
+
+struct Writer<'w> {
+    trees: &'w dyn TreeSource,
+    objects: &'w Objects,
+    links: HashMap<LinkId, PathBuf>,
+}
+
+impl Writer<'_> {
+    fn contents(&mut self, tree: TreeRef, target: &Path) -> Result<()> {
+        let tree = self.trees.tree(tree.id)?;
+        for (name, entry) in &tree.entries {
+            let target = target.join(name);
+            match entry {
+                Entry::Leaf(leaf) => self.leaf(leaf, &target)?,
+                Entry::Directory(child) => {
+                    make_directory(&target)?;
+                    self.contents(*child, &target)?;
+                    let metadata = &self.trees.tree(child.id)?.metadata;
+                    set_mode(&target, metadata)?;
+                    set_time(&target, metadata.mtime)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, leaf: &Leaf, target: &Path) -> Result<()> {
+        if let Content::Socket = leaf.content {
+            return Ok(());
+        }
+        let temporary = temporary_name(target);
+        let made = self.make(leaf, &temporary);
+        let made = made.and_then(|()| {
+            clear(target)?;
+            fs::rename(&temporary, target).map_err(|e| Error::io("create", target, e))
+        });
+        if made.is_err() {
+            // The error that counts is the one before.
+            fs::remove_file(&temporary).ok();
+        }
+        made?;
+        if let Some(link) = leaf.link {
+            self.links.entry(link).or_insert_with(|| target.to_owned());
+        }
+        Ok(())
+    }
+
+    fn make(&self, leaf: &Leaf, target: &Path) -> Result<()> {
+        let failed = |e: rustix::io::Errno| Error::io("create", target, e.into());
+        if let Some(first) = leaf.link.and_then(|link| self.links.get(&link)) {
+            return fs::hard_link(first, target).map_err(|e| Error::io("link", target, e));
+        }
+        let node = |kind, major, minor| {
+            let mode = Mode::from_raw_mode(leaf.metadata.mode.into());
+            rustix::fs::mknodat(CWD, target, kind, mode, rustix::fs::makedev(major, minor))
+        };
+        match &leaf.content {
+            Content::File { blob, .. } => {
+                let mut file = File::create(target).map_err(|e| Error::io("create", target, e))?;
+                let source = self.objects.open_blob(*blob)?;
+                if rustix::fs::ioctl_ficlone(&file, &source).is_err() {
+                    self.objects.read_blob(*blob, |piece| file.write_all(piece))?;
+                }
+                set_mode(target, &leaf.metadata)?;
+            }
+            Content::Symlink { target: points_to } => {
+                rustix::fs::symlinkat(&**points_to, CWD, target).map_err(failed)?;
+            }
+            Content::CharDevice { major, minor } => {
+                node(FileType::CharacterDevice, *major, *minor).map_err(failed)?;
+            }
+            Content::BlockDevice { major, minor } => {
+                node(FileType::BlockDevice, *major, *minor).map_err(failed)?;
+            }
+            Content::Fifo => node(FileType::Fifo, 0, 0).map_err(failed)?,
+            Content::Socket => {}
+        }
+        set_time(target, leaf.metadata.mtime)
+    }
+}
+
+/// A name beside the target that nothing else has.
+fn temporary_name(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().as_bytes();
+    // Longer names than 255 bytes do not exist: what is cut off makes place for the suffix.
+    let name = String::from_utf8_lossy(&name[..name.len().min(200)]).into_owned();
+    target.with_file_name(format!(".{name}.varve-{}", std::process::id()))
+}
+
+/// Makes a directory where none is; a file or symbolic link there is replaced, never followed.
+fn make_directory(target: &Path) -> Result<()> {
+    match fs::symlink_metadata(target) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => fs::remove_file(target).map_err(|e| Error::io("replace", target, e))?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::io("stat", target, e)),
+    }
+    fs::create_dir(target).map_err(|e| Error::io("create", target, e))
+}
+
+/// Removes a directory that stands where a file goes.
+fn clear(target: &Path) -> Result<()> {
+    match fs::symlink_metadata(target) {
+        Ok(found) if found.is_dir() => {
+            fs::remove_dir_all(target).map_err(|e| Error::io("replace", target, e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn set_mode(target: &Path, metadata: &Metadata) -> Result<()> {
+    let mode = Mode::from_raw_mode(metadata.mode.into());
+    rustix::fs::chmod(target, mode).map_err(|e| Error::io("chmod", target, e.into()))
+}
+
+fn set_time(target: &Path, time: Timestamp) -> Result<()> {
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|e| Error::io("set times of", target, e.into()))
+}
+
+/// Writes a result as a tar archive.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Layer`]; a file that was begun is removed.
+pub(super) fn archive(
+    export: &Export,
+    destination: &Destination,
+    snapshots: &Manager,
+) -> Result<()> {
+    write_to(destination, |out| {
+        let store = snapshots.store();
+        let delta = match export.value.tree() {
+            Some(tree) => diff(None, tree, &**store)?,
+            None => store::Delta::default(),
+        };
+        layer::pack(&delta, &**store, store.objects(), &pack_options(export.epoch), out)?;
+        Ok(())
+    })
+}
+
+/// Writes a file under a temporary name and renames it when it is complete; or writes to standard
+/// output.
+pub(super) fn write_to(
+    destination: &Destination,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
+) -> Result<()> {
+    let path = match destination {
+        Destination::Stdout => {
+            let mut out = BufWriter::with_capacity(1 << 20, io::stdout());
+            write(&mut out)?;
+            return out.flush().map_err(|e| Error::io("write", "standard output", e));
+        }
+        Destination::Path(path) => path,
+    };
+    // A device or pipe is written to, not replaced.
+    let special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    let temporary = if special { path.clone() } else { temporary_name(path) };
+    let file = File::options().write(true).create(true).truncate(true).open(&temporary);
+    let file = file.map_err(|e| Error::io("create", path, e))?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let written = write(&mut out)
+        .and_then(|()| out.flush().map_err(|e| Error::io("write", path, e)))
+        .and_then(|()| match special {
+            true => Ok(()),
+            false => fs::rename(&temporary, path).map_err(|e| Error::io("create", path, e)),
+        });
+    if written.is_err() && !special {
+        // The error that counts is the one before.
+        fs::remove_file(&temporary).ok();
+    }
+    written
+}

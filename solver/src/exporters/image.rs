@@ -1,0 +1,172 @@
+//! Config and manifest of a result, and its place among the images of the store.
+
+use dockerfile::config::{DockerImageConfig, History};
+use jiff::Timestamp;
+use layer::Compression;
+use snapshotter::{Manager, catalog};
+use snapshotter::leases::Reference;
+use store::Batch;
+
+use super::Export;
+use super::layers::{self, Packed};
+use crate::content::Digest;
+use crate::error::{Error, Result};
+use crate::images::document::{CONFIG, Descriptor, MANIFEST, Manifest};
+use crate::images::{Images, chain_ids};
+use crate::progress::Step;
+use crate::result::Value;
+
+/// An image with all its documents.
+pub(super) struct Assembled {
+    pub(super) config: Vec<u8>,
+    pub(super) config_digest: Digest,
+    pub(super) manifest: Vec<u8>,
+    pub(super) manifest_digest: Digest,
+    pub(super) layers: Vec<Packed>,
+    pub(super) platform: llb::Platform,
+    pub(super) created: String,
+    pub(super) epoch: Option<i64>,
+    value: Value,
+}
+
+/// Packs the layers of a result and writes its documents.
+///
+/// # Errors
+/// [`Error::Layer`], those of the store.
+pub(super) fn assemble(
+    export: &Export,
+    images: &Images,
+    snapshots: &Manager,
+    compression: Compression,
+    step: &Step,
+) -> Result<Assembled> {
+    let store = snapshots.store();
+    let layers = layers::layers(&export.value, images, snapshots)?;
+    let pack = |layer| layers::pack(layer, compression, export.epoch, images, store, step);
+    let layers = layers.iter().map(pack).collect::<Result<Vec<_>>>()?;
+    let created = timestamp(export.epoch)?;
+    let config = config(&export.image, &layers, &created)?;
+    let config_digest = Digest::of(&config);
+    step.status(format!("exporting config {config_digest}"), config.len() as u64, None, true);
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: MANIFEST.into(),
+        config: Descriptor::new(CONFIG, config_digest, config.len() as u64),
+        layers: layers.iter().map(|layer| layer.descriptor.clone()).collect(),
+    };
+    let manifest = json("image manifest", &manifest)?;
+    let manifest_digest = Digest::of(&manifest);
+    let size = manifest.len() as u64;
+    step.status(format!("exporting manifest {manifest_digest}"), size, None, true);
+    Ok(Assembled {
+        config,
+        config_digest,
+        manifest,
+        manifest_digest,
+        layers,
+        platform: export.platform.clone(),
+        created,
+        epoch: export.epoch,
+        value: export.value.clone(),
+    })
+}
+
+/// RFC 3339, as Go writes it.
+fn timestamp(epoch: Option<i64>) -> Result<String> {
+    match epoch {
+        None => Ok(Timestamp::now().to_string()),
+        Some(seconds) => Timestamp::from_second(seconds)
+            .map(|time| time.to_string())
+            .map_err(|e| Error::Unsupported { what: format!("SOURCE_DATE_EPOCH={seconds} ({e})") }),
+    }
+}
+
+/// The image config with layers and times filled in.
+fn config(image: &DockerImageConfig, layers: &[Packed], created: &str) -> Result<Vec<u8>> {
+    let mut image = image.clone();
+    image.created = Some(created.to_owned());
+    image.rootfs.kind = "layers".into();
+    image.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    for entry in &mut image.history {
+        entry.created.get_or_insert_with(|| created.to_owned());
+    }
+    match_history(&mut image.history, layers.len());
+    json("image config", &image)
+}
+
+/// As many entries that say "a layer" as there are layers: tools count them against each other.
+/// A base image may come without history, or with less than it has layers.
+fn match_history(history: &mut Vec<History>, layers: usize) {
+    let said = history.iter().filter(|entry| !entry.empty_layer).count();
+    if said < layers {
+        let missing = History { created_by: "<missing>".into(), ..History::default() };
+        history.splice(0..0, std::iter::repeat_n(missing, layers - said));
+    }
+    let mut excess = said.saturating_sub(layers);
+    for entry in history.iter_mut().rev().filter(|entry| !entry.empty_layer) {
+        if excess == 0 {
+            break;
+        }
+        entry.empty_layer = true;
+        excess -= 1;
+    }
+}
+
+fn json(what: &str, document: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(document).map_err(|source| Error::Json { what: what.into(), source })
+}
+
+/// Gives an image names in the store. Its layers stay trees; they become tars when somebody needs
+/// one.
+///
+/// # Errors
+/// Those of the store; the names are all given or none.
+pub(super) fn name(
+    assembled: &Assembled,
+    names: &[String],
+    images: &Images,
+    snapshots: &Manager,
+) -> Result<()> {
+    let store = snapshots.store();
+    let ingest = store.begin();
+    let mut batch = Batch::new();
+    let content = images.content();
+    let (_, config) = content.put(&ingest, &mut batch, &assembled.config)?;
+    let (_, manifest) = content.put(&ingest, &mut batch, &assembled.manifest)?;
+    let mut held = vec![Reference::Blob(config.blob), Reference::Blob(manifest.blob)];
+    for layer in &assembled.layers {
+        match &layer.change {
+            Some(change) => {
+                layers::note_change(&mut batch, layer.diff_id, change);
+                held.push(Reference::Tree(change.tree.id));
+                held.extend(change.below.map(|below| Reference::Tree(below.id)));
+            }
+            None => {
+                let located = content.find(layer.descriptor.digest)?;
+                held.extend(located.map(|located| Reference::Blob(located.blob)));
+            }
+        }
+    }
+    let target =
+        Descriptor::new(MANIFEST, assembled.manifest_digest, assembled.manifest.len() as u64);
+    let diff_ids: Vec<Digest> = assembled.layers.iter().map(|layer| layer.diff_id).collect();
+    let descriptors: Vec<Descriptor> =
+        assembled.layers.iter().map(|layer| layer.descriptor.clone()).collect();
+    let snapshot = match (chain_ids(&diff_ids).last(), assembled.value.tree()) {
+        (Some(chain), Some(tree)) => {
+            Some((images.note_snapshot(&mut batch, *chain, &descriptors, &diff_ids), tree))
+        }
+        _ => None,
+    };
+    held.extend(snapshot.iter().map(|(name, _)| Reference::Snapshot(name.clone())));
+    for name in names {
+        images.name(&mut batch, name, &target, held.clone());
+    }
+    match snapshot {
+        // One that is there already has the same layers; times may differ, by SOURCE_DATE_EPOCH.
+        Some((snapshot, tree)) if catalog::find(store, &snapshot)?.is_none() => {
+            Ok(snapshots.adopt(ingest, &snapshot, "", tree, batch)?)
+        }
+        _ => Ok(ingest.commit(batch)?),
+    }
+}

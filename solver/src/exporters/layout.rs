@@ -1,0 +1,216 @@
+//! Writes an image as an OCI image layout: a directory, or a tar archive of one, for docker too.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use layer::Encoding;
+use oci_spec::distribution::Reference;
+use serde_json::json;
+
+use super::files::write_to;
+use super::image::Assembled;
+use super::layers::{self, Packed};
+use crate::content::Digest;
+use crate::error::{Error, Result};
+use crate::frontend;
+use crate::images::Images;
+use crate::images::document::{Descriptor, INDEX, MANIFEST, Platform};
+use crate::ops::source_platform;
+use crate::progress::Step;
+use crate::request::{Destination, ImageFormat, ImageOutput};
+
+/// Takes the members of a layout, in the order in which they come.
+trait Members {
+    /// A member whose bytes are in memory.
+    fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// A member of known length, whose bytes are written by `write`.
+    fn stream(
+        &mut self,
+        name: &str,
+        size: u64,
+        write: &mut dyn FnMut(&mut (dyn Write + Send)) -> Result<()>,
+    ) -> Result<()>;
+}
+
+/// Writes the image.
+///
+/// # Errors
+/// [`Error::Io`]; an archive that was begun is removed, a directory has no `index.json` then.
+pub(super) fn write(
+    assembled: &Assembled,
+    output: &ImageOutput,
+    tags: &[String],
+    images: &Images,
+    step: &Step,
+) -> Result<()> {
+    let given = output.names.iter().map(|name| frontend::normalize(name));
+    let given = given.collect::<Result<Vec<_>>>()?;
+    let names = if given.is_empty() { tags } else { &given };
+    match (&output.destination, output.is_directory) {
+        (Destination::Path(path), true) => {
+            let mut members = Directory { path };
+            members_of(&mut members, assembled, output.format, names, images)?;
+        }
+        (Destination::Stdout, true) => {
+            return Err(Error::Output {
+                output: "dest=-".into(),
+                reason: "a directory (tar=false) cannot go to standard output".into(),
+            });
+        }
+        (destination, false) => write_to(destination, |out| {
+            let mut members = Archive { builder: tar::Builder::new(out) };
+            members_of(&mut members, assembled, output.format, names, images)?;
+            members.builder.finish().map_err(|e| Error::io("write", "archive", e))
+        })?,
+    }
+    step.status("sending tarball", 0, None, true);
+    Ok(())
+}
+
+fn members_of(
+    members: &mut dyn Members,
+    assembled: &Assembled,
+    format: ImageFormat,
+    names: &[String],
+    images: &Images,
+) -> Result<()> {
+    let mut written = std::collections::BTreeSet::new();
+    for layer in &assembled.layers {
+        if written.insert(layer.descriptor.digest) {
+            layer_member(members, layer, assembled.epoch, images)?;
+        }
+    }
+    members.bytes(&blob_name(assembled.config_digest), &assembled.config)?;
+    members.bytes(&blob_name(assembled.manifest_digest), &assembled.manifest)?;
+    if format == ImageFormat::Docker {
+        members.bytes("manifest.json", &docker_manifest(assembled, names)?)?;
+    }
+    members.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    // Last: a layout without it is none, so nobody takes half of one for a whole.
+    members.bytes("index.json", &index(assembled, names)?)
+}
+
+fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn layer_member(
+    members: &mut dyn Members,
+    layer: &Packed,
+    epoch: Option<i64>,
+    images: &Images,
+) -> Result<()> {
+    let (digest, size) = (layer.descriptor.digest, layer.descriptor.size);
+    let content = images.content();
+    let kept = content.find(digest)?.is_some();
+    members.stream(&blob_name(digest), size, &mut |out| match (kept, &layer.change) {
+        (false, Some(change)) => {
+            layers::write(change, epoch, content.store(), Encoding::PLAIN, out).map(drop)
+        }
+        _ => content.copy_to(digest, out).map(drop),
+    })
+}
+
+fn index(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
+    let platform: Platform = source_platform(&assembled.platform);
+    let descriptor = |name: Option<&String>| {
+        let size = assembled.manifest.len() as u64;
+        let mut descriptor = Descriptor::new(MANIFEST, assembled.manifest_digest, size);
+        let mut annotate = |key: &str, value: &str| {
+            descriptor.annotations.insert(key.into(), value.into());
+        };
+        annotate("org.opencontainers.image.created", &assembled.created);
+        if let Some(name) = name {
+            annotate("io.containerd.image.name", name);
+            let reference = name.parse::<Reference>().ok();
+            let tag = reference.as_ref().and_then(Reference::tag).unwrap_or("latest");
+            annotate("org.opencontainers.image.ref.name", tag);
+        }
+        descriptor.platform = Some(platform.clone());
+        descriptor
+    };
+    let manifests: Vec<Descriptor> = match names {
+        [] => vec![descriptor(None)],
+        names => names.iter().map(|name| descriptor(Some(name))).collect(),
+    };
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+    serde_json::to_vec(&index).map_err(|source| Error::Json { what: "index.json".into(), source })
+}
+
+fn docker_manifest(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
+    let layers: Vec<String> =
+        assembled.layers.iter().map(|layer| blob_name(layer.descriptor.digest)).collect();
+    let tags: Vec<String> = names.iter().map(|name| frontend::familiar_tagged(name)).collect();
+    let manifest = json!([{
+        "Config": blob_name(assembled.config_digest),
+        "RepoTags": if tags.is_empty() { None } else { Some(tags) },
+        "Layers": layers,
+    }]);
+    serde_json::to_vec(&manifest)
+        .map_err(|source| Error::Json { what: "manifest.json".into(), source })
+}
+
+struct Directory<'p> {
+    path: &'p Path,
+}
+
+impl Members for Directory<'_> {
+    fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.stream(name, bytes.len() as u64, &mut |out| {
+            out.write_all(bytes).map_err(|e| Error::io("write", name, e))
+        })
+    }
+
+    fn stream(
+        &mut self,
+        name: &str,
+        size: u64,
+        write: &mut dyn FnMut(&mut (dyn Write + Send)) -> Result<()>,
+    ) -> Result<()> {
+        let path = self.path.join(name);
+        // A blob that is there already has the digest of its name.
+        let is_blob = name.starts_with("blobs/");
+        if is_blob && fs::metadata(&path).is_ok_and(|found| found.len() == size) {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+        }
+        write_to(&Destination::Path(path), |out| write(out))
+    }
+}
+
+struct Archive<'w> {
+    builder: tar::Builder<&'w mut (dyn Write + Send)>,
+}
+
+impl Members for Archive<'_> {
+    fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.stream(name, bytes.len() as u64, &mut |out| {
+            out.write_all(bytes).map_err(|e| Error::io("write", name, e))
+        })
+    }
+
+    fn stream(
+        &mut self,
+        name: &str,
+        size: u64,
+        write: &mut dyn FnMut(&mut (dyn Write + Send)) -> Result<()>,
+    ) -> Result<()> {
+        let mut header = tar::Header::new_ustar();
+        let failed = |e: io::Error| Error::io("write archive member", name, e);
+        header.set_path(name).map_err(failed)?;
+        header.set_mode(0o444);
+        header.set_size(size);
+        header.set_mtime(0);
+        header.set_cksum();
+        let out = self.builder.get_mut();
+        out.write_all(header.as_bytes()).map_err(failed)?;
+        write(out)?;
+        // Members end on a block of 512 bytes.
+        let padding = size.next_multiple_of(512) - size;
+        self.builder.get_mut().write_all(&[0; 512][..padding as usize]).map_err(failed)
+    }
+}

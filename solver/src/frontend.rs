@@ -1,0 +1,251 @@
+//! The Dockerfile frontend: reads the Dockerfile and the ignore file, resolves the images that
+//! lowering asks for, and ends with a graph.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dockerfile::lower::{
+    ImageRequest, Lowered, Lowering, NamedContext, Options, ResolvedImage, ResolvedImages, lower,
+};
+use dockerfile::ignore::Ignore;
+use oci_spec::distribution::Reference as ImageReference;
+use snapshotter::leases::{self, Lease, Reference};
+use store::Batch;
+
+use crate::cache::now;
+use crate::content::Digest;
+use crate::error::{Error, Result};
+use crate::images::Images;
+use crate::images::document::Platform;
+use crate::ops::source_platform;
+use crate::progress::{Progress, Step};
+use crate::request::{BuildRequest, DockerfileSource, NamedContextSource};
+use crate::sources::layout::Layout;
+
+/// Name of the main context in the graph.
+const CONTEXT: &str = "context";
+
+/// A Dockerfile that was read, for messages about its lines.
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    /// As it is called in messages.
+    pub name: String,
+    /// What it says.
+    pub bytes: Vec<u8>,
+}
+
+/// A graph with the directories that it reads.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) lowered: Lowered,
+    pub(crate) contexts: BTreeMap<String, PathBuf>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads the Dockerfile.
+///
+/// # Errors
+/// [`Error::Io`] in BuildKit's words.
+pub(crate) fn read(request: &BuildRequest, progress: &Progress) -> Result<Text> {
+    let name = match &request.dockerfile {
+        DockerfileSource::Bytes(_) => "Dockerfile".into(),
+        DockerfileSource::File(path) => {
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        }
+    };
+    let step = progress.step(format!("[internal] load build definition from {name}"));
+    let bytes = match &request.dockerfile {
+        DockerfileSource::Bytes(bytes) => Ok(bytes.clone()),
+        DockerfileSource::File(path) => {
+            read_bounded(path).map_err(|source| Error::io("failed to read dockerfile: open", path, source))
+        }
+    };
+    if let Ok(bytes) = &bytes {
+        let size = bytes.len() as u64;
+        step.status("transferring dockerfile", size, None, true);
+    }
+    Ok(Text { name, bytes: step.end(bytes)? })
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.len() > dockerfile::DOCKERFILE_SIZE_MAX as u64 {
+        return Err(io::Error::other("it is too large for a Dockerfile"));
+    }
+    fs::read(path)
+}
+
+/// Makes the graph of a build.
+///
+/// # Errors
+/// [`Error::Dockerfile`]; [`Error::NoImage`]; [`Error::BadImage`].
+pub(crate) fn prepare(
+    request: &BuildRequest,
+    text: &Text,
+    images: &Images,
+    progress: &Progress,
+) -> Result<Prepared> {
+    let parsed = dockerfile::parse(&text.bytes)?;
+    let excludes = load_ignore(request, progress)?;
+    let mut contexts = BTreeMap::new();
+    if let Some(context) = &request.context {
+        contexts.insert(CONTEXT.to_owned(), context.clone());
+    }
+    let named = name_contexts(request, images, &mut contexts, progress)?;
+    let platform = request.platform.as_deref().map(|platform| {
+        llb::Platform::parse(platform, &llb::Platform::host())
+            .map_err(|e| Error::Unsupported { what: format!("platform {platform:?} ({e})") })
+    });
+    let epoch = request.build_args.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
+    let options = Options {
+        target: request.target.clone(),
+        build_args: request.build_args.clone(),
+        labels: request.labels.clone(),
+        target_platform: platform.transpose()?,
+        no_cache: request.no_cache.clone(),
+        contexts: named,
+        context_name: CONTEXT.into(),
+        context_excludes: excludes,
+        network: request.network,
+        source_date_epoch: epoch,
+        file_name: text.name.clone(),
+        file_data: text.bytes.clone(),
+        ..Options::default()
+    };
+    let mut resolved = ResolvedImages::new();
+    loop {
+        match lower(&parsed, &options, &resolved)? {
+            Lowering::Done(lowered) => {
+                let warned = lowered.warnings.iter();
+                let warnings = warned.map(|w| format!("{} (line {})", w.message, w.span.start));
+                let warnings = warnings.collect();
+                return Ok(Prepared { lowered: *lowered, contexts, warnings });
+            }
+            Lowering::NeedImages(requests) => {
+                for request in requests {
+                    let step = progress.step(request.log_name.as_str());
+                    let image = step.end(resolve(&request, images))?;
+                    resolved.insert(&request, image);
+                }
+            }
+        }
+    }
+}
+
+fn resolve(request: &ImageRequest, images: &Images) -> Result<ResolvedImage> {
+    let reference = &request.reference;
+    let target = images.resolve(reference)?;
+    let target = target.ok_or_else(|| Error::NoImage { reference: familiar(reference) })?;
+    let platform: Platform = source_platform(&request.platform);
+    let image = images.open(reference, &target, &platform)?;
+    Ok(ResolvedImage { config: image.config_bytes, digest: Some(target.digest.to_string()) })
+}
+
+/// The name as a person writes it: without what is filled in by default.
+pub fn familiar(reference: &str) -> String {
+    let short = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    let short = short.strip_prefix("library/").unwrap_or(short);
+    short.strip_suffix(":latest").unwrap_or(short).to_owned()
+}
+
+/// The name as `docker images` and archives write it: without what is filled in by default, but
+/// with its tag.
+pub fn familiar_tagged(reference: &str) -> String {
+    let short = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    short.strip_prefix("library/").unwrap_or(short).to_owned()
+}
+
+/// A reference in its full form: `docker.io/library/busybox:latest`.
+///
+/// # Errors
+/// [`Error::BadImage`] in docker's words.
+pub fn normalize(name: &str) -> Result<String> {
+    match name.parse::<ImageReference>() {
+        Ok(reference) => Ok(reference.to_string()),
+        Err(error) => Err(Error::bad_image(name, format!("invalid reference format: {error}"))),
+    }
+}
+
+fn load_ignore(request: &BuildRequest, progress: &Progress) -> Result<Vec<String>> {
+    let mut candidates = Vec::new();
+    if let DockerfileSource::File(path) = &request.dockerfile {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".dockerignore");
+        candidates.push(path.with_file_name(name));
+    }
+    candidates.extend(request.context.as_ref().map(|context| context.join(".dockerignore")));
+    let step = progress.step("[internal] load .dockerignore");
+    let patterns = read_ignore(&candidates, Some(&step));
+    step.end(patterns)
+}
+
+/// The patterns of the first ignore file that is there.
+fn read_ignore(candidates: &[PathBuf], step: Option<&Step>) -> Result<Vec<String>> {
+    for path in candidates {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                continue;
+            }
+            Err(e) => return Err(Error::io("open", path, e)),
+        };
+        if let Some(step) = step {
+            step.status("transferring context", bytes.len() as u64, None, true);
+        }
+        let patterns = Ignore::parse(&bytes)?.patterns();
+        return Ok(patterns
+            .into_iter()
+            .map(|pattern| String::from_utf8_lossy(&pattern).into_owned())
+            .collect());
+    }
+    Ok(Vec::new())
+}
+
+/// Turns named contexts into what lowering knows, bringing images of layouts into the store.
+fn name_contexts(
+    request: &BuildRequest,
+    images: &Images,
+    directories: &mut BTreeMap<String, PathBuf>,
+    progress: &Progress,
+) -> Result<BTreeMap<String, NamedContext>> {
+    let mut named = BTreeMap::new();
+    for (name, source) in &request.named_contexts {
+        let context = match source {
+            NamedContextSource::Image(reference) => {
+                NamedContext::Image { reference: reference.clone() }
+            }
+            NamedContextSource::Directory(path) => {
+                directories.insert(name.clone(), path.clone());
+                let excludes = read_ignore(&[path.join(".dockerignore")], None)?;
+                NamedContext::Local { name: name.clone(), excludes }
+            }
+            NamedContextSource::Layout { path, tag, digest } => {
+                let title = format!("[context {name}] load metadata from {}", path.display());
+                let step = progress.step(title);
+                let digest = step.end(load_layout(images, path, tag.as_deref(), *digest))?;
+                NamedContext::OciLayout { store: name.clone(), digest: digest.to_string() }
+            }
+        };
+        named.insert(name.clone(), context);
+    }
+    Ok(named)
+}
+
+fn load_layout(
+    images: &Images,
+    path: &Path,
+    tag: Option<&str>,
+    digest: Option<Digest>,
+) -> Result<Digest> {
+    let layout = Layout::open(path)?;
+    let target = layout.select(tag, digest)?;
+    let ingest = images.content().begin();
+    let mut batch = Batch::new();
+    let blobs = layout.copy(&target, images.content(), &ingest, &mut batch)?;
+    let references = blobs.into_iter().map(Reference::Blob).collect();
+    let id = format!("layout/{}", target.digest);
+    leases::put(&mut batch, &Lease { id, created: now(), references });
+    ingest.commit(batch)?;
+    Ok(target.digest)
+}

@@ -1,0 +1,319 @@
+//! Images by name, and how their layers become a snapshot.
+
+pub mod document;
+
+use std::sync::Arc;
+
+use layer::Limits;
+use snapshotter::leases::{self, Lease, Reference};
+use snapshotter::{Manager, catalog};
+use store::codec::{Decoder, Encoder};
+use store::{Batch, Durability, Ingest, Store, Table, TreeRef};
+
+use crate::cache::now;
+use crate::content::{ContentStore, Digest};
+use crate::error::{Error, Result};
+use crate::result::Value;
+
+use self::document::{Descriptor, ImageConfig, Index, Manifest, Platform};
+
+/// Most layers of an image; overlayfs itself ends at 500 and docker at 127, flat images at none.
+const LAYERS_MAX: usize = 1_024;
+
+/// Version byte of rows in this module.
+const ROW_VERSION: u8 = 1;
+
+/// The images of a store.
+#[derive(Clone, Debug)]
+pub struct Images {
+    snapshots: Arc<Manager>,
+    content: ContentStore,
+}
+
+/// A name and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Normalised reference: `docker.io/library/busybox:latest`.
+    pub name: String,
+    /// The manifest or index.
+    pub target: Descriptor,
+    /// When the name was given, seconds since 1970.
+    pub created: i64,
+}
+
+/// One image for one platform.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its config, byte by byte.
+    pub config_bytes: Vec<u8>,
+    /// Its config, read.
+    pub config: ImageConfig,
+}
+
+impl Images {
+    /// The images of the store below `snapshots`.
+    pub fn new(snapshots: Arc<Manager>) -> Self {
+        let content = ContentStore::new(snapshots.store().clone());
+        Images { snapshots, content }
+    }
+
+    /// The content that images are made of.
+    pub fn content(&self) -> &ContentStore {
+        &self.content
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        self.snapshots.store()
+    }
+
+    /// What a normalised reference stands for here: a name, or `name@digest` of known content.
+    ///
+    /// # Errors
+    /// Database errors; a broken row.
+    pub fn resolve(&self, reference: &str) -> Result<Option<Descriptor>> {
+        if let Some((_, digest)) = reference.split_once('@') {
+            let Ok(digest) = digest.parse() else { return Ok(None) };
+            let Some(located) = self.content.find(digest)? else { return Ok(None) };
+            let bytes = self.content.document(reference, digest)?;
+            let media_type = document::media_type_of(reference, &bytes)?;
+            return Ok(Some(Descriptor::new(media_type, digest, located.size)));
+        }
+        let row = self.store().rows().get(Table::Image, reference.as_bytes())?;
+        Ok(row.map(|row| decode(reference, &row)).transpose()?.map(|named| named.target))
+    }
+
+    /// All names, sorted.
+    ///
+    /// # Errors
+    /// Database errors; a broken row.
+    pub fn list(&self) -> Result<Vec<Named>> {
+        let rows = self.store().rows().scan(Table::Image, b"");
+        rows.map(|row| {
+            let (key, value) = row?;
+            Ok(decode(&String::from_utf8_lossy(&key), &value)?)
+        })
+        .collect()
+    }
+
+    /// Adds to a batch: `name` stands for `target` and keeps alive what it consists of.
+    pub fn name(&self, batch: &mut Batch, name: &str, target: &Descriptor, held: Vec<Reference>) {
+        let mut row = Encoder::new();
+        row.byte(ROW_VERSION).string(target.media_type.as_bytes());
+        row.raw(target.digest.as_bytes()).number(target.size).signed(now().seconds);
+        batch.put(Table::Image, name.as_bytes(), row.finish());
+        let id = format!("image/{name}");
+        leases::put(batch, &Lease { id, created: now(), references: held });
+    }
+
+    /// Takes a name away; tells if it was there. What it stood for goes with the next collection.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn remove(&self, name: &str) -> Result<bool> {
+        if self.store().rows().get(Table::Image, name.as_bytes())?.is_none() {
+            return Ok(false);
+        }
+        let mut batch = Batch::new();
+        batch.delete(Table::Image, name.as_bytes());
+        leases::delete(&mut batch, &format!("image/{name}"));
+        self.store().write(batch, Durability::Disk)?;
+        Ok(true)
+    }
+
+    /// The image for a platform that a descriptor leads to, through indexes.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`] for broken documents or a platform that is not there.
+    pub fn open(&self, what: &str, target: &Descriptor, platform: &Platform) -> Result<Image> {
+        let mut digest = target.digest;
+        // An index of indexes of indexes is somebody's joke.
+        for _ in 0..4 {
+            let bytes = self.content.document(what, digest)?;
+            if !document::is_index(&bytes) {
+                return self.open_manifest(what, digest, &bytes);
+            }
+            let index: Index = document::parse(what, &bytes)?;
+            let chosen = index.choose(platform).ok_or_else(|| {
+                let there = index.platforms().join(", ");
+                Error::bad_image(what, format!("no match for platform {platform} (has: {there})"))
+            })?;
+            digest = chosen.digest;
+        }
+        Err(Error::bad_image(what, "its indexes are nested too deeply"))
+    }
+
+    fn open_manifest(&self, what: &str, digest: Digest, bytes: &[u8]) -> Result<Image> {
+        let manifest: Manifest = document::parse(what, bytes)?;
+        let config_bytes = self.content.document(what, manifest.config.digest)?;
+        let config: ImageConfig = document::parse(what, &config_bytes)?;
+        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+        if layers != diff_ids || layers > LAYERS_MAX {
+            let reason = format!("its manifest has {layers} layers, its config {diff_ids}");
+            return Err(Error::bad_image(what, reason));
+        }
+        Ok(Image { digest, manifest, config_bytes, config })
+    }
+
+    /// The snapshot with all layers of an image, unpacking those that are not yet.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`] for a layer that is not what the config says; [`Error::Layer`].
+    pub fn unpack(&self, what: &str, image: &Image) -> Result<Value> {
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let chains = chain_ids(diff_ids);
+        let Some(last) = chains.last() else { return Ok(Value::empty()) };
+        let name = snapshot_name(*last);
+        if let Some(tree) = catalog::find(self.store(), &name)?.and_then(|row| row.tree()) {
+            return Ok(Value::new(name, tree));
+        }
+        let known = chains.iter().rposition(|chain| self.chain_tree(*chain).is_ok_and(|t| t.is_some()));
+        let mut tree = match known {
+            Some(index) => self.chain_tree(chains[index])?,
+            None => None,
+        };
+        let first = known.map_or(0, |index| index + 1);
+        let ingest = self.store().begin();
+        let mut batch = Batch::new();
+        for (index, layer) in image.manifest.layers.iter().enumerate().skip(first) {
+            let applied = self.apply(what, layer, diff_ids[index], tree, &ingest)?;
+            note_chain(&mut batch, chains[index], applied);
+            tree = Some(applied);
+        }
+        let Some(tree) = tree else { return Ok(Value::empty()) };
+        note_layers(&mut batch, *last, &image.manifest.layers, diff_ids);
+        let mut held = vec![Reference::Snapshot(name.clone())];
+        for layer in &image.manifest.layers {
+            held.extend(self.content.find(layer.digest)?.map(|at| Reference::Blob(at.blob)));
+        }
+        let id = format!("{}{name}", crate::build::LEASE_PREFIX);
+        leases::put(&mut batch, &Lease { id, created: now(), references: held });
+        self.snapshots.adopt(ingest, &name, "", tree, batch)?;
+        Ok(Value::new(name, tree))
+    }
+
+    fn apply(
+        &self,
+        what: &str,
+        layer: &Descriptor,
+        diff_id: Digest,
+        below: Option<TreeRef>,
+        ingest: &Ingest<'_>,
+    ) -> Result<TreeRef> {
+        let located = self.content.find(layer.digest)?.ok_or_else(|| {
+            Error::bad_image(what, format!("layer {} is missing", layer.digest))
+        })?;
+        let objects = self.store().objects();
+        let body = objects.open_blob(located.blob)?;
+        let limits = Limits::default();
+        let unpacked = layer::unpack(body, ingest, &limits)?;
+        if unpacked.diff_id != diff_id {
+            let reason = format!(
+                "layer {} unpacks to {}, the config says {diff_id}",
+                layer.digest,
+                unpacked.diff_id
+            );
+            return Err(Error::bad_image(what, reason));
+        }
+        Ok(unpacked.delta.apply(below, ingest)?)
+    }
+
+    /// Adds to a batch what [`Images::unpack`] and [`Images::layers_of`] look up for an image of
+    /// these layers; gives the name that its snapshot must have.
+    pub(crate) fn note_snapshot(
+        &self,
+        batch: &mut Batch,
+        chain: Digest,
+        layers: &[Descriptor],
+        diff_ids: &[Digest],
+    ) -> String {
+        note_layers(batch, chain, layers, diff_ids);
+        snapshot_name(chain)
+    }
+
+    fn chain_tree(&self, chain: Digest) -> Result<Option<TreeRef>> {
+        let Some(row) = self.store().rows().get(Table::Layer, &chain_key(b"chain/", chain))? else {
+            return Ok(None);
+        };
+        let mut row = Decoder::new("chain row", &row);
+        let tree = catalog::decode_tree(&mut row)?;
+        row.finish()?;
+        // The row may have outlived its tree: then the layer is unpacked again.
+        Ok(self.store().has_tree(tree.id)?.then_some(tree))
+    }
+
+    /// The layers, as they were packed by whoever made the image, of a snapshot that
+    /// [`Images::unpack`] made; `None` for other snapshots.
+    ///
+    /// # Errors
+    /// Database errors; a broken row.
+    pub fn layers_of(&self, snapshot: &str) -> Result<Option<Vec<(Descriptor, Digest)>>> {
+        let Some(chain) = snapshot.strip_prefix("image/") else { return Ok(None) };
+        let Ok(chain) = chain.parse::<Digest>() else { return Ok(None) };
+        let Some(row) = self.store().rows().get(Table::Layer, &chain_key(b"layers/", chain))? else {
+            return Ok(None);
+        };
+        let mut row = Decoder::new("layers row", &row);
+        let mut layers = Vec::new();
+        for _ in 0..row.number()? {
+            let media_type = String::from_utf8_lossy(row.string()?).into_owned();
+            let (digest, size) = (Digest::from_bytes(row.array()?), row.number()?);
+            let diff_id = Digest::from_bytes(row.array()?);
+            layers.push((Descriptor::new(media_type, digest, size), diff_id));
+        }
+        row.finish()?;
+        Ok(Some(layers))
+    }
+}
+
+fn snapshot_name(chain: Digest) -> String {
+    format!("image/{chain}")
+}
+
+fn chain_key(kind: &[u8], chain: Digest) -> Vec<u8> {
+    [kind, chain.as_bytes()].concat()
+}
+
+fn note_chain(batch: &mut Batch, chain: Digest, tree: TreeRef) {
+    let mut row = Encoder::new();
+    catalog::encode_tree(&mut row, &tree);
+    batch.put(Table::Layer, chain_key(b"chain/", chain), row.finish());
+}
+
+fn note_layers(batch: &mut Batch, chain: Digest, layers: &[Descriptor], diff_ids: &[Digest]) {
+    let mut row = Encoder::new();
+    row.number(layers.len() as u64);
+    for (layer, diff_id) in layers.iter().zip(diff_ids) {
+        row.string(layer.media_type.as_bytes()).raw(layer.digest.as_bytes());
+        row.number(layer.size).raw(diff_id.as_bytes());
+    }
+    batch.put(Table::Layer, chain_key(b"layers/", chain), row.finish());
+}
+
+/// Chain ids as the OCI image specification defines them, one for each layer.
+pub(crate) fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chains: Vec<Digest> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let chain = match chains.last() {
+            None => *diff_id,
+            Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
+        };
+        chains.push(chain);
+    }
+    chains
+}
+
+fn decode(name: &str, bytes: &[u8]) -> store::Result<Named> {
+    let mut row = Decoder::new("image row", bytes);
+    if row.byte()? != ROW_VERSION {
+        return Err(row.error("it has an unknown version"));
+    }
+    let media_type = String::from_utf8_lossy(row.string()?).into_owned();
+    let (digest, size) = (Digest::from_bytes(row.array()?), row.number()?);
+    let created = row.signed()?;
+    row.finish()?;
+    Ok(Named { name: name.into(), target: Descriptor::new(media_type, digest, size), created })
+}

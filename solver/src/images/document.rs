@@ -1,0 +1,201 @@
+//! OCI documents, as far as they are read here. What is written again is kept as bytes: reading
+//! and writing would lose unknown fields and change the digest.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::content::Digest;
+use crate::error::{Error, Result};
+
+/// Media type of an OCI manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of an OCI index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Media type of an OCI config.
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Media type of a gzip layer.
+pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// Media type of a layer that is not compressed.
+pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Docker's manifest list.
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// A reference to content (OCI image-spec, descriptor.md).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What the content is.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Notes beside it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// In an index: for which platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+}
+
+impl Descriptor {
+    /// A descriptor without notes.
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        let annotations = BTreeMap::new();
+        Descriptor { media_type: media_type.into(), digest, size, annotations, platform: None }
+    }
+}
+
+/// What a program runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// GOARCH value.
+    pub architecture: String,
+    /// GOOS value.
+    pub os: String,
+    /// CPU variant.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if !self.variant.is_empty() {
+            write!(f, "/{}", self.variant)?;
+        }
+        Ok(())
+    }
+}
+
+/// An index, or docker's manifest list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Always 2.
+    pub schema_version: u32,
+    /// What it says it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub media_type: String,
+    /// What it lists.
+    pub manifests: Vec<Descriptor>,
+}
+
+impl Index {
+    /// The manifest for a platform; the only one if it says nothing of platforms.
+    pub fn choose(&self, platform: &Platform) -> Option<&Descriptor> {
+        let fits = |found: &Platform| {
+            found.os == platform.os
+                && found.architecture == platform.architecture
+                && (found.variant == platform.variant
+                    || found.variant.is_empty()
+                    || platform.variant.is_empty())
+        };
+        let chosen = self.manifests.iter().find(|one| one.platform.as_ref().is_some_and(fits));
+        chosen.or(match self.manifests.as_slice() {
+            [only] if only.platform.is_none() => Some(only),
+            _ => None,
+        })
+    }
+
+    /// The platforms it lists.
+    pub fn platforms(&self) -> Vec<String> {
+        self.manifests.iter().flat_map(|one| &one.platform).map(ToString::to_string).collect()
+    }
+}
+
+/// An image manifest, OCI's or docker's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Always 2.
+    pub schema_version: u32,
+    /// What it says it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub media_type: String,
+    /// The image config.
+    pub config: Descriptor,
+    /// The layers, lowest first.
+    pub layers: Vec<Descriptor>,
+}
+
+/// The parts of an image config that storage needs and `run` uses.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ImageConfig {
+    /// GOARCH value.
+    #[serde(default)]
+    pub architecture: String,
+    /// GOOS value.
+    #[serde(default)]
+    pub os: String,
+    /// CPU variant.
+    #[serde(default)]
+    pub variant: String,
+    /// When it was made, RFC 3339.
+    #[serde(default)]
+    pub created: Option<String>,
+    /// How to run it.
+    #[serde(default)]
+    pub config: RunConfig,
+    /// Its layers.
+    #[serde(default)]
+    pub rootfs: RootFs,
+}
+
+/// How to run an image.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RunConfig {
+    /// `user[:group]`.
+    pub user: String,
+    /// `NAME=value`.
+    pub env: Option<Vec<String>>,
+    /// Program.
+    pub entrypoint: Option<Vec<String>>,
+    /// Its arguments, or the program.
+    pub cmd: Option<Vec<String>>,
+    /// Working directory.
+    pub working_dir: String,
+}
+
+/// The layers of an image.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RootFs {
+    /// Digests of the unpacked layers, lowest first.
+    pub diff_ids: Vec<Digest>,
+}
+
+/// Reads a JSON document.
+///
+/// # Errors
+/// [`Error::Json`].
+pub fn parse<'d, T: Deserialize<'d>>(what: &str, bytes: &'d [u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Json { what: what.into(), source })
+}
+
+/// Whether a document lists manifests.
+pub fn is_index(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(bytes)
+        .is_ok_and(|document| document.get("manifests").is_some())
+}
+
+/// The media type of a manifest or index: what it says, or what it looks like.
+///
+/// # Errors
+/// [`Error::Json`].
+pub fn media_type_of(what: &str, bytes: &[u8]) -> Result<String> {
+    let document: serde_json::Value = parse(what, bytes)?;
+    Ok(match document.get("mediaType").and_then(|media_type| media_type.as_str()) {
+        Some(media_type) => media_type.to_owned(),
+        None if document.get("manifests").is_some() => INDEX.into(),
+        None => MANIFEST.into(),
+    })
+}
+
+/// Whether a media type is that of an index.
+pub fn is_index_type(media_type: &str) -> bool {
+    matches!(media_type, INDEX | DOCKER_LIST)
+}

@@ -1,0 +1,24 @@
+//! Binds the engine, the operations and the storage into a build service.
+//!
+//! Reading order: [`build`] (one request from beginning to end), [`request`] (what is asked),
+//! [`frontend`] (Dockerfile to graph), `ops` (what the engine runs), [`cache`] (what is
+//! remembered), [`sources`], [`images`] and [`content`] (what comes in), [`exporters`] (what goes
+//! out), [`progress`] (what a person sees), [`executing`] (the container runtime on mounts).
+
+pub mod build;
+pub mod cache;
+pub mod content;
+pub mod error;
+pub mod executing;
+pub mod exporters;
+pub mod frontend;
+pub mod images;
+mod ops;
+pub mod progress;
+pub mod request;
+pub mod result;
+pub mod sources;
+
+pub use build::{BuildFailure, RunOptions, Solver};
+pub use engine::CancelToken;
+pub use error::{Error, Result};

@@ -1,0 +1,132 @@
+//! LLB operations as operations of the engine: one file each.
+
+pub(crate) mod archive;
+mod exec;
+mod file;
+mod source;
+
+pub(crate) use source::convert_platform as source_platform;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::{CacheKey, OpError, VertexId};
+use llb::op::Op;
+use llb::{Graph, Vertex};
+use snapshotter::{Manager, leases};
+use store::{Batch, Ingest, Store, TreeRef};
+
+use crate::cache::now;
+use crate::error::{Error, Result};
+use crate::executing::Execution;
+use crate::images::Images;
+use crate::result::Value;
+
+/// What operations need of the world.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    pub(crate) snapshots: Arc<Manager>,
+    pub(crate) images: Images,
+    pub(crate) execution: Arc<Execution>,
+    /// Local directories of this build, by name.
+    pub(crate) contexts: BTreeMap<String, PathBuf>,
+}
+
+impl Environment {
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        self.snapshots.store()
+    }
+}
+
+/// An error of ours as the engine carries it.
+pub(crate) fn op_error(error: Error) -> OpError {
+    OpError::new(error)
+}
+
+/// The id of a vertex in the engine: the digest that names it in the graph.
+pub(crate) fn vertex_id(digest: llb::VertexDigest) -> VertexId {
+    VertexId::from_bytes(*digest.as_bytes())
+}
+
+/// All vertices of a graph, ready to be evaluated.
+///
+/// # Errors
+/// [`Error::Unsupported`] for operations that are not done yet.
+pub(crate) fn vertices(
+    graph: &Graph,
+    environment: &Arc<Environment>,
+) -> Result<Vec<engine::Vertex<Value>>> {
+    graph.vertices().iter().map(|vertex| convert(graph, vertex, environment)).collect()
+}
+
+fn convert(
+    graph: &Graph,
+    vertex: &Vertex,
+    environment: &Arc<Environment>,
+) -> Result<engine::Vertex<Value>> {
+    let environment = environment.clone();
+    let op: Arc<dyn engine::Op<Value = Value>> = match vertex.op() {
+        Op::Exec(exec) => Arc::new(exec::ExecOp::new((**exec).clone(), vertex, environment)?),
+        Op::File(file) => Arc::new(file::FileOp {
+            file: file.clone(),
+            definition: definition_key(vertex),
+            environment,
+        }),
+        Op::Source(source) => source::convert(source, vertex, environment)?,
+        Op::Merge(_) | Op::Diff(_) | Op::Build(_) => {
+            return Err(Error::Unsupported { what: format!("LLB operation {}", vertex.op().kind()) });
+        }
+    };
+    let input = |edge: &llb::Edge| engine::Edge {
+        vertex: vertex_id(edge.vertex),
+        output: edge.output,
+    };
+    Ok(engine::Vertex {
+        id: vertex_id(vertex.digest()),
+        inputs: vertex.inputs().iter().map(input).collect(),
+        op,
+        name: graph.name(vertex.digest()),
+        ignore_cache: vertex.metadata().ignore_cache,
+    })
+}
+
+/// The key of an operation by its bytes, without the digests of its inputs (those come in through
+/// the keys of the inputs), proxies and addresses of extra hosts.
+fn definition_key(vertex: &Vertex) -> CacheKey {
+    CacheKey::builder("varve solver: definition v1").bytes(vertex.key_bytes()).finish()
+}
+
+/// Commits trees as snapshots, each a change of the snapshot that its name goes with.
+fn commit_tree(
+    ingest: Ingest<'_>,
+    trees: impl Iterator<Item = (TreeRef, String)>,
+    environment: &Environment,
+) -> Result<Vec<Value>> {
+    let snapshots = &environment.snapshots;
+    let mut ingest = Some(ingest);
+    let mut values = Vec::new();
+    for (tree, parent) in trees {
+        let name = snapshot_name(&parent, tree);
+        let ingest = ingest.take().unwrap_or_else(|| snapshots.store().begin());
+        snapshots.adopt(ingest, &name, &parent, tree, build_lease(&name))?;
+        values.push(Value::new(name, tree));
+    }
+    Ok(values)
+}
+
+/// The name of a step's snapshot: the same change of the same parent is the same snapshot.
+fn snapshot_name(parent: &str, tree: TreeRef) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("varve 2026-11 step snapshot v1");
+    hasher.update(parent.as_bytes()).update(tree.id.as_bytes());
+    format!("step/{}", &hasher.finalize().to_hex()[..40])
+}
+
+/// Holds a snapshot until the records of its build hold it.
+fn build_lease(name: &str) -> Batch {
+    let mut batch = Batch::new();
+    let id = format!("{}{name}", crate::build::LEASE_PREFIX);
+    let references = vec![leases::Reference::Snapshot(name.to_owned())];
+    leases::put(&mut batch, &leases::Lease { id, created: now(), references });
+    batch
+}

@@ -1,0 +1,228 @@
+//! RUN: a process on a writable snapshot of its root input; what it changed is the result.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engine::{BoxFuture, CacheKey, Op, OpContext, OpError, OutputStream};
+use executor::{Cancel, Exit, HostEntry, Network, Process, Stream};
+use llb::op::{Exec, InputIndex, MountKind, Security};
+use llb::Vertex;
+use snapshotter::{Labels, Snapshots};
+use tokio::sync::mpsc;
+
+use crate::build::blocking;
+use crate::error::{Error, Result};
+use crate::ops::{Environment, build_lease, definition_key, op_error, snapshot_name};
+use crate::result::Value;
+
+/// Lines of output on their way to the display; a step that writes faster waits.
+const OUTPUT_QUEUE_LINES: usize = 1_024;
+
+/// Makes keys of active snapshots different from each other.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// An exec operation of the graph.
+#[derive(Debug)]
+pub(super) struct ExecOp {
+    exec: Exec,
+    definition: CacheKey,
+    root: Option<InputIndex>,
+    environment: Arc<Environment>,
+}
+
+impl ExecOp {
+    /// Checks that everything the operation asks for can be done.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    pub(super) fn new(exec: Exec, vertex: &Vertex, environment: Arc<Environment>) -> Result<Self> {
+        let unsupported = |what: &str| Err(Error::Unsupported { what: what.into() });
+        if exec.security == Security::Insecure {
+            return unsupported("RUN --security=insecure");
+        }
+        if !exec.devices.is_empty() {
+            return unsupported("RUN --device");
+        }
+        if !exec.secret_env.is_empty() {
+            return unsupported("RUN --mount=type=secret,env=");
+        }
+        if !exec.ulimits.is_empty() {
+            return unsupported("--ulimit");
+        }
+        for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
+            return unsupported(match mount.kind {
+                MountKind::Bind => "RUN --mount=type=bind",
+                MountKind::Secret(_) => "RUN --mount=type=secret",
+                MountKind::Ssh(_) => "RUN --mount=type=ssh",
+                MountKind::Cache(_) => "RUN --mount=type=cache",
+                MountKind::Tmpfs { .. } => "RUN --mount=type=tmpfs",
+            });
+        }
+        let definition = definition_key(vertex);
+        let root = exec.root().and_then(|mount| mount.input);
+        Ok(ExecOp { exec, definition, root, environment })
+    }
+
+    fn process(&self) -> Result<Process> {
+        let exec = &self.exec;
+        let mut env = exec.env.clone();
+        env.extend(proxy_variables(exec));
+        let hosts = exec.extra_hosts.iter().map(|extra| {
+            let address = extra.ip.parse();
+            let address = address.map_err(|_| Error::Unsupported {
+                what: format!("extra host {:?} with address {:?}", extra.host, extra.ip),
+            })?;
+            Ok(HostEntry { host: extra.host.clone(), address })
+        });
+        let root_is_read_only = exec.root().is_some_and(|mount| mount.readonly);
+        Ok(Process {
+            args: exec.args.clone(),
+            env,
+            user: exec.user.clone(),
+            cwd: exec.cwd.clone(),
+            network: match exec.network {
+                llb::op::Network::None => Network::None,
+                // There is no bridge yet: the sandbox is the host's network.
+                llb::op::Network::Sandbox | llb::op::Network::Host => Network::Host,
+            },
+            hostname: Some(exec.hostname.clone()).filter(|name| !name.is_empty()),
+            extra_hosts: hosts.collect::<Result<_>>()?,
+            mounts: Vec::new(),
+            read_only_root: root_is_read_only,
+        })
+    }
+
+    async fn run(&self, inputs: &[Value], context: OpContext) -> Result<Vec<Value>> {
+        let parent = self.root.map(|root| inputs[root.position()].name().to_owned());
+        let parent = parent.unwrap_or_default();
+        let process = self.process()?;
+        let snapshots = self.environment.snapshots.clone();
+        let key = format!("run/{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mounts = {
+            let (snapshots, key, parent) = (snapshots.clone(), key.clone(), parent.clone());
+            blocking(move || Ok(snapshots.prepare(&key, &parent, Labels::new())?)).await?
+        };
+        let outcome = self.supervise(&mounts, process, context).await;
+        let committed = match outcome {
+            Ok(()) => {
+                let (snapshots, key) = (snapshots.clone(), key.clone());
+                blocking(move || {
+                    Ok(snapshots.commit_as(&key, |tree| {
+                        let name = snapshot_name(&parent, *tree);
+                        let lease = build_lease(&name);
+                        (name, lease)
+                    })?)
+                })
+                .await
+            }
+            Err(error) => Err(error),
+        };
+        match committed {
+            Ok((name, tree)) => Ok(vec![Value::new(name, tree)]),
+            Err(error) => {
+                // The error that is reported is the step's, not that of tidying up after it.
+                let removed = blocking(move || Ok(snapshots.remove(&key)?)).await;
+                if let Err(error) = removed {
+                    tracing::debug!(%error, "cannot remove the snapshot of a failed step");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs the process, passes its output on, and turns a bad exit into an error.
+    async fn supervise(
+        &self,
+        mounts: &[mount::Mount],
+        process: Process,
+        context: OpContext,
+    ) -> Result<()> {
+        let (sender, mut lines) = mpsc::channel::<executor::OutputLine>(OUTPUT_QUEUE_LINES);
+        let cancel = Cancel::new();
+        let output = context.output.clone();
+        let forward = async {
+            while let Some(line) = lines.recv().await {
+                let stream = match line.stream {
+                    Stream::Stdout => OutputStream::Stdout,
+                    Stream::Stderr => OutputStream::Stderr,
+                };
+                let mut bytes = line.text;
+                if line.ends {
+                    bytes.push(b'\n');
+                }
+                output.log(stream, bytes);
+            }
+        };
+        let watch = async {
+            context.cancel.cancelled().await;
+            cancel.cancel();
+            std::future::pending::<()>().await;
+        };
+        let run = self.environment.execution.run(mounts, process, sender, cancel.clone());
+        let both = async { tokio::join!(run, forward).0 };
+        let exit = tokio::select! {
+            exit = both => exit?,
+            () = watch => unreachable!("watching never ends"),
+        };
+        self.judge(exit)
+    }
+
+    fn judge(&self, exit: Exit) -> Result<()> {
+        let code = exit.code();
+        let valid = &self.exec.valid_exit_codes;
+        let good = if valid.is_empty() { code == 0 } else { valid.contains(&code) };
+        if good {
+            return Ok(());
+        }
+        Err(Error::Exit { command: self.exec.args.join(" "), code })
+    }
+}
+
+impl Op for ExecOp {
+    type Value = Value;
+
+    fn cache_map(&self, _: OpContext) -> BoxFuture<'_, Result<CacheKey, OpError>> {
+        Box::pin(async { Ok(self.definition) })
+    }
+
+    fn content_key<'a>(
+        &'a self,
+        inputs: &'a [Value],
+        _: OpContext,
+    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
+        let mut key = CacheKey::builder("varve solver: exec op inputs v1");
+        for input in inputs {
+            key = match input.tree() {
+                Some(tree) => key.bytes(tree.key.as_bytes()),
+                None => key.bytes([]),
+            };
+        }
+        Box::pin(async move { Ok(Some(key.finish())) })
+    }
+
+    fn exec<'a>(
+        &'a self,
+        inputs: &'a [Value],
+        context: OpContext,
+    ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
+        Box::pin(async move { self.run(inputs, context).await.map_err(op_error) })
+    }
+}
+
+/// The proxy variables in both spellings, as BuildKit sets them.
+fn proxy_variables(exec: &Exec) -> Vec<String> {
+    let Some(proxy) = &exec.proxy else { return Vec::new() };
+    [
+        ("HTTP_PROXY", &proxy.http),
+        ("HTTPS_PROXY", &proxy.https),
+        ("FTP_PROXY", &proxy.ftp),
+        ("NO_PROXY", &proxy.no),
+        ("ALL_PROXY", &proxy.all),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .flat_map(|(name, value)| {
+        [format!("{name}={value}"), format!("{}={value}", name.to_lowercase())]
+    })
+    .collect()
+}

@@ -1,0 +1,386 @@
+//! One copy action: what is selected, where it goes, what changes on the way.
+
+use dockerfile::glob;
+use dockerfile::ignore::Ignore;
+use llb::op::{Copy, CopyMode};
+use store::{
+    Editor, Entry, Found, Ingest, Leaf, LinkId, Metadata, Name, RelPath, Timestamp, TreeRef,
+    TreeSource,
+};
+
+use super::{TreeEditor, bits, time};
+use crate::error::Error;
+use crate::ops::archive;
+
+/// The file system that is copied from, and which paths of it.
+pub(super) struct CopySource<'a, S: TreeSource + ?Sized> {
+    editor: Editor<'a, S>,
+    source: &'a S,
+    /// As given (the base name counts), and with symbolic links followed.
+    paths: Vec<(RelPath, RelPath)>,
+    filter: Filter,
+}
+
+/// Include and exclude patterns, relative to a directory that is copied.
+struct Filter {
+    include: Option<Ignore>,
+    exclude: Option<Ignore>,
+}
+
+impl Filter {
+    fn new(copy: &Copy) -> Result<Self, Error> {
+        let parse = |patterns: &[String]| match patterns {
+            [] => Ok(None),
+            patterns => Ignore::from_patterns(patterns).map(Some),
+        };
+        let (include, exclude) = (parse(&copy.include_patterns), parse(&copy.exclude_patterns));
+        Ok(Filter { include: include?, exclude: exclude? })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.include.is_none() && self.exclude.is_none()
+    }
+
+    /// Whether the path itself is selected. A directory that is not may hold something that is.
+    fn selects(&self, path: &RelPath) -> bool {
+        let path = path.to_bytes();
+        self.include.as_ref().is_none_or(|include| include.excludes(&path))
+            && !self.exclude.as_ref().is_some_and(|exclude| exclude.excludes(&path))
+    }
+}
+
+impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
+    /// Finds what the action selects.
+    pub(super) fn open(source: &'a S, tree: TreeRef, copy: &Copy) -> Result<Self, Error> {
+        let mut editor = Editor::open(source, tree);
+        let given = match copy.allow_wildcard {
+            true => expand(&mut editor, copy.src.as_bytes())?,
+            false => vec![RelPath::lenient(copy.src.as_bytes())?],
+        };
+        let mut paths = Vec::new();
+        for path in given {
+            let resolved = editor.resolve(&path, copy.follow_symlink)?;
+            if editor.get(&resolved)?.is_none() {
+                return Err(Error::NotFound { path: path.to_string() });
+            }
+            paths.push((path, resolved));
+        }
+        if paths.is_empty() && !copy.allow_empty_wildcard {
+            return Err(Error::NotFound { path: copy.src.clone() });
+        }
+        Ok(CopySource { editor, source, paths, filter: Filter::new(copy)? })
+    }
+
+    /// Names and entries that a cache key is made of.
+    pub(super) fn selected(mut self) -> Result<Vec<(Vec<u8>, Entry)>, Error> {
+        let mut selected = Vec::new();
+        for (given, resolved) in std::mem::take(&mut self.paths) {
+            let Some(entry) = stored(self.source, &mut self.editor, &resolved)? else { continue };
+            let name = given.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+            match entry {
+                Entry::Directory(tree) if !self.filter.is_empty() => {
+                    self.filtered(tree, &RelPath::root(), &mut selected)?;
+                }
+                entry => selected.push((name, entry)),
+            }
+        }
+        Ok(selected)
+    }
+
+    fn filtered(
+        &self,
+        tree: TreeRef,
+        path: &RelPath,
+        selected: &mut Vec<(Vec<u8>, Entry)>,
+    ) -> Result<(), Error> {
+        for (name, entry) in &self.source.tree(tree.id)?.entries {
+            let path = path.join(name);
+            match entry {
+                Entry::Directory(child) => self.filtered(*child, &path, selected)?,
+                Entry::Leaf(_) if self.filter.selects(&path) => {
+                    selected.push((path.to_bytes(), entry.clone()));
+                }
+                Entry::Leaf(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entry at a path of a tree that is only read.
+fn stored<S: TreeSource + ?Sized>(
+    source: &S,
+    editor: &mut Editor<'_, S>,
+    path: &RelPath,
+) -> Result<Option<Entry>, Error> {
+    let Some((parent, name)) = path.split_last() else {
+        return Ok(editor.untouched(&RelPath::root())?.map(Entry::Directory));
+    };
+    let Some(parent) = editor.untouched(&parent)? else { return Ok(None) };
+    Ok(source.tree(parent.id)?.entries.get(name).cloned())
+}
+
+/// Paths that match a pattern in the syntax of Go's filepath.Match, component by component.
+pub(super) fn expand<S: TreeSource + ?Sized>(
+    editor: &mut Editor<'_, S>,
+    pattern: &[u8],
+) -> Result<Vec<RelPath>, Error> {
+    let pattern = RelPath::lenient(pattern)?;
+    let mut found = vec![RelPath::root()];
+    for component in pattern.components() {
+        let text = component.as_bytes();
+        let mut next = Vec::new();
+        for directory in found {
+            if !glob::has_meta(text) {
+                let path = directory.join(component);
+                let resolved = editor.resolve(&path, false)?;
+                if editor.get(&resolved)?.is_some() {
+                    next.push(path);
+                }
+                continue;
+            }
+            let resolved = editor.resolve(&directory, true)?;
+            for name in editor.list(&resolved)?.unwrap_or_default() {
+                if matches(text, name.as_bytes())? {
+                    next.push(directory.join(&name));
+                }
+            }
+        }
+        found = next;
+    }
+    Ok(found)
+}
+
+fn matches(pattern: &[u8], name: &[u8]) -> Result<bool, Error> {
+    glob::matches(pattern, name).map_err(|problem| {
+        let pattern = String::from_utf8_lossy(pattern).into_owned();
+        Error::Dockerfile(dockerfile::error::Error::Pattern { problem, pattern, line: 0 })
+    })
+}
+
+/// What changes on the way.
+struct Changes<'c> {
+    owner: Option<(u32, u32)>,
+    mode: &'c CopyMode,
+    timestamp: Option<Timestamp>,
+    replace: bool,
+    /// Makes link groups of this copy different from those of the source.
+    origin: Vec<u8>,
+}
+
+impl Changes<'_> {
+    fn none(&self) -> bool {
+        self.owner.is_none() && *self.mode == CopyMode::Keep && self.timestamp.is_none()
+    }
+
+    fn metadata(&self, before: &Metadata, is_directory: bool) -> Result<Metadata, Error> {
+        let mut after = before.clone();
+        if let Some((uid, gid)) = self.owner {
+            (after.uid, after.gid) = (uid, gid);
+        }
+        match self.mode {
+            CopyMode::Keep => {}
+            CopyMode::Bits(mode) => after.mode = bits(*mode),
+            CopyMode::Symbolic(text) => {
+                after.mode = super::chmod::apply(text, before.mode, is_directory)?;
+            }
+        }
+        if let Some(timestamp) = self.timestamp {
+            after.mtime = timestamp;
+        }
+        Ok(after)
+    }
+
+    fn leaf(&self, leaf: &Leaf) -> Result<Leaf, Error> {
+        let mut metadata = self.metadata(&leaf.metadata, false)?;
+        if matches!(leaf.content, store::Content::Symlink { .. }) {
+            metadata.mode = leaf.metadata.mode;
+        }
+        let link = leaf.link.map(|link| LinkId::derive(&self.origin, link.as_bytes()));
+        Ok(Leaf { metadata, content: leaf.content.clone(), link })
+    }
+}
+
+/// Carries out a copy into `target`.
+pub(super) fn copy(
+    target: &mut TreeEditor<'_, '_>,
+    mut source: CopySource<'_, Ingest<'_>>,
+    copy: &Copy,
+    owner: Option<(u32, u32)>,
+    ingest: &Ingest<'_>,
+) -> Result<(), Error> {
+    let changes = Changes {
+        owner,
+        mode: &copy.mode,
+        timestamp: copy.timestamp_ns.map(|timestamp| time(Some(timestamp))),
+        replace: copy.always_replace_existing,
+        origin: format!("copy {} {}", copy.src, copy.dest).into_bytes(),
+    };
+    let (uid, gid) = owner.unwrap_or_default();
+    let made = Metadata {
+        uid,
+        gid,
+        mtime: time(copy.timestamp_ns),
+        ..Metadata::default_directory()
+    };
+    let destination = destination(target, copy, &made)?;
+    for (given, resolved) in std::mem::take(&mut source.paths) {
+        let Some(entry) = stored(source.source, &mut source.editor, &resolved)? else { continue };
+        if copy.attempt_unpack
+            && let Entry::Leaf(leaf) = &entry
+            && archive::unpack_into(target, leaf, &destination, owner, ingest)?
+        {
+            continue;
+        }
+        let is_directory = matches!(entry, Entry::Directory(_));
+        let present = target.get(&destination)?;
+        let into = match &present {
+            Some(Found::Directory(_)) if !is_directory => true,
+            Some(_) if is_directory => !copy.dir_copy_contents,
+            _ => false,
+        };
+        let to = match (into, given.file_name()) {
+            (true, Some(name)) => target.resolve(&destination.join(name), is_directory)?,
+            _ => destination.clone(),
+        };
+        if let Some(parent) = to.parent() {
+            target.make_directories(&parent, &made)?;
+        }
+        let merge = Merge { source: source.source, filter: &source.filter, changes: &changes, ingest };
+        match entry {
+            Entry::Leaf(leaf) => merge.leaf(target, &leaf, &to)?,
+            Entry::Directory(tree) => {
+                merge.directory(target, tree, &to, &RelPath::root(), into, &made)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Resolves where to copy to, making directories as asked for.
+fn destination(
+    target: &mut TreeEditor<'_, '_>,
+    copy: &Copy,
+    made: &Metadata,
+) -> Result<RelPath, Error> {
+    let path = target.resolve(&RelPath::lenient(copy.dest.as_bytes())?, true)?;
+    let is_directory = copy.dest.ends_with('/') || copy.dest.ends_with("/.");
+    let wanted = if is_directory { Some(path.clone()) } else { path.parent() };
+    if let Some(wanted) = wanted {
+        if copy.create_dest_path {
+            target.make_directories(&wanted, made)?;
+        } else if target.get(&wanted)?.is_none() {
+            return Err(Error::NotFound { path: wanted.to_string() });
+        }
+    }
+    Ok(path)
+}
+
+struct Merge<'m, 'i> {
+    source: &'m Ingest<'i>,
+    filter: &'m Filter,
+    changes: &'m Changes<'m>,
+    ingest: &'m Ingest<'i>,
+}
+
+impl Merge<'_, '_> {
+    fn leaf(
+        &self,
+        target: &mut TreeEditor<'_, '_>,
+        leaf: &Leaf,
+        to: &RelPath,
+    ) -> Result<(), Error> {
+        if matches!(target.get(to)?, Some(Found::Directory(_))) && !self.changes.replace {
+            return Err(Error::file_op(to, "cannot replace a directory with a file"));
+        }
+        Ok(target.insert(to, Entry::Leaf(self.changes.leaf(leaf)?))?)
+    }
+
+    /// Copies the contents of a directory to `to`. `overwrite` tells whether an existing directory
+    /// takes the attributes of the copied one; one that is made always does.
+    fn directory(
+        &self,
+        target: &mut TreeEditor<'_, '_>,
+        tree: TreeRef,
+        to: &RelPath,
+        below: &RelPath,
+        overwrite: bool,
+        made: &Metadata,
+    ) -> Result<(), Error> {
+        let present = target.get(to)?;
+        // The whole sub-tree as it is: a reference is all that is written.
+        if present.is_none() && self.filter.is_empty() && self.changes.none() && tree.links == 0 {
+            return Ok(target.insert(to, Entry::Directory(tree))?);
+        }
+        let directory = self.source.tree(tree.id)?;
+        let metadata = self.changes.metadata(&directory.metadata, true)?;
+        match present {
+            Some(Found::Directory(_)) if overwrite => target.set_metadata(to, metadata)?,
+            Some(Found::Directory(_)) => {}
+            Some(Found::Leaf(_)) if !self.changes.replace => {
+                return Err(Error::file_op(to, "cannot copy to non-directory"));
+            }
+            _ => self.make(target, to, metadata, made)?,
+        }
+        for (name, entry) in &directory.entries {
+            self.entry(target, name, entry, to, below, made)?;
+        }
+        Ok(())
+    }
+
+    fn make(
+        &self,
+        target: &mut TreeEditor<'_, '_>,
+        to: &RelPath,
+        metadata: Metadata,
+        made: &Metadata,
+    ) -> Result<(), Error> {
+        if let Some(parent) = to.parent() {
+            target.make_directories(&parent, made)?;
+        }
+        Ok(target.insert_directory(to, metadata)?)
+    }
+
+    fn entry(
+        &self,
+        target: &mut TreeEditor<'_, '_>,
+        name: &Name,
+        entry: &Entry,
+        to: &RelPath,
+        below: &RelPath,
+        made: &Metadata,
+    ) -> Result<(), Error> {
+        let (to, below) = (to.join(name), below.join(name));
+        match entry {
+            Entry::Leaf(leaf) if self.filter.selects(&below) => {
+                self.leaf_with_parents(target, leaf, &to, made)
+            }
+            Entry::Leaf(_) => Ok(()),
+            Entry::Directory(child) if self.filter.selects(&below) => {
+                self.directory(target, *child, &to, &below, true, made)
+            }
+            // Not selected itself, but something in it may be: it is made only then.
+            Entry::Directory(child) => {
+                let child = self.source.tree(child.id)?;
+                for (name, entry) in &child.entries {
+                    self.entry(target, name, entry, &to, &below, &child.metadata)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn leaf_with_parents(
+        &self,
+        target: &mut TreeEditor<'_, '_>,
+        leaf: &Leaf,
+        to: &RelPath,
+        made: &Metadata,
+    ) -> Result<(), Error> {
+        if let Some(parent) = to.parent() {
+            target.make_directories(&parent, made)?;
+        }
+        debug_assert!(std::ptr::eq(self.source, self.ingest), "one ingest serves both sides");
+        self.leaf(target, leaf, to)
+    }
+}

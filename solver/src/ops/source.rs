@@ -1,0 +1,176 @@
+//! Sources as operations: an image of the store, an image of a layout, a local directory.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::{BoxFuture, CacheKey, Op, OpContext, OpError};
+use llb::Vertex;
+use llb::op::{ImageSource, LocalSource, OciLayoutSource, Source};
+
+use crate::content::Digest;
+use crate::error::{Error, Result};
+use crate::images::Image;
+use crate::images::document::Platform;
+use crate::ops::{Environment, build_lease, op_error, snapshot_name};
+use crate::result::Value;
+use crate::sources::local;
+
+/// The operation of a source.
+///
+/// # Errors
+/// [`Error::Unsupported`] for schemes that are not done; [`Error::NoContext`].
+pub(super) fn convert(
+    source: &Source,
+    vertex: &Vertex,
+    environment: Arc<Environment>,
+) -> Result<Arc<dyn Op<Value = Value>>> {
+    if let Some(source) = LocalSource::read(source)? {
+        let directory = environment.contexts.get(&source.name).cloned();
+        let directory = directory.ok_or_else(|| Error::NoContext { name: source.name.clone() })?;
+        let scanned = Mutex::default();
+        return Ok(Arc::new(LocalOp { source, directory, environment, scanned }));
+    }
+    let reference = if let Some(image) = ImageSource::read(source)? {
+        image.reference
+    } else if let Some(layout) = OciLayoutSource::read(source)? {
+        layout.reference
+    } else {
+        return Err(Error::Unsupported { what: format!("source {}", source.identifier) });
+    };
+    let platform = vertex.platform().map_or_else(host_platform, convert_platform);
+    Ok(Arc::new(ImageOp { reference, platform, environment }))
+}
+
+fn host_platform() -> Platform {
+    convert_platform(&llb::Platform::host())
+}
+
+pub(crate) fn convert_platform(platform: &llb::Platform) -> Platform {
+    Platform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone(),
+    }
+}
+
+/// An image whose content is in the store; the frontend resolved it there.
+#[derive(Debug)]
+struct ImageOp {
+    reference: String,
+    platform: Platform,
+    environment: Arc<Environment>,
+}
+
+impl ImageOp {
+    fn image(&self) -> Result<Image> {
+        let images = &self.environment.images;
+        let target = images.resolve(&self.reference)?;
+        let target =
+            target.ok_or_else(|| Error::NoImage { reference: self.reference.clone() })?;
+        images.open(&self.reference, &target, &self.platform)
+    }
+}
+
+impl Op for ImageOp {
+    type Value = Value;
+
+    fn cache_map(&self, _: OpContext) -> BoxFuture<'_, Result<CacheKey, OpError>> {
+        Box::pin(async {
+            let image = self.image().map_err(op_error)?;
+            let key = CacheKey::builder("varve solver: image source v1");
+            Ok(key.bytes(Digest::of(&image.config_bytes).as_bytes()).finish())
+        })
+    }
+
+    fn content_key<'a>(
+        &'a self,
+        _: &'a [Value],
+        _: OpContext,
+    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn exec<'a>(
+        &'a self,
+        _: &'a [Value],
+        _: OpContext,
+    ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
+        Box::pin(async {
+            let (images, reference) = (self.environment.images.clone(), self.reference.clone());
+            let image = self.image().map_err(op_error)?;
+            let unpack = move || images.unpack(&reference, &image);
+            let value = tokio::task::spawn_blocking(unpack).await.map_err(OpError::new)?;
+            Ok(vec![value.map_err(op_error)?])
+        })
+    }
+}
+
+/// A directory of the machine.
+#[derive(Debug)]
+struct LocalOp {
+    source: LocalSource,
+    directory: PathBuf,
+    environment: Arc<Environment>,
+    /// What the scan for the key found, so that the directory is read once.
+    scanned: Mutex<Option<store::TreeRef>>,
+}
+
+impl LocalOp {
+    async fn scan(&self, context: OpContext) -> Result<store::TreeRef> {
+        if let Some(tree) = *self.scanned.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(tree);
+        }
+        let environment = self.environment.clone();
+        let (source, directory) = (self.source.clone(), self.directory.clone());
+        let output = context.output.clone();
+        let scan = move || {
+            let name = format!("transferring {}", source.name);
+            let read = |bytes| output.status(name.clone(), bytes, None, false);
+            let (tree, scanned) = local::scan(environment.store(), &directory, &source, &read)?;
+            output.status(name.clone(), scanned.bytes_read, None, true);
+            Ok::<_, Error>(tree)
+        };
+        let tree = tokio::task::spawn_blocking(scan).await.map_err(|_| Error::Cancelled)??;
+        *self.scanned.lock().unwrap_or_else(PoisonError::into_inner) = Some(tree);
+        Ok(tree)
+    }
+}
+
+impl Op for LocalOp {
+    type Value = Value;
+
+    fn cache_map(&self, context: OpContext) -> BoxFuture<'_, Result<CacheKey, OpError>> {
+        Box::pin(async {
+            let tree = self.scan(context).await.map_err(op_error)?;
+            let key = CacheKey::builder("varve solver: local source v1");
+            Ok(key.bytes(tree.key.as_bytes()).finish())
+        })
+    }
+
+    fn content_key<'a>(
+        &'a self,
+        _: &'a [Value],
+        _: OpContext,
+    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn exec<'a>(
+        &'a self,
+        _: &'a [Value],
+        context: OpContext,
+    ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
+        Box::pin(async {
+            let tree = self.scan(context).await.map_err(op_error)?;
+            let environment = self.environment.clone();
+            let adopt = move || {
+                let name = snapshot_name("", tree);
+                let (ingest, lease) = (environment.store().begin(), build_lease(&name));
+                environment.snapshots.adopt(ingest, &name, "", tree, lease)?;
+                Ok::<_, Error>(Value::new(name, tree))
+            };
+            let value = tokio::task::spawn_blocking(adopt).await.map_err(OpError::new)?;
+            Ok(vec![value.map_err(op_error)?])
+        })
+    }
+}

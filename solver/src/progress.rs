@@ -1,0 +1,217 @@
+//! What a person sees of a build: steps that start, write, and end.
+//!
+//! Steps of the graph come from the engine; steps around it (reading the Dockerfile, resolving
+//! images, exporting) are opened here with [`Progress::step`]. Both become one stream of
+//! [`Event`]s, which a display turns into lines.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use engine::{Completion, Listener, OpOutput, OutputStream, VertexInfo, VertexProgress};
+
+/// Identifies a step within one build.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StepId(Arc<str>);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something that happened to a step.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When.
+    pub at: Instant,
+    /// To which step.
+    pub step: StepId,
+    /// The step's name: `[build 2/5] RUN make`.
+    pub name: Arc<str>,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// The step belongs to the build. Always its first event.
+    Queued,
+    /// It began to work.
+    Started,
+    /// It wrote to its log.
+    Log {
+        /// Whether to standard error.
+        is_stderr: bool,
+        /// Bytes as they came, not cut into lines.
+        bytes: Vec<u8>,
+    },
+    /// A part of it has come so far (a transfer, a layer).
+    Status {
+        /// The part.
+        id: String,
+        /// How much is done, in bytes.
+        current: u64,
+        /// Of how much, if known.
+        total: Option<u64>,
+        /// Whether the part is finished.
+        completed: bool,
+    },
+    /// Something worth knowing.
+    Warning {
+        /// The sentence.
+        message: String,
+    },
+    /// It ended well. Ends the step, as do the following.
+    Done,
+    /// Its result was already known.
+    Cached,
+    /// It failed.
+    Failed {
+        /// Why.
+        message: String,
+    },
+    /// The build ended before it did.
+    Cancelled,
+}
+
+/// Takes events, in order, from many threads. Must be quick.
+pub trait Display: Send + Sync + 'static {
+    /// Shows an event.
+    fn show(&self, event: Event);
+}
+
+/// A display that shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoDisplay;
+
+impl Display for NoDisplay {
+    fn show(&self, _: Event) {}
+}
+
+/// Hands events to a display.
+#[derive(Clone)]
+pub struct Progress {
+    display: Arc<dyn Display>,
+    steps: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress").finish_non_exhaustive()
+    }
+}
+
+impl Progress {
+    /// Shows everything on `display`.
+    pub fn new(display: Arc<dyn Display>) -> Self {
+        Progress { display, steps: Arc::default() }
+    }
+
+    /// Shows nothing.
+    pub fn silent() -> Self {
+        Progress::new(Arc::new(NoDisplay))
+    }
+
+    /// Opens and starts a step that is not part of the graph. It fails unless it is ended.
+    pub fn step(&self, name: impl Into<Arc<str>>) -> Step {
+        let number = self.steps.fetch_add(1, Ordering::Relaxed);
+        let id = StepId(format!("internal-{number}").into());
+        let step = Step { progress: self.clone(), id, name: name.into(), ended: false };
+        step.show(EventKind::Queued);
+        step.show(EventKind::Started);
+        step
+    }
+}
+
+/// A running step outside of the graph.
+#[derive(Debug)]
+pub struct Step {
+    progress: Progress,
+    id: StepId,
+    name: Arc<str>,
+    ended: bool,
+}
+
+impl Step {
+    /// Shows something of this step.
+    pub fn show(&self, kind: EventKind) {
+        let (step, name) = (self.id.clone(), self.name.clone());
+        self.progress.display.show(Event { at: Instant::now(), step, name, kind });
+    }
+
+    /// Shows how far a part is.
+    pub fn status(&self, id: impl Into<String>, current: u64, total: Option<u64>, completed: bool) {
+        self.show(EventKind::Status { id: id.into(), current, total, completed });
+    }
+
+    /// Ends the step well.
+    pub fn done(mut self) {
+        self.ended = true;
+        self.show(EventKind::Done);
+    }
+
+    /// Ends the step as its result was known.
+    pub fn cached(mut self) {
+        self.ended = true;
+        self.show(EventKind::Cached);
+    }
+
+    /// Ends the step with the outcome of what it did.
+    pub fn end<T, E: fmt::Display>(mut self, outcome: Result<T, E>) -> Result<T, E> {
+        self.ended = true;
+        self.show(match &outcome {
+            Ok(_) => EventKind::Done,
+            Err(error) => EventKind::Failed { message: error.to_string() },
+        });
+        outcome
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.show(EventKind::Cancelled);
+        }
+    }
+}
+
+impl Listener for Progress {
+    fn vertex(&self, vertex: &VertexInfo, progress: &VertexProgress) {
+        let kind = match progress {
+            VertexProgress::Queued => EventKind::Queued,
+            VertexProgress::Started => EventKind::Started,
+            VertexProgress::Completed(Completion::Executed) => EventKind::Done,
+            VertexProgress::Completed(Completion::Cached(_)) => EventKind::Cached,
+            VertexProgress::Completed(Completion::Failed(error)) => {
+                EventKind::Failed { message: error.to_string() }
+            }
+            VertexProgress::Completed(Completion::Cancelled) => EventKind::Cancelled,
+        };
+        self.display.show(event(vertex, kind));
+    }
+
+    fn output(&self, vertex: &VertexInfo, output: &OpOutput) {
+        let kind = match output.clone() {
+            OpOutput::Log { stream, bytes } => {
+                EventKind::Log { is_stderr: stream == OutputStream::Stderr, bytes }
+            }
+            OpOutput::Status { id, current, total, completed } => {
+                EventKind::Status { id, current, total, completed }
+            }
+            OpOutput::Warning { message } => EventKind::Warning { message },
+        };
+        self.display.show(event(vertex, kind));
+    }
+}
+
+fn event(vertex: &VertexInfo, kind: EventKind) -> Event {
+    Event {
+        at: Instant::now(),
+        step: StepId(format!("sha256:{}", vertex.id).into()),
+        name: vertex.name.as_str().into(),
+        kind,
+    }
+}

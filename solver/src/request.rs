@@ -1,0 +1,128 @@
+//! What a caller asks a build for, and what it gets.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use dockerfile::ast::NetworkMode;
+use dockerfile::lower::NoCache;
+
+use crate::content::Digest;
+
+pub use layer::Compression;
+
+/// One build.
+#[derive(Clone, Debug)]
+pub struct BuildRequest {
+    /// Where the Dockerfile is read from.
+    pub dockerfile: DockerfileSource,
+    /// The build context; `None` for a build without one.
+    pub context: Option<PathBuf>,
+    /// `--build-context`, by name.
+    pub named_contexts: BTreeMap<String, NamedContextSource>,
+    /// The stage to build; the last one when `None`.
+    pub target: Option<String>,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--platform`; the host's when `None`.
+    pub platform: Option<String>,
+    /// `--no-cache` and `--no-cache-filter`.
+    pub no_cache: NoCache,
+    /// Network of RUN steps that name none.
+    pub network: NetworkMode,
+    /// Names for the image in the store, as given by `-t`.
+    pub tags: Vec<String>,
+    /// What to write.
+    pub outputs: Vec<Output>,
+}
+
+/// Where a Dockerfile comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerfileSource {
+    /// A file. A `<file>.dockerignore` beside it wins over the context's own.
+    File(PathBuf),
+    /// Bytes that the caller has read, from standard input.
+    Bytes(Vec<u8>),
+}
+
+/// What a named context stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContextSource {
+    /// A local directory.
+    Directory(PathBuf),
+    /// An image of the store, by reference.
+    Image(String),
+    /// An image of an OCI layout (or archive): `path`, then a tag or a digest if it has several.
+    Layout {
+        /// The directory or archive file.
+        path: PathBuf,
+        /// Which tag.
+        tag: Option<String>,
+        /// Which digest.
+        digest: Option<Digest>,
+    },
+}
+
+/// One thing to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// An OCI image layout, or an archive that `docker load` takes.
+    Image(ImageOutput),
+    /// The files, into a directory.
+    Local {
+        /// Made if missing; files of other origin stay.
+        directory: PathBuf,
+    },
+    /// The files, as a tar archive.
+    Tar {
+        /// Where to.
+        destination: Destination,
+    },
+}
+
+/// An image to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageOutput {
+    /// In which form.
+    pub format: ImageFormat,
+    /// Where to.
+    pub destination: Destination,
+    /// A directory (`tar=false`) instead of an archive.
+    pub is_directory: bool,
+    /// Names in the index; those of `-t` when empty.
+    pub names: Vec<String>,
+    /// How layers are compressed.
+    pub compression: Compression,
+}
+
+/// The form of an exported image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// OCI image layout.
+    Oci,
+    /// OCI image layout with docker's `manifest.json` beside it.
+    Docker,
+}
+
+/// Where an archive goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A file or directory.
+    Path(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// What a build gave.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Digest of the image's config: docker's image id. `None` if no image was asked for.
+    pub image_id: Option<Digest>,
+    /// Digest of the manifest of the (last) image that was written or named.
+    pub manifest: Option<Digest>,
+    /// Names that the image got in the store, normalised.
+    pub names: Vec<String>,
+    /// Sentences about the Dockerfile that a person should see.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,325 @@
+//! OCI image layouts and image archives as sources: a directory, or a tar file that holds one, or
+//! what `docker save` writes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use layer::digest::Digester;
+use serde::Deserialize;
+use store::{Batch, BlobId, Ingest};
+
+use crate::content::{ContentStore, Digest, read_document};
+use crate::error::{Error, Result};
+use crate::images::document::{
+    self, CONFIG, Descriptor, INDEX, Index, LAYER_TAR, MANIFEST, Manifest,
+};
+
+/// Annotation by which OCI tools say the name of an image in a layout.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation by which containerd and docker say it.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// Most members of an archive; 1,024 layers need far fewer.
+const MEMBERS_MAX: usize = 100_000;
+
+/// Deepest nesting of indexes.
+const INDEX_DEPTH_MAX: usize = 4;
+
+/// A layout or archive that is open for reading.
+#[derive(Debug)]
+pub struct Layout {
+    path: PathBuf,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Directory,
+    /// Offset and length of each member.
+    Tar(HashMap<String, (u64, u64)>),
+}
+
+/// An image that a layout names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The name as it stands there: a full reference, a bare tag, or nothing.
+    pub name: Option<String>,
+    /// The manifest or index.
+    pub target: Descriptor,
+}
+
+/// Member of `manifest.json` of `docker save`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+impl Layout {
+    /// Opens a layout directory or an archive file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::BadImage`] if it is neither.
+    pub fn open(path: &Path) -> Result<Self> {
+        let found = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
+        let form = if found.is_dir() { Form::Directory } else { Form::Tar(index_tar(path)?) };
+        let layout = Layout { path: path.into(), form };
+        if !layout.has("index.json") && !layout.has("manifest.json") {
+            let reason = "it is neither an OCI image layout (no index.json) nor a docker archive \
+                          (no manifest.json)";
+            return Err(Error::bad_image(layout.what(), reason));
+        }
+        Ok(layout)
+    }
+
+    fn what(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match &self.form {
+            Form::Directory => self.path.join(name).is_file(),
+            Form::Tar(members) => members.contains_key(name),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Box<dyn Read>> {
+        match &self.form {
+            Form::Directory => {
+                let path = self.path.join(name);
+                Ok(Box::new(File::open(&path).map_err(|e| Error::io("open", &path, e))?))
+            }
+            Form::Tar(members) => {
+                let (offset, size) = members.get(name).copied().ok_or_else(|| {
+                    Error::bad_image(self.what(), format!("{name} is missing from the archive"))
+                })?;
+                let failed = |e| Error::io("read", &self.path, e);
+                let mut file = File::open(&self.path).map_err(failed)?;
+                file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+                Ok(Box::new(file.take(size)))
+            }
+        }
+    }
+
+    fn document(&self, name: &str) -> Result<Vec<u8>> {
+        read_document(&format!("{} in {}", name, self.what()), self.read(name)?)
+    }
+
+    /// The images that it names.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`], [`Error::Json`].
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        if !self.has("index.json") {
+            return Ok(Vec::new());
+        }
+        let index: Index = document::parse(&self.what(), &self.document("index.json")?)?;
+        let name = |annotations: &BTreeMap<String, String>| {
+            annotations.get(CONTAINERD_NAME).or_else(|| annotations.get(REF_NAME)).cloned()
+        };
+        let listed = |target: Descriptor| Listed { name: name(&target.annotations), target };
+        Ok(index.manifests.into_iter().map(listed).collect())
+    }
+
+    /// Brings everything that a listed image consists of into the store; gives all its blobs.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`] for content that is missing or is not what its digest says.
+    pub fn copy(
+        &self,
+        target: &Descriptor,
+        content: &ContentStore,
+        ingest: &Ingest<'_>,
+        batch: &mut Batch,
+    ) -> Result<Vec<BlobId>> {
+        let mut copied = Vec::new();
+        self.copy_below(target, content, ingest, batch, &mut copied, 0)?;
+        Ok(copied)
+    }
+
+    fn copy_below(
+        &self,
+        target: &Descriptor,
+        content: &ContentStore,
+        ingest: &Ingest<'_>,
+        batch: &mut Batch,
+        copied: &mut Vec<BlobId>,
+        depth: usize,
+    ) -> Result<()> {
+        let name = blob_name(target.digest);
+        let bytes = self.document(&name)?;
+        if Digest::of(&bytes) != target.digest {
+            let reason = format!("{name} does not have the digest of its name");
+            return Err(Error::bad_image(self.what(), reason));
+        }
+        if document::is_index(&bytes) {
+            if depth >= INDEX_DEPTH_MAX {
+                return Err(Error::bad_image(self.what(), "its indexes are nested too deeply"));
+            }
+            let index: Index = document::parse(&self.what(), &bytes)?;
+            for child in &index.manifests {
+                // Layouts may leave out platforms that nobody wanted.
+                if self.has(&blob_name(child.digest)) {
+                    self.copy_below(child, content, ingest, batch, copied, depth + 1)?;
+                }
+            }
+        } else {
+            let manifest: Manifest = document::parse(&self.what(), &bytes)?;
+            for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                let what = format!("{} in {}", part.digest, self.what());
+                let located = match content.find(part.digest)? {
+                    Some(located) => located,
+                    None => {
+                        let body = self.read(&blob_name(part.digest))?;
+                        let size = Some(part.size);
+                        content.put_stream(ingest, batch, &what, part.digest, size, body)?
+                    }
+                };
+                copied.push(located.blob);
+            }
+        }
+        copied.push(content.put(ingest, batch, &bytes)?.1.blob);
+        Ok(())
+    }
+
+    /// Brings the images of a `docker save` archive without an index into the store, as OCI images
+    /// of the same layers: what each is called, what it is, and all its blobs.
+    ///
+    /// # Errors
+    /// As [`Layout::copy`].
+    pub fn copy_docker(
+        &self,
+        content: &ContentStore,
+        ingest: &Ingest<'_>,
+        batch: &mut Batch,
+    ) -> Result<Vec<(Vec<String>, Descriptor, Vec<BlobId>)>> {
+        let what = self.what();
+        let images: Vec<DockerImage> = document::parse(&what, &self.document("manifest.json")?)?;
+        let mut copied = Vec::new();
+        for image in images {
+            let config = self.document(&image.config)?;
+            let size = config.len() as u64;
+            let (digest, located) = content.put(ingest, batch, &config)?;
+            let config = Descriptor::new(CONFIG, digest, size);
+            let mut blobs = vec![located.blob];
+            let mut layers = Vec::new();
+            for member in &image.layers {
+                let (digest, size) = digest_of(self.read(member)?, member, &what)?;
+                let body = self.read(member)?;
+                let located =
+                    content.put_stream(ingest, batch, &what, digest, Some(size), body)?;
+                blobs.push(located.blob);
+                layers.push(Descriptor::new(LAYER_TAR, digest, size));
+            }
+            let manifest =
+                Manifest { schema_version: 2, media_type: MANIFEST.into(), config, layers };
+            let bytes = serde_json::to_vec(&manifest)
+                .map_err(|source| Error::Json { what: what.clone(), source })?;
+            let (digest, located) = content.put(ingest, batch, &bytes)?;
+            blobs.push(located.blob);
+            let target = Descriptor::new(MANIFEST, digest, bytes.len() as u64);
+            copied.push((image.repo_tags.unwrap_or_default(), target, blobs));
+        }
+        Ok(copied)
+    }
+
+    /// The one image of the layout that `--build-context name=oci-layout://path[:tag|@digest]`
+    /// means.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`] if there is none, or more than one.
+    pub fn select(&self, tag: Option<&str>, digest: Option<Digest>) -> Result<Descriptor> {
+        let listed = self.list()?;
+        if let Some(digest) = digest {
+            let found = listed.iter().find(|one| one.target.digest == digest);
+            return Ok(match found {
+                Some(found) => found.target.clone(),
+                None => Descriptor::new(INDEX, digest, self.document(&blob_name(digest))?.len() as u64),
+            });
+        }
+        let tagged = |one: &&Listed| match (tag, &one.name) {
+            (None, _) => true,
+            (Some(tag), Some(name)) => name == tag || name.ends_with(&format!(":{tag}")),
+            (Some(_), None) => false,
+        };
+        let found: Vec<_> = listed.iter().filter(tagged).collect();
+        let names = || {
+            let names = listed.iter().map(|one| one.name.as_deref().unwrap_or("(no name)"));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        match (found.as_slice(), tag) {
+            ([one], _) => Ok(one.target.clone()),
+            ([], Some(tag)) => {
+                Err(Error::bad_image(self.what(), format!("no image {tag:?} (has: {})", names())))
+            }
+            ([], None) => Err(Error::bad_image(self.what(), "it holds no image")),
+            (several, _) => match several.iter().find(|one| one.name.as_deref() == Some("latest")) {
+                Some(latest) => Ok(latest.target.clone()),
+                None => {
+                    let reason = format!("it holds several images, name one: {}", names());
+                    Err(Error::bad_image(self.what(), reason))
+                }
+            },
+        }
+    }
+}
+
+fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn digest_of(mut body: impl Read, member: &str, what: &str) -> Result<(Digest, u64)> {
+    let mut digester = Digester::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = body
+            .read(&mut buffer)
+            .map_err(|e| Error::io("read", format!("{member} in {what}"), e))?;
+        if count == 0 {
+            return Ok(digester.finish());
+        }
+        digester.update(&buffer[..count]);
+    }
+}
+
+/// Where the members of a tar file lie.
+fn index_tar(path: &Path) -> Result<HashMap<String, (u64, u64)>> {
+    let failed = |e| Error::io("read archive", path, e);
+    let mut archive = tar::Archive::new(File::open(path).map_err(failed)?);
+    let mut members = HashMap::new();
+    let mut links = Vec::new();
+    for entry in archive.entries_with_seek().map_err(failed)? {
+        let entry = entry.map_err(|e| {
+            let reason = format!("it is no tar archive ({e}); compressed archives are not read");
+            Error::bad_image(path.display().to_string(), reason)
+        })?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = name.trim_start_matches("./").to_owned();
+        if members.len() + links.len() >= MEMBERS_MAX {
+            return Err(Error::bad_image(path.display().to_string(), "it has too many members"));
+        }
+        match entry.header().entry_type() {
+            tar::EntryType::Regular => {
+                members.insert(name, (entry.raw_file_position(), entry.size()));
+            }
+            // Older docker versions link equal layers: `../<id>/layer.tar`.
+            tar::EntryType::Symlink => {
+                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+                links.push((name, String::from_utf8_lossy(&target).into_owned()));
+            }
+            _ => {}
+        }
+    }
+    for (name, target) in links {
+        let target = target.trim_start_matches("../").to_owned();
+        if let Some(member) = members.get(&target).copied() {
+            members.insert(name, member);
+        }
+    }
+    Ok(members)
+}

@@ -1,0 +1,332 @@
+//! A directory of the machine as a build context: what the ignore rules leave of it, as a tree.
+//!
+//! Files whose size, mtime, inode and ctime are those of the last time are not read again. As in
+//! BuildKit, everything belongs to root (0:0) and keeps mode, mtime and extended attributes.
+
+mod follow;
+mod memory;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata as FileMetadata};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use dockerfile::ignore::Ignore;
+use llb::op::LocalSource;
+use store::{
+    Batch, BlobId, Content, Entry, Ingest, Leaf, Metadata, Name, Store, Timestamp, Tree, TreeRef,
+    TreeSink,
+};
+
+use crate::error::{Error, Result};
+
+use self::follow::Followed;
+use self::memory::{Identity, Memory};
+
+/// Deepest directory that is entered.
+const DEPTH_MAX: usize = 1_024;
+
+/// Bytes read from a file at a time.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// What a scan read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Files that are part of the context.
+    pub files: u64,
+    /// Bytes that were read, since they were new or changed.
+    pub bytes_read: u64,
+}
+
+/// Brings a directory into the store.
+///
+/// `read` is told how many bytes were read so far, from several threads.
+///
+/// # Errors
+/// [`Error::Io`] naming the file; those of the store. Nothing is visible then.
+pub fn scan(
+    store: &Store,
+    directory: &Path,
+    source: &LocalSource,
+    read: &(dyn Fn(u64) + Sync),
+) -> Result<(TreeRef, Scanned)> {
+    let directory =
+        fs::canonicalize(directory).map_err(|e| Error::io("open context", directory, e))?;
+    let memory = Memory::open(store, &directory);
+    let mut walk = Walk {
+        exclude: patterns(&source.exclude_patterns)?,
+        include: patterns(&source.include_patterns)?,
+        followed: Followed::resolve(&directory, &source.follow_paths)?,
+        memory: &memory,
+        unread: Vec::new(),
+        files: 0,
+        root: &directory,
+    };
+    let root = walk.directory(&directory, "", 0)?.unwrap_or_default();
+    let (unread, files) = (walk.unread, walk.files);
+    let ingest = store.begin();
+    let bodies = read_bodies(&unread, &ingest, read)?;
+    let bytes_read = bodies.iter().map(|(_, size)| size).sum();
+    let mut batch = Batch::new();
+    let tree = root.store(&ingest, &unread, &bodies, &memory, &mut batch, "")?;
+    ingest.commit(batch)?;
+    Ok((tree, Scanned { files, bytes_read }))
+}
+
+fn patterns(patterns: &[String]) -> Result<Option<Ignore>> {
+    match patterns {
+        [] => Ok(None),
+        patterns => Ok(Some(Ignore::from_patterns(patterns)?)),
+    }
+}
+
+/// A directory as it was found.
+#[derive(Default)]
+struct Directory {
+    metadata: Option<Metadata>,
+    entries: BTreeMap<Name, Node>,
+}
+
+enum Node {
+    Directory(Directory),
+    Leaf(Leaf),
+    /// A regular file with a known body.
+    Known(Metadata, Identity, BlobId),
+    /// A regular file to be read: its index in the list of those.
+    Unread(Metadata, Identity, usize),
+}
+
+struct Walk<'w> {
+    root: &'w Path,
+    exclude: Option<Ignore>,
+    include: Option<Ignore>,
+    followed: Followed,
+    memory: &'w Memory<'w>,
+    unread: Vec<PathBuf>,
+    files: u64,
+}
+
+impl Walk<'_> {
+    /// `None` if nothing of the directory is part of the context.
+    fn directory(&mut self, path: &Path, below: &str, depth: usize) -> Result<Option<Directory>> {
+        if depth > DEPTH_MAX {
+            let reason = io::Error::other("the context is deeper than 1,024 directories");
+            return Err(Error::io("open context", path, reason));
+        }
+        let found = fs::symlink_metadata(path).map_err(|e| Error::io("stat", path, e))?;
+        let known = self.memory.directory(below)?;
+        let listed = fs::read_dir(path).map_err(|e| Error::io("list", path, e))?;
+        let mut entries = BTreeMap::new();
+        for entry in listed {
+            let entry = entry.map_err(|e| Error::io("list", path, e))?;
+            let name = Name::new(entry.file_name().as_bytes())?;
+            let text = String::from_utf8_lossy(name.as_bytes());
+            let below = if below.is_empty() { text.into_owned() } else { format!("{below}/{text}") };
+            let node = self.entry(&entry.path(), &name, &below, &known, depth)?;
+            entries.extend(node.map(|node| (name, node)));
+        }
+        if entries.is_empty() && depth > 0 && !self.selects(below) {
+            return Ok(None);
+        }
+        let metadata = Some(metadata(path, &found)?);
+        Ok(Some(Directory { metadata, entries }))
+    }
+
+    fn selects(&self, below: &str) -> bool {
+        self.followed.selects(below)
+            && self.include.as_ref().is_none_or(|include| include.excludes(below))
+            && !self.exclude.as_ref().is_some_and(|exclude| exclude.excludes(below))
+    }
+
+    /// Whether something below a directory may be part of the context.
+    fn enters(&self, below: &str) -> bool {
+        self.followed.enters(below)
+            && !self.exclude.as_ref().is_some_and(|exclude| exclude.excludes_all_below(below))
+    }
+
+    fn entry(
+        &mut self,
+        path: &Path,
+        name: &Name,
+        below: &str,
+        known: &BTreeMap<Name, (Identity, BlobId)>,
+        depth: usize,
+    ) -> Result<Option<Node>> {
+        let found = match fs::symlink_metadata(path) {
+            Ok(found) => found,
+            // Removed since the directory was listed.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("stat", path, e)),
+        };
+        let kind = found.file_type();
+        if kind.is_dir() {
+            if !self.enters(below) {
+                return Ok(None);
+            }
+            return Ok(self.directory(path, below, depth + 1)?.map(Node::Directory));
+        }
+        if !self.selects(below) || kind.is_socket() {
+            return Ok(None);
+        }
+        self.files += 1;
+        let metadata = metadata(path, &found)?;
+        let content = if kind.is_file() {
+            let identity = Identity::of(&found);
+            if let Some((before, blob)) = known.get(name)
+                && *before == identity
+            {
+                return Ok(Some(Node::Known(metadata, identity, *blob)));
+            }
+            self.unread.push(path.to_owned());
+            return Ok(Some(Node::Unread(metadata, identity, self.unread.len() - 1)));
+        } else if kind.is_symlink() {
+            let target = fs::read_link(path).map_err(|e| Error::io("read link", path, e))?;
+            Content::Symlink { target: target.as_os_str().as_bytes().into() }
+        } else {
+            special(&found)
+        };
+        debug_assert!(path.starts_with(self.root), "the walk stays below its root");
+        Ok(Some(Node::Leaf(Leaf { metadata, content, link: None })))
+    }
+}
+
+fn special(found: &FileMetadata) -> Content {
+    let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+    match found.file_type() {
+        kind if kind.is_char_device() => Content::CharDevice { major, minor },
+        kind if kind.is_block_device() => Content::BlockDevice { major, minor },
+        _ => Content::Fifo,
+    }
+}
+
+impl Directory {
+    fn store(
+        self,
+        ingest: &Ingest<'_>,
+        unread: &[PathBuf],
+        bodies: &[(BlobId, u64)],
+        memory: &Memory<'_>,
+        batch: &mut Batch,
+        below: &str,
+    ) -> Result<TreeRef> {
+        let mut remembered = Vec::new();
+        let mut changed = false;
+        let mut entries = BTreeMap::new();
+        for (name, node) in self.entries {
+            let file = |metadata, blob, size| {
+                Entry::Leaf(Leaf { metadata, content: Content::File { blob, size }, link: None })
+            };
+            let entry = match node {
+                Node::Leaf(leaf) => Entry::Leaf(leaf),
+                Node::Known(metadata, identity, blob) => {
+                    let size = identity.size;
+                    remembered.push((name.clone(), identity, blob));
+                    file(metadata, blob, size)
+                }
+                Node::Unread(metadata, identity, index) => {
+                    let (blob, size) = bodies[index];
+                    changed = true;
+                    if size == identity.size && memory.is_settled(&unread[index], &identity) {
+                        remembered.push((name.clone(), identity, blob));
+                    }
+                    file(metadata, blob, size)
+                }
+                Node::Directory(directory) => {
+                    let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
+                    let below = if below.is_empty() { name } else { format!("{below}/{name}") };
+                    let tree = directory.store(ingest, unread, bodies, memory, batch, &below)?;
+                    Entry::Directory(tree)
+                }
+            };
+            entries.insert(name, entry);
+        }
+        if changed {
+            memory.remember(below, &remembered, batch);
+        }
+        let metadata = self.metadata.unwrap_or_else(Metadata::default_directory);
+        Ok(ingest.put_tree(Tree { metadata, entries })?)
+    }
+}
+
+/// Reads files into the store, on all cores. The results stand in the order of `paths`.
+fn read_bodies(
+    paths: &[PathBuf],
+    ingest: &Ingest<'_>,
+    read: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<(BlobId, u64)>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len());
+    let next = AtomicUsize::new(0);
+    let total = AtomicU64::new(0);
+    let results: Mutex<Vec<Option<Result<(BlobId, u64)>>>> =
+        Mutex::new(paths.iter().map(|_| None).collect());
+    let work = || {
+        while let Some((index, path)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            paths.get(index).map(|path| (index, path))
+        } {
+            let result = read_body(path, ingest, &|count| {
+                read(total.fetch_add(count, Ordering::Relaxed) + count);
+            });
+            if result.is_err() {
+                next.store(paths.len(), Ordering::Relaxed);
+            }
+            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[index] = Some(result);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // An error stops the work, and whatever was not done stands behind it or is not looked at.
+    let (done, failed): (Vec<_>, Vec<_>) =
+        results.into_iter().flatten().partition(std::result::Result::is_ok);
+    match failed.into_iter().next() {
+        Some(Err(error)) => Err(error),
+        _ => done.into_iter().collect(),
+    }
+}
+
+fn read_body(path: &Path, ingest: &Ingest<'_>, read: &dyn Fn(u64)) -> Result<(BlobId, u64)> {
+    let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let length = file.metadata().map_err(|e| Error::io("stat", path, e))?.len();
+    let mut buffer = vec![0; READ_BUFFER_BYTES.min(length as usize + 1)];
+    let mut writer = ingest.blob_writer();
+    loop {
+        let count = file.read(&mut buffer).map_err(|e| Error::io("read", path, e))?;
+        if count == 0 {
+            return Ok(writer.commit()?);
+        }
+        writer.write_all(&buffer[..count]).map_err(|e| Error::io("store", path, e))?;
+        read(count as u64);
+    }
+}
+
+fn metadata(path: &Path, found: &FileMetadata) -> Result<Metadata> {
+    // Labels of the machine's own security module mean nothing inside an image.
+    let xattrs = snapshotter::capture::read_xattrs(path)?
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(b"user.") || name == b"security.capability")
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    Ok(Metadata {
+        mode: (found.mode() & 0o7777) as u16,
+        uid: 0,
+        gid: 0,
+        mtime: Timestamp { seconds: found.mtime(), nanoseconds: found.mtime_nsec() as u32 },
+        xattrs,
+    })
+}
+
+/// Now, as file times count it.
+fn now_nanoseconds() -> i128 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
+}
