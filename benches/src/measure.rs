@@ -16,7 +16,7 @@ use crate::workload::{CHECK, Content, Place, RESULT, Workload};
 pub struct Samples {
     /// In the order they were taken; without the first, untimed round.
     pub times: Vec<Duration>,
-    /// Bytes of the layers in the last archive, where one was written.
+    /// Bytes of the largest layer in the last archive, where one was written.
     pub layer_bytes: Option<u64>,
 }
 
@@ -90,7 +90,7 @@ pub fn measure(
     Ok(outcomes)
 }
 
-/// One side's part of a round: the time of the timed build, and what the layers of its archive have.
+/// One side's part of a round: the time of the timed build, and the size of the layer it exported.
 fn one_round(
     workload: &Workload,
     side: &mut dyn Side,

@@ -1,6 +1,7 @@
 //! The command line: clap's types, and the checks that need no more than the text.
 //!
-//! What a value means ([`exports`], [`contexts`]) is decided here; what is on disk is not looked at.
+//! What a value means ([`exports`], [`contexts`]) is decided here; what is on disk is not looked
+//! at.
 
 pub(crate) mod contexts;
 mod csv;
@@ -52,13 +53,25 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Directory of all state [default: /var/lib/varve for root, else ~/.local/share/varve]
-    #[arg(long, global = true, value_name = "DIR", env = "VARVE_ROOT", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "VARVE_ROOT",
+        hide_env_values = true
+    )]
     pub(crate) root: Option<PathBuf>,
     /// Log what varve itself does, to standard error
     #[arg(long, global = true)]
     pub(crate) debug: bool,
     /// How trees are mounted: `auto` tries the kernel's way and falls back to plain directories
-    #[arg(long, global = true, value_name = "HOW", default_value = "auto", value_enum)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOW",
+        default_value = "auto",
+        value_enum
+    )]
     #[arg(hide_short_help = true)]
     pub(crate) mounts: MountsChoice,
 }
@@ -156,9 +169,11 @@ pub(crate) struct Build {
     pub(crate) labels: Vec<String>,
     /// Directory, image or layout under a name of its own (repeatable)
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = contexts::parse)]
-    #[arg(long_help = "Directory, image or layout that FROM and --from can name (repeatable): \
+    #[arg(
+        long_help = "Directory, image or layout that FROM and --from can name (repeatable): \
         NAME=DIR, NAME=docker-image://REFERENCE (of the store), \
-        NAME=oci-layout://PATH[:TAG|@DIGEST]")]
+        NAME=oci-layout://PATH[:TAG|@DIGEST]"
+    )]
     pub(crate) named_contexts: Vec<(String, NamedContext)>,
     /// What to write, see below (repeatable)
     #[arg(short, long = "output", value_name = "DIR|FIELDS", value_parser = exports::parse)]
@@ -173,10 +188,21 @@ pub(crate) struct Build {
     #[arg(long)]
     pub(crate) no_cache: bool,
     /// Run the steps of these stages again (repeatable, or separated by commas)
-    #[arg(long, value_name = "STAGE", value_delimiter = ',', conflicts_with = "no_cache")]
+    #[arg(
+        long,
+        value_name = "STAGE",
+        value_delimiter = ',',
+        conflicts_with = "no_cache"
+    )]
     pub(crate) no_cache_filter: Vec<String>,
     /// How to show progress, on standard error
-    #[arg(long, value_enum, default_value_t, value_name = "MODE", env = "BUILDKIT_PROGRESS")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "MODE",
+        env = "BUILDKIT_PROGRESS"
+    )]
     pub(crate) progress: Mode,
     /// Show nothing but errors; print the image id
     #[arg(short, long)]
@@ -196,7 +222,12 @@ pub(crate) struct Build {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Runtime {
     /// Container runtime: auto, embedded, runc, or the path of a program like runc
-    #[arg(long, value_name = "RUNTIME", default_value = "auto", env = "VARVE_RUNTIME")]
+    #[arg(
+        long,
+        value_name = "RUNTIME",
+        default_value = "auto",
+        env = "VARVE_RUNTIME"
+    )]
     #[arg(hide_env_values = true)]
     pub(crate) runtime: executor::RuntimeChoice,
 }

@@ -55,7 +55,11 @@ impl Site {
             Some(root) => Environment::absolute(root)?,
             None => environment.default_root()?,
         };
-        Ok(Site { global, environment, root })
+        Ok(Site {
+            global,
+            environment,
+            root,
+        })
     }
 
     /// Opens the store, waiting for other varves to end.
@@ -75,9 +79,13 @@ impl Site {
             match RootLock::acquire(&self.root) {
                 Err(store::Error::Locked { path, holder }) => {
                     if !is_told {
-                        let pid = holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                        let pid = holder
+                            .map(|pid| format!(" (pid {pid})"))
+                            .unwrap_or_default();
                         let path = path.display();
-                        say(&format!("waiting for another varve{pid} that uses {path} …"));
+                        say(&format!(
+                            "waiting for another varve{pid} that uses {path} …"
+                        ));
                         is_told = true;
                     }
                     std::thread::sleep(LOCK_INTERVAL);
@@ -94,7 +102,10 @@ impl Site {
     pub(crate) fn open_snapshots(&self) -> anyhow::Result<Arc<Manager>> {
         let store = self.open_store()?;
         let host = Host::get(&store, &self.environment)?;
-        Ok(Arc::new(Manager::open(store, host.options(self.global.mounts))?))
+        Ok(Arc::new(Manager::open(
+            store,
+            host.options(self.global.mounts),
+        )?))
     }
 
     /// The container runtime that a choice means here.
@@ -106,7 +117,11 @@ impl Site {
         choice: &RuntimeChoice,
     ) -> anyhow::Result<SupervisedRuntime> {
         let path = self.environment.get("PATH").unwrap_or(PATH_DEFAULT);
-        Ok(SupervisedRuntime::new(choice, Path::new(OWN_PROGRAM).into(), path)?)
+        Ok(SupervisedRuntime::new(
+            choice,
+            Path::new(OWN_PROGRAM).into(),
+            path,
+        )?)
     }
 }
 
@@ -136,13 +151,18 @@ impl Service {
         let runtime = site.container_runtime(runtime)?;
         let snapshots = site.open_snapshots()?;
         let executor = Executor::new(Box::new(runtime), site.root.join(BUNDLES));
-        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let tokio = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
         let tokio = tokio.context("cannot start threads")?;
         let solver = {
             let _entered = tokio.enter();
             Solver::open(snapshots, executor)?
         };
-        Ok(Service { solver: Some(solver), tokio: Some(tokio) })
+        Ok(Service {
+            solver: Some(solver),
+            tokio: Some(tokio),
+        })
     }
 
     /// The solver.
@@ -152,7 +172,10 @@ impl Service {
 
     /// Runs a future to its end on the service's threads.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.tokio.as_ref().expect("it is taken only by drop").block_on(future)
+        self.tokio
+            .as_ref()
+            .expect("it is taken only by drop")
+            .block_on(future)
     }
 }
 

@@ -43,7 +43,10 @@ impl Environment {
     /// Whether lines may be coloured (<https://no-color.org>).
     pub(crate) fn wants_colour(&self) -> bool {
         let is_dumb = self.get("TERM") == Some("dumb");
-        self.variables.get("NO_COLOR").is_none_or(|value| value.is_empty()) && !is_dumb
+        self.variables
+            .get("NO_COLOR")
+            .is_none_or(|value| value.is_empty())
+            && !is_dumb
     }
 
     /// Directory of all state, unless another was asked for.
@@ -59,7 +62,9 @@ impl Environment {
         let home = || Some(self.path("HOME")?.join(".local/share"));
         let data = data.or_else(home);
         let data = data.ok_or_else(|| {
-            anyhow::anyhow!("neither XDG_DATA_HOME nor HOME is set; say where to keep state: --root DIR")
+            anyhow::anyhow!(
+                "neither XDG_DATA_HOME nor HOME is set; say where to keep state: --root DIR"
+            )
         })?;
         Ok(data.join("varve"))
     }
@@ -78,8 +83,13 @@ impl Environment {
 impl Environment {
     /// One for tests.
     pub(crate) fn of(variables: &[(&str, &str)], is_root: bool) -> Self {
-        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        Environment { variables: variables.collect(), is_root }
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        Environment {
+            variables: variables.collect(),
+            is_root,
+        }
     }
 }
 
@@ -93,9 +103,21 @@ mod tests {
         for (variables, is_root, expect) in [
             (&[home][..], true, Some("/var/lib/varve")),
             (&[home], false, Some("/home/u/.local/share/varve")),
-            (&[home, ("XDG_DATA_HOME", "/data")], false, Some("/data/varve")),
-            (&[home, ("XDG_DATA_HOME", "")], false, Some("/home/u/.local/share/varve")),
-            (&[home, ("XDG_DATA_HOME", "rel")], false, Some("/home/u/.local/share/varve")),
+            (
+                &[home, ("XDG_DATA_HOME", "/data")],
+                false,
+                Some("/data/varve"),
+            ),
+            (
+                &[home, ("XDG_DATA_HOME", "")],
+                false,
+                Some("/home/u/.local/share/varve"),
+            ),
+            (
+                &[home, ("XDG_DATA_HOME", "rel")],
+                false,
+                Some("/home/u/.local/share/varve"),
+            ),
             (&[], false, None),
         ] {
             let root = Environment::of(variables, is_root).default_root().ok();
@@ -112,7 +134,11 @@ mod tests {
             (&[("TERM", "dumb")], false),
             (&[("TERM", "xterm")], true),
         ] {
-            assert_eq!(Environment::of(variables, false).wants_colour(), expect, "{variables:?}");
+            assert_eq!(
+                Environment::of(variables, false).wants_colour(),
+                expect,
+                "{variables:?}"
+            );
         }
     }
 }

@@ -47,7 +47,10 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 /// The write fails.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Told { code: 0 }.into()),
         written => written.context("cannot write to standard output"),
     }
@@ -86,8 +89,8 @@ fn hint(text: &str) -> Option<&'static str> {
     let has = |part: &str| text.contains(part);
     if has("No space left on device") || has("Disk quota exceeded") {
         return Some(
-            "the disk is full: nothing that was complete is lost; free space there, or run \
-             `varve prune`",
+            "the disk is full: nothing that was complete is lost; make room there, then \
+             `varve prune` can make more",
         );
     }
     let is_denied = has("Operation not permitted") || has("Permission denied");
@@ -118,13 +121,19 @@ mod tests {
     fn each_cause_is_told_once() {
         let source = io::Error::from_raw_os_error(2);
         let error = anyhow::Error::new(Wrapped { source }).context("cannot start");
-        assert_eq!(told(error), "cannot start: open /x: No such file or directory (os error 2)");
+        assert_eq!(
+            told(error),
+            "cannot start: open /x: No such file or directory (os error 2)"
+        );
     }
 
     #[test]
     fn a_full_disk_comes_with_advice() {
         let error = Err::<(), _>(io::Error::from_raw_os_error(28)).context("write /x");
         let text = told(error.unwrap_err());
-        assert!(text.contains("No space left on device") && text.contains("varve prune"), "{text}");
+        assert!(
+            text.contains("No space left on device") && text.contains("varve prune"),
+            "{text}"
+        );
     }
 }

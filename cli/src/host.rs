@@ -55,7 +55,10 @@ impl Circumstances {
         let device = fs::metadata(root).with_context(|| format!("cannot stat {}", root.display()));
         Ok(Circumstances {
             varve: env!("CARGO_PKG_VERSION").to_owned(),
-            boot: fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned(),
+            boot: fs::read_to_string(BOOT_ID)
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
             kernel: KernelVersion::running().to_string(),
             device: device?.dev(),
             is_root: environment.is_root(),
@@ -71,7 +74,9 @@ impl Host {
     pub(crate) fn get(store: &Store, environment: &Environment) -> anyhow::Result<Self> {
         let circumstances = Circumstances::now(store.root(), environment)?;
         let path = store.root().join(CACHE);
-        let known = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let known = fs::read(&path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         if let Some(host) = known.filter(|host: &Host| host.circumstances == circumstances) {
             return Ok(host);
         }
@@ -140,10 +145,12 @@ fn why_not_kernel(abilities: &Abilities) -> Option<String> {
         ("stacks of images", &abilities.metacopy_stack),
         ("trusted.* attributes", &abilities.trusted_xattrs),
     ];
-    needed.into_iter().find_map(|(what, ability)| match ability {
-        Ability::Yes => None,
-        Ability::No { reason } => Some(format!("{what} do not work: {reason}")),
-    })
+    needed
+        .into_iter()
+        .find_map(|(what, ability)| match ability {
+            Ability::Yes => None,
+            Ability::No { reason } => Some(format!("{what} do not work: {reason}")),
+        })
 }
 
 /// Content of the files of the two images that are tried.
@@ -154,7 +161,11 @@ fn probe(store: &Store) -> anyhow::Result<Abilities> {
     let mut images = Vec::new();
     for (name, content) in names.into_iter().zip(CONTENTS) {
         let redirect = store.objects().redirect(BlobId::of(content));
-        images.push((probe_image(store, name, content)?, format!("shared/{name}"), redirect));
+        images.push((
+            probe_image(store, name, content)?,
+            format!("shared/{name}"),
+            redirect,
+        ));
     }
     let probes: Vec<_> = images
         .iter()
@@ -166,8 +177,9 @@ fn probe(store: &Store) -> anyhow::Result<Abilities> {
             content,
         })
         .collect();
-    let probes: [ProbeImage<'_>; 2] =
-        probes.try_into().map_err(|_| anyhow::anyhow!("the self-test needs two images"))?;
+    let probes: [ProbeImage<'_>; 2] = probes
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("the self-test needs two images"))?;
     let scratch = store.root().join(store::layout::INGEST);
     Abilities::probe(&scratch, &probes)
         .with_context(|| format!("cannot test what this host can do in {}", scratch.display()))
@@ -183,14 +195,27 @@ fn probe_image(store: &Store, name: &str, content: &[u8]) -> anyhow::Result<Vec<
         xattrs: std::collections::BTreeMap::new(),
     };
     let size = content.len() as u64;
-    let content = Content::File { blob: BlobId::of(content), size };
-    let leaf = DeltaEntry::Leaf(Leaf { metadata: metadata(0o644), content, link: None });
+    let content = Content::File {
+        blob: BlobId::of(content),
+        size,
+    };
+    let leaf = DeltaEntry::Leaf(Leaf {
+        metadata: metadata(0o644),
+        content,
+        link: None,
+    });
     let directory = |name: &str, entry| -> anyhow::Result<DeltaDirectory> {
         let entries = [(Name::new(name.as_bytes())?, entry)].into();
-        Ok(DeltaDirectory { metadata: Some(metadata(0o755)), opaque: false, entries })
+        Ok(DeltaDirectory {
+            metadata: Some(metadata(0o755)),
+            opaque: false,
+            entries,
+        })
     };
     let shared = DeltaEntry::Directory(directory(name, leaf)?);
-    let delta = Delta { root: directory("shared", shared)? };
+    let delta = Delta {
+        root: directory("shared", shared)?,
+    };
     // Only named in messages.
     let tree = TreeRef {
         id: TreeId::from_bytes([0; 32]),
@@ -199,5 +224,10 @@ fn probe_image(store: &Store, name: &str, content: &[u8]) -> anyhow::Result<Vec<
         bytes: size,
         links: 0,
     };
-    Ok(metadata_image::stacked(&delta, tree, store, store.objects())?)
+    Ok(metadata_image::stacked(
+        &delta,
+        tree,
+        store,
+        store.objects(),
+    )?)
 }

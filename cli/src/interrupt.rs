@@ -2,8 +2,10 @@
 //! varve at once. Both leave nothing behind: containers die with varve, its mounts are seen by
 //! nobody else, and what a store has half-written is thrown away at the next start.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,19 +19,25 @@ pub(crate) struct Interrupts {
 
 impl Interrupts {
     /// Starts to watch; from now on such signals do not kill. `cancel` is called for the first.
+    /// The end of the terminal (SIGHUP) is no reason to stop for a program under `nohup`.
     ///
     /// # Errors
     /// The kernel refuses a handler.
     pub(crate) fn watch(cancel: impl Fn() + Send + 'static) -> std::io::Result<Self> {
         let interrupts = Interrupts::default();
         let first = interrupts.first.clone();
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [interrupt, terminate, hangup] = kinds.map(signal);
-        let mut signals = [interrupt?, terminate?, hangup?];
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let hangup = SignalKind::hangup();
+        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+        if !is_ignored(&status, hangup.as_raw_value()) {
+            kinds.push(hangup);
+        }
+        let signals = kinds.iter().map(|kind| Ok((signal(*kind)?, *kind)));
+        let mut signals = signals.collect::<std::io::Result<Vec<_>>>()?;
         tokio::spawn(async move {
             loop {
-                let index = next(&mut signals).await;
-                let number = u8::try_from(kinds[index].as_raw_value()).unwrap_or_default();
+                let kind = poll_fn(|context| next(&mut signals, context)).await;
+                let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
                 if first.swap(number, Ordering::SeqCst) != 0 {
                     std::process::exit(i32::from(EXIT_SIGNAL + number));
                 }
@@ -48,12 +56,31 @@ impl Interrupts {
     }
 }
 
-/// The index of the signal that comes next.
-async fn next(signals: &mut [Signal; 3]) -> usize {
-    let [interrupt, terminate, hangup] = signals;
-    tokio::select! {
-        _ = interrupt.recv() => 0,
-        _ = terminate.recv() => 1,
-        _ = hangup.recv() => 2,
+/// The signal that comes next.
+fn next(signals: &mut [(Signal, SignalKind)], context: &mut Context<'_>) -> Poll<SignalKind> {
+    for (signal, kind) in signals {
+        if signal.poll_recv(context).is_ready() {
+            return Poll::Ready(*kind);
+        }
+    }
+    Poll::Pending
+}
+
+/// Whether a process ignores a signal, out of its status (proc_pid_status(5), `SigIgn`).
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or_default() >> (signal - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ignored;
+
+    #[test]
+    fn ignored_signals_are_told_from_the_mask() {
+        let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\n";
+        assert!(is_ignored(status, 1) && is_ignored(status, 13));
+        assert!(!is_ignored(status, 2) && !is_ignored("", 1));
     }
 }

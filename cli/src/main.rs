@@ -20,6 +20,9 @@ use crate::args::Arguments;
 use crate::daemon::Site;
 use crate::environment::Environment;
 
+/// What is logged unless asked for. RocksDB warns of what then arrives as an error anyway.
+const LOG_DEFAULT: &str = "warn,store::key_value::rocks=error";
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     // First of all: a helper must do as little as possible before it clones.
@@ -40,9 +43,14 @@ fn main() -> ExitCode {
 
 /// Shows warnings, and with `--debug` what varve does; `VARVE_LOG` chooses more exactly.
 fn log_to_stderr(is_debug: bool, environment: &Environment) {
-    let level = if is_debug { "debug" } else { "warn" };
+    let level = if is_debug { "debug" } else { LOG_DEFAULT };
     let filter = EnvFilter::new(environment.get("VARVE_LOG").unwrap_or(level));
     let has_colour = environment.wants_colour() && std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    log.with_ansi(has_colour).with_target(is_debug).without_time().init();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    log.with_ansi(has_colour)
+        .with_target(is_debug)
+        .without_time()
+        .init();
 }

@@ -43,7 +43,10 @@ const TERMINAL_TAIL_LINES: usize = 1_000;
 const TERMINAL_TAIL_BYTES: usize = 1 << 20;
 
 /// Size of a terminal that does not tell.
-const SIZE_DEFAULT: Size = Size { columns: 80, rows: 24 };
+const SIZE_DEFAULT: Size = Size {
+    columns: 80,
+    rows: 24,
+};
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -137,7 +140,10 @@ struct Live {
 
 impl Live {
     fn new(is_coloured: bool) -> Self {
-        Live { steps: Steps::default(), screen: Screen::new(is_coloured) }
+        Live {
+            steps: Steps::default(),
+            screen: Screen::new(is_coloured),
+        }
     }
 }
 
@@ -148,7 +154,10 @@ impl View {
             View::Plain(plain) => plain.apply(event),
             View::Terminal(Live { steps, .. }) | View::Quiet(steps) => {
                 let index = steps.apply(event);
-                steps.get_mut(index).log.keep_last(TERMINAL_TAIL_LINES, TERMINAL_TAIL_BYTES);
+                steps
+                    .get_mut(index)
+                    .log
+                    .keep_last(TERMINAL_TAIL_LINES, TERMINAL_TAIL_BYTES);
                 false
             }
         }
@@ -184,7 +193,9 @@ fn show(mut view: View, messages: &Receiver<Message>) {
     let mut out = Vec::new();
     let mut drawn: Option<Instant> = None;
     loop {
-        let wait = drawn.map_or(Duration::ZERO, |at| FRAME_INTERVAL.saturating_sub(at.elapsed()));
+        let wait = drawn.map_or(Duration::ZERO, |at| {
+            FRAME_INTERVAL.saturating_sub(at.elapsed())
+        });
         let is_urgent = match messages.recv_timeout(wait) {
             Ok(Message::Event(event)) => view.apply(event),
             Err(RecvTimeoutError::Timeout) => false,
@@ -212,9 +223,10 @@ fn flush(out: &mut Vec<u8>) {
 
 fn terminal_size() -> Size {
     match rustix::termios::tcgetwinsize(std::io::stderr()) {
-        Ok(found) if found.ws_col > 0 && found.ws_row > 0 => {
-            Size { columns: found.ws_col.into(), rows: found.ws_row.into() }
-        }
+        Ok(found) if found.ws_col > 0 && found.ws_row > 0 => Size {
+            columns: found.ws_col.into(),
+            rows: found.ws_row.into(),
+        },
         _ => SIZE_DEFAULT,
     }
 }

@@ -27,7 +27,6 @@ use store::{Ingest, Store, TreeRef};
 use crate::error::{Error, Result};
 
 use bodies::Bodies;
-use upper::Upper;
 
 /// Largest extended attribute of Linux, bytes (`XATTR_SIZE_MAX`).
 const XATTR_SIZE_MAX: usize = 64 * 1024;
@@ -71,9 +70,11 @@ pub(crate) fn capture_revocably(
     base: Option<TreeRef>,
 ) -> Result<Captured> {
     let objects = ingest.store().objects();
-    let Upper { root, files } = upper::read(upper, base.is_some(), objects.nonce())?;
-    let mut bodies = Bodies::new(files);
-    let merged = bodies.adopt(ingest).and_then(|ids| merge::merge(&root, &ids, base, ingest));
+    let mut upper = upper::read(upper, base.is_some(), objects.nonce())?;
+    let mut bodies = Bodies::new(std::mem::take(&mut upper.files));
+    let merged = bodies
+        .adopt(ingest)
+        .and_then(|ids| merge::merge(&upper, &ids, base, ingest));
     match merged {
         Ok(tree) => Ok(Captured { tree, bodies }),
         Err(error) => {
@@ -111,7 +112,10 @@ fn xattr_names(file: &Path) -> Result<Vec<Vec<u8>>> {
         }
     };
     let names = names[..length].split(|byte| *byte == 0);
-    Ok(names.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+    Ok(names
+        .filter(|name| !name.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect())
 }
 
 /// `None` if it is gone meanwhile.

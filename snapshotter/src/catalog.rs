@@ -1,9 +1,7 @@
 //! Snapshot rows: reading, writing, and the two questions asked of them all.
 
 use store::codec::{Decoder, Encoder};
-use store::{
-    Batch, ContentKey, Store, Table, Timestamp, TreeId, TreeRef, Usage,
-};
+use store::{Batch, ContentKey, Store, Table, Timestamp, TreeId, TreeRef, Usage};
 
 use crate::error::{Error, Result};
 use crate::snapshots::{Info, Kind, Labels};
@@ -128,7 +126,8 @@ fn encode(row: &Row) -> Vec<u8> {
     out.finish()
 }
 
-fn decode(key: &str, bytes: &[u8]) -> store::Result<Row> {
+/// Reads what [`put`] wrote.
+pub(crate) fn decode(key: &str, bytes: &[u8]) -> store::Result<Row> {
     let mut row = Decoder::new("snapshot row", bytes);
     if row.byte()? != ROW_VERSION {
         return Err(row.error("it has an unknown version"));
@@ -142,7 +141,10 @@ fn decode(key: &str, bytes: &[u8]) -> store::Result<Row> {
     let parent = text(&mut row)?;
     let mut times = [Timestamp::EPOCH; 2];
     for time in &mut times {
-        *time = Timestamp { seconds: row.signed()?, nanoseconds: row.number_u32()? };
+        *time = Timestamp {
+            seconds: row.signed()?,
+            nanoseconds: row.number_u32()?,
+        };
     }
     let mut labels = Labels::new();
     for _ in 0..row.number()? {
@@ -158,18 +160,33 @@ fn decode(key: &str, bytes: &[u8]) -> store::Result<Row> {
         },
         Kind::Committed => State::Committed {
             tree: decode_tree(&mut row)?,
-            usage: Usage { bytes: row.number()?, inodes: row.number()? },
+            usage: Usage {
+                bytes: row.number()?,
+                inodes: row.number()?,
+            },
         },
     };
     row.finish()?;
     let [created, updated] = times;
-    Ok(Row { info: Info { key: key.into(), parent, kind, created, updated, labels }, state })
+    Ok(Row {
+        info: Info {
+            key: key.into(),
+            parent,
+            kind,
+            created,
+            updated,
+            labels,
+        },
+        state,
+    })
 }
 
 /// Writes a tree reference as part of a row.
 pub fn encode_tree(out: &mut Encoder, tree: &TreeRef) {
     out.raw(tree.id.as_bytes()).raw(tree.key.as_bytes());
-    out.number(tree.inodes).number(tree.bytes).number(tree.links);
+    out.number(tree.inodes)
+        .number(tree.bytes)
+        .number(tree.links);
 }
 
 /// Reads what [`encode_tree`] wrote.

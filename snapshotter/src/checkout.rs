@@ -15,7 +15,6 @@ use rustix::fs::{
     makedev, mknodat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
-use store::path::PATH_DEPTH_MAX;
 use store::{
     Content, Delta, DeltaDirectory, DeltaEntry, Entry, Leaf, LinkId, Metadata, Objects, TreeRef,
     TreeSource,
@@ -37,61 +36,81 @@ pub fn write(
     if target.exists() {
         fs::remove_dir_all(target).map_err(|e| Error::io("remove", target, e))?;
     }
-    let mut checkout = Checkout { trees, objects, links: HashMap::new(), depth: 0 };
-    checkout.delta_directory(&delta.root, target)
+    let mut checkout = Checkout {
+        trees,
+        objects,
+        links: HashMap::new(),
+        directories: Vec::new(),
+    };
+    checkout.delta(&delta.root, target)?;
+    // Making an entry changes the time of its directory, so these come last.
+    for (directory, metadata) in checkout.directories.iter().rev() {
+        set_metadata(directory, metadata, false)?;
+    }
+    Ok(())
 }
 
 struct Checkout<'a> {
     trees: &'a dyn TreeSource,
     objects: &'a Objects,
     links: HashMap<LinkId, PathBuf>,
-    /// How deep inside of stored trees we are.
-    depth: usize,
+    /// What was made, with the attributes that it is to get.
+    directories: Vec<(PathBuf, Metadata)>,
 }
 
 impl Checkout<'_> {
-    fn delta_directory(&mut self, delta: &DeltaDirectory, target: &Path) -> Result<()> {
-        fs::create_dir(target).map_err(|e| Error::io("create", target, e))?;
-        for (name, entry) in &delta.entries {
-            let target = target.join(name);
-            match entry {
-                DeltaEntry::Whiteout => node(&target, FileType::CharacterDevice, 0, 0)?,
-                DeltaEntry::Directory(child) => self.delta_directory(child, &target)?,
-                DeltaEntry::Leaf(leaf) => self.leaf(leaf, &target)?,
-                DeltaEntry::Graft(tree) => {
-                    self.tree(*tree, &target)?;
-                    set_xattr(&target, b"trusted.overlay.opaque", b"y")?;
-                }
-                DeltaEntry::Link(_) => {
-                    debug_assert!(false, "store::diff makes no link to a lower file");
+    /// Lists instead of recursion: deltas and trees nest deeper than stacks. What is nested deeper
+    /// than the kernel accepts fails when it is made.
+    fn delta(&mut self, root: &DeltaDirectory, target: &Path) -> Result<()> {
+        let mut waiting = vec![(root, target.to_owned())];
+        while let Some((delta, target)) = waiting.pop() {
+            let metadata = delta.metadata.clone();
+            self.directory(
+                &target,
+                metadata.unwrap_or_else(Metadata::default_directory),
+            )?;
+            if delta.opaque {
+                set_xattr(&target, b"trusted.overlay.opaque", b"y")?;
+            }
+            for (name, entry) in &delta.entries {
+                let target = target.join(name);
+                match entry {
+                    DeltaEntry::Whiteout => node(&target, FileType::CharacterDevice, 0, 0)?,
+                    DeltaEntry::Directory(child) => waiting.push((child, target)),
+                    DeltaEntry::Leaf(leaf) => self.leaf(leaf, &target)?,
+                    DeltaEntry::Graft(tree) => {
+                        self.tree(*tree, &target)?;
+                        set_xattr(&target, b"trusted.overlay.opaque", b"y")?;
+                    }
+                    DeltaEntry::Link(_) => {
+                        debug_assert!(false, "store::diff makes no link to a lower file");
+                    }
                 }
             }
         }
-        if delta.opaque {
-            set_xattr(target, b"trusted.overlay.opaque", b"y")?;
-        }
-        let metadata = delta.metadata.clone();
-        set_metadata(target, &metadata.unwrap_or_else(Metadata::default_directory), false)
+        Ok(())
     }
 
-    /// Recursion is bounded: grafts in grafts may nest deeper than any path.
     fn tree(&mut self, tree: TreeRef, target: &Path) -> Result<()> {
-        if self.depth > PATH_DEPTH_MAX {
-            let source = Errno::NAMETOOLONG.into();
-            return Err(Error::io("create", target, source));
-        }
-        self.depth += 1;
-        let tree = self.trees.tree(tree.id)?;
-        fs::create_dir(target).map_err(|e| Error::io("create", target, e))?;
-        for (name, entry) in &tree.entries {
-            let target = target.join(name);
-            match entry {
-                Entry::Leaf(leaf) => self.leaf(leaf, &target)?,
-                Entry::Directory(child) => self.tree(*child, &target)?,
+        let mut waiting = vec![(tree, target.to_owned())];
+        while let Some((tree, target)) = waiting.pop() {
+            let tree = self.trees.tree(tree.id)?;
+            self.directory(&target, tree.metadata.clone())?;
+            for (name, entry) in &tree.entries {
+                let target = target.join(name);
+                match entry {
+                    Entry::Leaf(leaf) => self.leaf(leaf, &target)?,
+                    Entry::Directory(child) => waiting.push((*child, target)),
+                }
             }
         }
-        self.depth -= 1;
-        set_metadata(target, &tree.metadata, false)
+        Ok(())
+    }
+
+    fn directory(&mut self, target: &Path, metadata: Metadata) -> Result<()> {
+        fs::create_dir(target).map_err(|e| Error::io("create", target, e))?;
+        self.directories.push((target.into(), metadata));
+        Ok(())
     }
 
     fn leaf(&mut self, leaf: &Leaf, target: &Path) -> Result<()> {
@@ -116,7 +135,11 @@ impl Checkout<'_> {
         if let Some(link) = leaf.link {
             self.links.insert(link, target.to_owned());
         }
-        set_metadata(target, &leaf.metadata, matches!(leaf.content, Content::Symlink { .. }))
+        set_metadata(
+            target,
+            &leaf.metadata,
+            matches!(leaf.content, Content::Symlink { .. }),
+        )
     }
 
     fn file(&self, blob: store::BlobId, target: &Path) -> Result<()> {
@@ -131,8 +154,14 @@ impl Checkout<'_> {
 }
 
 fn node(target: &Path, kind: FileType, major: u32, minor: u32) -> Result<()> {
-    mknodat(CWD, target, kind, Mode::from_raw_mode(0o600), makedev(major, minor))
-        .map_err(|e| Error::io("create", target, e.into()))
+    mknodat(
+        CWD,
+        target,
+        kind,
+        Mode::from_raw_mode(0o600),
+        makedev(major, minor),
+    )
+    .map_err(|e| Error::io("create", target, e.into()))
 }
 
 fn set_xattr(target: &Path, name: &[u8], value: &[u8]) -> Result<()> {
@@ -161,6 +190,9 @@ pub(crate) fn set_metadata(target: &Path, metadata: &Metadata, symlink: bool) ->
         tv_sec: metadata.mtime.seconds,
         tv_nsec: metadata.mtime.nanoseconds.into(),
     };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("set times of"))
 }

@@ -30,26 +30,28 @@ impl Directories {
     pub(crate) fn open(store: Arc<Store>) -> Result<Self> {
         let parent = store.root().join(SNAPSHOTS);
         fs::create_dir_all(&parent).map_err(|e| Error::io("create", &parent, e))?;
-        Ok(Directories { store, parent, next: AtomicU64::new(1) })
+        Ok(Directories {
+            store,
+            parent,
+            next: AtomicU64::new(1),
+        })
     }
 
-    /// Throws away what is not in `named`, and gives out none of its numbers again.
-    pub(crate) fn keep_only(&self, named: &HashSet<u64>) -> Result<()> {
+    /// Throws away what is not in `named`, if `discard`, and gives out no number again.
+    pub(crate) fn settle(&self, named: &HashSet<u64>, discard: bool) -> Result<()> {
         let listing = fs::read_dir(&self.parent).map_err(|e| Error::io("list", &self.parent, e))?;
         let mut strays = Vec::new();
         for entry in listing {
             let entry = entry.map_err(|e| Error::io("list", &self.parent, e))?;
             let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
-            if !number.is_some_and(|number| named.contains(&number)) {
+            if let Some(number) = number {
+                self.next.fetch_max(number.saturating_add(1), Ordering::Relaxed);
+            }
+            if discard && !number.is_some_and(|number| named.contains(&number)) {
                 strays.push(entry.path());
             }
         }
-        for stray in strays {
-            self.store.trash().take(&stray)?;
-        }
-        let last = named.iter().max().copied().unwrap_or(0);
-        self.next.fetch_max(last + 1, Ordering::Relaxed);
-        Ok(())
+        strays.iter().try_for_each(|stray| Ok(self.store.trash().take(stray)?))
     }
 
     /// A new directory whose upper has these attributes: the root of an overlay shows those of the
@@ -57,9 +59,7 @@ impl Directories {
     pub(crate) fn create(&self, root: &Metadata) -> Result<u64> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let directory = self.path(number);
-        let create = |path: &Path| {
-            fs::create_dir(path).map_err(|e| Error::io("create", path, e))
-        };
+        let create = |path: &Path| fs::create_dir(path).map_err(|e| Error::io("create", path, e));
         let made = create(&directory)
             .and_then(|()| create(&self.work(number)))
             .and_then(|()| create(&self.upper(number)))

@@ -74,7 +74,11 @@ pub enum Error {
 impl Error {
     /// Wraps an [`io::Error`] with what was attempted on which path.
     pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Error::Io { operation, path: path.into(), source }
+        Error::Io {
+            operation,
+            path: path.into(),
+            source,
+        }
     }
 }
 

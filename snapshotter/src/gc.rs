@@ -81,15 +81,25 @@ fn is_kept(row: &Row, live: &HashSet<String>) -> bool {
 
 /// The committed snapshots that leases and open snapshots name, with all their ancestors.
 fn live_snapshots(store: &Store, rows: &[Row]) -> Result<HashSet<String>> {
-    let by_key: HashMap<&str, &Row> = rows.iter().map(|row| (row.info.key.as_str(), row)).collect();
+    let by_key: HashMap<&str, &Row> = rows
+        .iter()
+        .map(|row| (row.info.key.as_str(), row))
+        .collect();
     let mut wanted: Vec<String> = Vec::new();
     for lease in leases::all(store, "")? {
-        wanted.extend(lease.references.into_iter().filter_map(|reference| match reference {
-            Reference::Snapshot(key) => Some(key),
-            Reference::Tree(_) | Reference::Blob(_) => None,
-        }));
+        wanted.extend(
+            lease
+                .references
+                .into_iter()
+                .filter_map(|reference| match reference {
+                    Reference::Snapshot(key) => Some(key),
+                    Reference::Tree(_) | Reference::Blob(_) => None,
+                }),
+        );
     }
-    let open = rows.iter().filter(|row| matches!(row.state, State::Open { .. }));
+    let open = rows
+        .iter()
+        .filter(|row| matches!(row.state, State::Open { .. }));
     wanted.extend(open.map(|row| row.info.parent.clone()));
     let mut live = HashSet::new();
     while let Some(key) = wanted.pop() {

@@ -56,9 +56,10 @@ impl Shape {
         let mut hasher = blake3::Hasher::new_derive_key("varve 2026-11 lower directory v1");
         match self {
             Shape::Flat(tree) => hasher.update(b"flat").update(tree.id.as_bytes()),
-            Shape::Stacked(below, tree) => {
-                hasher.update(b"stacked").update(below.id.as_bytes()).update(tree.id.as_bytes())
-            }
+            Shape::Stacked(below, tree) => hasher
+                .update(b"stacked")
+                .update(below.id.as_bytes())
+                .update(tree.id.as_bytes()),
         };
         hasher.finalize().to_hex()[..32].to_owned()
     }
@@ -100,7 +101,11 @@ impl Images {
             let path = root.join(name);
             fs::create_dir_all(&path).map_err(|e| Error::io("create", path, e))?;
         }
-        let images = Images { store, method, slots: Mutex::default() };
+        let images = Images {
+            store,
+            method,
+            slots: Mutex::default(),
+        };
         // The root is ours alone, so whoever made these is dead.
         mount::unmount_all_below(&images.store.root().join(MOUNT_POINTS))?;
         images.remove_files(|name| name.contains(TEMPORARY))?;
@@ -157,7 +162,10 @@ impl Images {
         let directory = mount_points.join(&key[..MOUNT_POINT_DIGITS]);
         fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
         let guard = mount::mount_erofs(&file, &directory)?;
-        Ok(Ready { directory, _guard: Some(guard) })
+        Ok(Ready {
+            directory,
+            _guard: Some(guard),
+        })
     }
 
     fn make_image(&self, shape: Shape) -> Result<Vec<u8>> {
@@ -188,7 +196,10 @@ impl Images {
             }
             written?;
         }
-        Ok(Ready { directory, _guard: None })
+        Ok(Ready {
+            directory,
+            _guard: None,
+        })
     }
 
     /// Unmounts and removes everything whose key is not in `live`; it is made again when needed.
@@ -229,9 +240,11 @@ impl Images {
 /// Whether the file's last 32 bytes are the digest of what is before them.
 fn is_intact(file: &Path) -> bool {
     fs::read(file).is_ok_and(|bytes| {
-        bytes.split_last_chunk::<32>().is_some_and(|(image, digest)| {
-            !image.is_empty() && blake3::hash(image).as_bytes() == digest
-        })
+        bytes
+            .split_last_chunk::<32>()
+            .is_some_and(|(image, digest)| {
+                !image.is_empty() && blake3::hash(image).as_bytes() == digest
+            })
     })
 }
 

@@ -33,7 +33,8 @@ pub struct Lease {
 /// Adds or replaces a lease in a batch.
 pub fn put(batch: &mut Batch, lease: &Lease) {
     let mut row = Encoder::new();
-    row.signed(lease.created.seconds).number(lease.created.nanoseconds.into());
+    row.signed(lease.created.seconds)
+        .number(lease.created.nanoseconds.into());
     row.number(lease.references.len() as u64);
     for reference in &lease.references {
         match reference {
@@ -63,9 +64,13 @@ pub fn all(store: &Store, prefix: &str) -> Result<Vec<Lease>> {
     .collect()
 }
 
-fn decode(id: &str, bytes: &[u8]) -> store::Result<Lease> {
+/// Reads what [`put`] wrote.
+pub(crate) fn decode(id: &str, bytes: &[u8]) -> store::Result<Lease> {
     let mut row = Decoder::new("lease", bytes);
-    let created = Timestamp { seconds: row.signed()?, nanoseconds: row.number_u32()? };
+    let created = Timestamp {
+        seconds: row.signed()?,
+        nanoseconds: row.number_u32()?,
+    };
     let mut references = Vec::new();
     for _ in 0..row.number()? {
         references.push(match row.byte()? {
@@ -76,5 +81,9 @@ fn decode(id: &str, bytes: &[u8]) -> store::Result<Lease> {
         });
     }
     row.finish()?;
-    Ok(Lease { id: id.into(), created, references })
+    Ok(Lease {
+        id: id.into(),
+        created,
+        references,
+    })
 }

@@ -10,9 +10,9 @@
 pub mod capture;
 pub mod catalog;
 pub mod checkout;
+mod directories;
 pub mod error;
 pub mod gc;
-mod directories;
 mod images;
 pub mod leases;
 mod link_groups;

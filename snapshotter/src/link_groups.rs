@@ -8,7 +8,9 @@
 use std::collections::HashSet;
 
 use store::path::PATH_DEPTH_MAX;
-use store::{Delta, DeltaDirectory, DeltaEntry, Entry, LinkId, Result, TreeRef, TreeSource};
+use store::{
+    Delta, DeltaDirectory, DeltaEntry, Entry, Leaf, LinkId, RelPath, Result, TreeRef, TreeSource,
+};
 
 /// Adds to a delta from `below` to `tree` the names of every group of hard links that it changes.
 ///
@@ -24,48 +26,49 @@ pub(crate) fn complete(
     if below.links == 0 || tree.links == 0 {
         return Ok(());
     }
-    let mut changed = HashSet::new();
-    collect_delta(&delta.root, Some(below), trees, &mut changed)?;
+    let changed = changed_groups(delta, below, trees)?;
     if changed.is_empty() {
         return Ok(());
     }
-    add_names(&mut delta.root, tree, &changed, trees, 0)
-}
-
-/// The groups of everything that the delta adds and of everything that it hides.
-fn collect_delta(
-    delta: &DeltaDirectory,
-    below: Option<TreeRef>,
-    trees: &dyn TreeSource,
-    groups: &mut HashSet<LinkId>,
-) -> Result<()> {
-    let below = below.map(|below| trees.tree(below.id)).transpose()?;
-    for (name, entry) in &delta.entries {
-        let hidden = below.as_ref().and_then(|below| below.entries.get(name));
-        match (entry, hidden) {
-            (DeltaEntry::Directory(child), Some(Entry::Directory(hidden))) => {
-                collect_delta(child, Some(*hidden), trees, groups)?;
-                continue;
-            }
-            (DeltaEntry::Directory(child), _) => collect_delta(child, None, trees, groups)?,
-            (DeltaEntry::Leaf(leaf), _) => groups.extend(leaf.link),
-            (DeltaEntry::Graft(tree), _) => collect_tree(*tree, trees, groups)?,
-            (DeltaEntry::Whiteout | DeltaEntry::Link(_), _) => {}
-        }
-        match hidden {
-            Some(Entry::Leaf(leaf)) => groups.extend(leaf.link),
-            Some(Entry::Directory(hidden)) => collect_tree(*hidden, trees, groups)?,
-            None => {}
-        }
+    for (path, leaf) in members(tree, &changed, trees)? {
+        add_name(&mut delta.root, tree, &path, leaf, trees)?;
     }
     Ok(())
 }
 
-fn collect_tree(
-    tree: TreeRef,
+/// The groups of everything that the delta adds and of everything that it hides.
+fn changed_groups(
+    delta: &Delta,
+    below: TreeRef,
     trees: &dyn TreeSource,
-    groups: &mut HashSet<LinkId>,
-) -> Result<()> {
+) -> Result<HashSet<LinkId>> {
+    let mut groups = HashSet::new();
+    let mut waiting = vec![(&delta.root, Some(below))];
+    while let Some((delta, below)) = waiting.pop() {
+        let below = below.map(|below| trees.tree(below.id)).transpose()?;
+        for (name, entry) in &delta.entries {
+            let hidden = below.as_ref().and_then(|below| below.entries.get(name));
+            match (entry, hidden) {
+                (DeltaEntry::Directory(child), Some(Entry::Directory(below))) => {
+                    waiting.push((child, Some(*below)));
+                    continue;
+                }
+                (DeltaEntry::Directory(child), _) => waiting.push((child, None)),
+                (DeltaEntry::Leaf(leaf), _) => groups.extend(leaf.link),
+                (DeltaEntry::Graft(tree), _) => collect_tree(*tree, trees, &mut groups)?,
+                (DeltaEntry::Whiteout | DeltaEntry::Link(_), _) => {}
+            }
+            match hidden {
+                Some(Entry::Leaf(leaf)) => groups.extend(leaf.link),
+                Some(Entry::Directory(hidden)) => collect_tree(*hidden, trees, &mut groups)?,
+                None => {}
+            }
+        }
+    }
+    Ok(groups)
+}
+
+fn collect_tree(tree: TreeRef, trees: &dyn TreeSource, groups: &mut HashSet<LinkId>) -> Result<()> {
     let mut waiting = vec![tree];
     while let Some(tree) = waiting.pop() {
         if tree.links == 0 {
@@ -81,37 +84,64 @@ fn collect_tree(
     Ok(())
 }
 
-/// Adds the names that the tree has of these groups and the delta has not. Deeper than any path
-/// that the kernel accepts, nothing is added.
-fn add_names(
-    delta: &mut DeltaDirectory,
+/// All names that the tree has of these groups.
+fn members(
     tree: TreeRef,
     groups: &HashSet<LinkId>,
     trees: &dyn TreeSource,
-    depth: usize,
-) -> Result<()> {
-    if tree.links == 0 || depth > PATH_DEPTH_MAX {
-        return Ok(());
-    }
-    for (name, entry) in &trees.tree(tree.id)?.entries {
-        match (entry, delta.entries.get_mut(name)) {
-            (Entry::Leaf(leaf), None) if leaf.link.is_some_and(|link| groups.contains(&link)) => {
-                delta.entries.insert(name.clone(), DeltaEntry::Leaf(leaf.clone()));
-            }
-            (Entry::Directory(child), Some(DeltaEntry::Directory(present))) => {
-                add_names(present, *child, groups, trees, depth + 1)?;
-            }
-            (Entry::Directory(child), None) => {
-                let mut added = DeltaDirectory::default();
-                add_names(&mut added, *child, groups, trees, depth + 1)?;
-                if !added.entries.is_empty() {
-                    added.metadata = Some(trees.tree(child.id)?.metadata.clone());
-                    delta.entries.insert(name.clone(), DeltaEntry::Directory(added));
+) -> Result<Vec<(RelPath, Leaf)>> {
+    let mut members = Vec::new();
+    let mut waiting = vec![(RelPath::root(), tree)];
+    while let Some((path, tree)) = waiting.pop() {
+        // No path leads deeper: there a file just has fewer names.
+        if tree.links == 0 || path.components().len() >= PATH_DEPTH_MAX {
+            continue;
+        }
+        for (name, entry) in &trees.tree(tree.id)?.entries {
+            match entry {
+                Entry::Directory(child) => waiting.push((path.join(name), *child)),
+                Entry::Leaf(leaf) if leaf.link.is_some_and(|link| groups.contains(&link)) => {
+                    members.push((path.join(name), leaf.clone()));
                 }
+                Entry::Leaf(_) => {}
             }
-            // It is no member, or the delta has it already.
-            _ => {}
         }
     }
+    Ok(members)
+}
+
+/// Adds a name of the tree to the delta, unless it is there, with the directories on the way.
+fn add_name(
+    mut delta: &mut DeltaDirectory,
+    mut tree: TreeRef,
+    path: &RelPath,
+    leaf: Leaf,
+    trees: &dyn TreeSource,
+) -> Result<()> {
+    let Some((name, parents)) = path.components().split_last() else {
+        return Ok(());
+    };
+    for parent in parents {
+        let entry = trees.tree(tree.id)?.entries.get(parent).cloned();
+        let Some(Entry::Directory(child)) = entry else {
+            return Ok(());
+        };
+        tree = child;
+        let metadata = Some(trees.tree(tree.id)?.metadata.clone());
+        let fresh = DeltaDirectory {
+            metadata,
+            ..DeltaDirectory::default()
+        };
+        let entry = delta.entries.entry(parent.clone());
+        delta = match entry.or_insert(DeltaEntry::Directory(fresh)) {
+            DeltaEntry::Directory(child) => child,
+            // A graft has all its names already.
+            _ => return Ok(()),
+        };
+    }
+    delta
+        .entries
+        .entry(name.clone())
+        .or_insert(DeltaEntry::Leaf(leaf));
     Ok(())
 }

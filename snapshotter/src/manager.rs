@@ -29,6 +29,9 @@ const DIRECTORY_STACK_MAX: usize = 40;
 /// Longest key in bytes; containerd's are some 100.
 pub const KEY_LENGTH_MAX: usize = 4096;
 
+/// Longest label, name and value together, in bytes (containerd `pkg/labels`).
+pub const LABEL_LENGTH_MAX: usize = 4096;
+
 /// How a [`Manager`] does its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -86,18 +89,35 @@ impl Manager {
         let images = Images::new(store.clone(), options.method)?;
         let directories = Directories::open(store.clone())?;
         let (changing, committing) = (Mutex::default(), Mutex::default());
-        let manager = Manager { store, options, images, directories, changing, committing };
+        let manager = Manager {
+            store,
+            options,
+            images,
+            directories,
+            changing,
+            committing,
+        };
         manager.reconcile()?;
         Ok(manager)
     }
 
     /// Makes rows and directories agree.
     fn reconcile(&self) -> Result<()> {
-        let mut named = HashSet::new();
-        let mut lost = Batch::new();
+        let (mut named, mut lost) = (HashSet::new(), Batch::new());
+        let mut unreadable = false;
         for row in catalog::all(&self.store) {
-            let row = row?;
-            let State::Open { directory, .. } = row.state else { continue };
+            let row = match row {
+                // For a repair, which must be able to open the store.
+                Err(Error::Store(error @ store::Error::Undecodable { .. })) => {
+                    tracing::warn!(%error, "a snapshot cannot be read; run varve fsck");
+                    unreadable = true;
+                    continue;
+                }
+                row => row?,
+            };
+            let State::Open { directory, .. } = row.state else {
+                continue;
+            };
             let exists = self.directories.exists(directory);
             if exists && !self.directories.is_in_doubt(directory) {
                 named.insert(directory);
@@ -109,7 +129,8 @@ impl Manager {
         if !lost.is_empty() {
             self.store.write(lost, Durability::Process)?;
         }
-        self.directories.keep_only(&named)
+        // A directory without a row may be that of a row that cannot be read.
+        self.directories.settle(&named, !unreadable)
     }
 
     /// The store below.
@@ -143,11 +164,13 @@ impl Manager {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::FailedPrecondition`] if it is not committed.
     pub fn tree(&self, name: &str) -> Result<TreeRef> {
-        catalog::get(&self.store, name)?.tree().ok_or_else(|| Error::FailedPrecondition {
-            operation: "read the tree of",
-            key: name.into(),
-            reason: "it is not committed".into(),
-        })
+        catalog::get(&self.store, name)?
+            .tree()
+            .ok_or_else(|| Error::FailedPrecondition {
+                operation: "read the tree of",
+                key: name.into(),
+                reason: "it is not committed".into(),
+            })
     }
 
     /// Makes a committed snapshot straight from a tree, without a writable directory: what COPY,
@@ -173,7 +196,10 @@ impl Manager {
         if !self.is_there(name, tree)? {
             let base = self.parent_tree(parent)?;
             let usage = delta::usage(&diff(base, tree, &ingest)?);
-            catalog::put(&mut batch, &committed(name, parent, tree, usage, Labels::new()));
+            catalog::put(
+                &mut batch,
+                &committed(name, parent, tree, usage, Labels::new()),
+            );
         }
         batch.append(extra);
         Ok(ingest.commit(batch)?)
@@ -219,7 +245,10 @@ impl Manager {
             let mut batch = Batch::new();
             if !self.is_there(&name, tree)? {
                 let parent = &row.info.parent;
-                catalog::put(&mut batch, &committed(&name, parent, tree, usage, Labels::new()));
+                catalog::put(
+                    &mut batch,
+                    &committed(&name, parent, tree, usage, Labels::new()),
+                );
             }
             batch.append(extra);
             Ok((name, batch))
@@ -263,15 +292,24 @@ impl Manager {
 
     /// The right to commit a snapshot, until it is dropped.
     fn committing(&self, key: &str) -> Result<Committing<'_>> {
-        let mut keys = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if !keys.insert(key.to_owned()) {
             return Err(being_committed("commit", key));
         }
-        Ok(Committing { keys: &self.committing, key: key.into() })
+        Ok(Committing {
+            keys: &self.committing,
+            key: key.into(),
+        })
     }
 
     fn check_not_committing(&self, operation: &'static str, key: &str) -> Result<()> {
-        let keys = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if keys.contains(key) {
             return Err(being_committed(operation, key));
         }
@@ -296,6 +334,7 @@ impl Manager {
         kind: Kind,
     ) -> Result<Vec<Mount>> {
         check_key(key)?;
+        check_labels(&labels)?;
         let row = {
             let _changing = self.lock();
             if catalog::find(&self.store, key)?.is_some() {
@@ -308,7 +347,10 @@ impl Manager {
             };
             let directory = self.directories.create(&root)?;
             let state = State::Open { directory, base };
-            let row = Row { info: info(key, parent, kind, labels), state };
+            let row = Row {
+                info: info(key, parent, kind, labels),
+                state,
+            };
             let mut batch = Batch::new();
             catalog::put(&mut batch, &row);
             if let Err(error) = self.store.write(batch, Durability::Process) {
@@ -357,6 +399,7 @@ impl Snapshots for Manager {
 
     fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
         check_key(name)?;
+        check_labels(&labels)?;
         let free = || match catalog::find(&self.store, name)? {
             Some(_) => Err(Error::AlreadyExists { key: name.into() }),
             None => Ok(()),
@@ -366,7 +409,10 @@ impl Snapshots for Manager {
         self.capture_and_commit(key, |row, tree, usage| {
             free()?;
             let mut batch = Batch::new();
-            catalog::put(&mut batch, &committed(name, &row.info.parent, tree, usage, labels));
+            catalog::put(
+                &mut batch,
+                &committed(name, &row.info.parent, tree, usage, labels),
+            );
             Ok((name.to_owned(), batch))
         })?;
         Ok(())
@@ -418,13 +464,20 @@ struct Committing<'m> {
 
 impl Drop for Committing<'_> {
     fn drop(&mut self) {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.key);
     }
 }
 
 fn being_committed(operation: &'static str, key: &str) -> Error {
     let reason = "it is being committed".into();
-    Error::FailedPrecondition { operation, key: key.into(), reason }
+    Error::FailedPrecondition {
+        operation,
+        key: key.into(),
+        reason,
+    }
 }
 
 /// What every implementation asks of keys and names.
@@ -437,6 +490,23 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
         _ => return Ok(()),
     };
     Err(Error::InvalidArgument { reason })
+}
+
+/// What every implementation asks of labels.
+pub(crate) fn check_labels(labels: &Labels) -> Result<()> {
+    match labels
+        .iter()
+        .find(|(name, value)| name.len() + value.len() > LABEL_LENGTH_MAX)
+    {
+        None => Ok(()),
+        Some((name, value)) => Err(Error::InvalidArgument {
+            reason: format!(
+                "the label {:?} has {} bytes, more than {LABEL_LENGTH_MAX}",
+                name.chars().take(64).collect::<String>(),
+                name.len() + value.len()
+            ),
+        }),
+    }
 }
 
 fn active(row: &Row) -> Result<(u64, Option<TreeRef>)> {
@@ -453,16 +523,29 @@ fn active(row: &Row) -> Result<(u64, Option<TreeRef>)> {
 fn info(key: &str, parent: &str, kind: Kind, labels: Labels) -> Info {
     let now = now();
     let (key, parent) = (key.into(), parent.into());
-    Info { key, parent, kind, created: now, updated: now, labels }
+    Info {
+        key,
+        parent,
+        kind,
+        created: now,
+        updated: now,
+        labels,
+    }
 }
 
 fn committed(name: &str, parent: &str, tree: TreeRef, usage: Usage, labels: Labels) -> Row {
     let info = info(name, parent, Kind::Committed, labels);
-    Row { info, state: State::Committed { tree, usage } }
+    Row {
+        info,
+        state: State::Committed { tree, usage },
+    }
 }
 
 pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let since = since.unwrap_or_default();
-    Timestamp { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() }
+    Timestamp {
+        seconds: since.as_secs() as i64,
+        nanoseconds: since.subsec_nanos(),
+    }
 }

@@ -65,12 +65,20 @@ impl<'a> Image<'a> {
     ) -> Result<Self> {
         let builder = erofs::Builder::new(&attributes(root));
         let builder = builder.map_err(|source| Error::Image { tree, source })?;
-        Ok(Image { tree, builder, trees, objects, links: HashMap::new() })
+        Ok(Image {
+            tree,
+            builder,
+            trees,
+            objects,
+            links: HashMap::new(),
+        })
     }
 
     fn finish(self) -> Result<Vec<u8>> {
         let tree = self.tree;
-        self.builder.finish().map_err(|source| Error::Image { tree, source })
+        self.builder
+            .finish()
+            .map_err(|source| Error::Image { tree, source })
     }
 
     fn error(&self) -> impl Fn(erofs::Error) -> Error + use<> {
@@ -80,7 +88,6 @@ impl<'a> Image<'a> {
 
     /// A list instead of recursion: grafts in grafts nest deeper than stacks.
     fn fill(&mut self, directory: erofs::InodeId, tree: Arc<Tree>) -> Result<()> {
-        let error = self.error();
         let mut waiting = vec![(directory, tree)];
         while let Some((directory, tree)) = waiting.pop() {
             for (name, entry) in &tree.entries {
@@ -88,10 +95,9 @@ impl<'a> Image<'a> {
                     Entry::Leaf(leaf) => self.leaf(directory, name.as_bytes(), leaf)?,
                     Entry::Directory(child) => {
                         let child = self.trees.tree(child.id)?;
-                        let attributes = attributes(&child.metadata);
-                        let made =
-                            self.builder.directory(directory, name.as_bytes(), &attributes);
-                        waiting.push((made.map_err(&error)?, child));
+                        let (name, metadata) = (name.as_bytes(), &child.metadata);
+                        let made = self.add_directory(directory, name, metadata, false)?;
+                        waiting.push((made, child));
                     }
                 }
             }
@@ -99,39 +105,52 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// Deltas nest as deep as paths (`store::path::PATH_DEPTH_MAX`).
-    fn fill_delta(&mut self, directory: erofs::InodeId, delta: &DeltaDirectory) -> Result<()> {
+    fn fill_delta(&mut self, root: erofs::InodeId, delta: &DeltaDirectory) -> Result<()> {
         let error = self.error();
-        for (name, entry) in &delta.entries {
-            let name = name.as_bytes();
-            match entry {
-                DeltaEntry::Whiteout => {
-                    self.builder.whiteout(directory, name).map_err(&error)?;
-                }
-                DeltaEntry::Leaf(leaf) => self.leaf(directory, name, leaf)?,
-                DeltaEntry::Directory(child) => {
-                    let metadata = child.metadata.clone();
-                    let metadata = metadata.unwrap_or_else(Metadata::default_directory);
-                    let attributes = attributes(&metadata);
-                    let made = match child.opaque {
-                        true => self.builder.opaque_directory(directory, name, &attributes),
-                        false => self.builder.directory(directory, name, &attributes),
-                    };
-                    self.fill_delta(made.map_err(&error)?, child)?;
-                }
-                // What is grafted replaces; where nothing is below, opaque does no harm.
-                DeltaEntry::Graft(tree) => {
-                    let tree = self.trees.tree(tree.id)?;
-                    let attributes = attributes(&tree.metadata);
-                    let made = self.builder.opaque_directory(directory, name, &attributes);
-                    self.fill(made.map_err(&error)?, tree)?;
-                }
-                DeltaEntry::Link(_) => {
-                    debug_assert!(false, "store::diff makes no link to a lower file");
+        let mut waiting = vec![(root, delta)];
+        while let Some((directory, delta)) = waiting.pop() {
+            for (name, entry) in &delta.entries {
+                let name = name.as_bytes();
+                match entry {
+                    DeltaEntry::Whiteout => {
+                        self.builder.whiteout(directory, name).map_err(&error)?;
+                    }
+                    DeltaEntry::Leaf(leaf) => self.leaf(directory, name, leaf)?,
+                    DeltaEntry::Directory(child) => {
+                        let metadata = child.metadata.clone();
+                        let metadata = metadata.unwrap_or_else(Metadata::default_directory);
+                        let made = self.add_directory(directory, name, &metadata, child.opaque)?;
+                        waiting.push((made, child));
+                    }
+                    // What is grafted replaces; where nothing is below, opaque does no harm.
+                    DeltaEntry::Graft(tree) => {
+                        let tree = self.trees.tree(tree.id)?;
+                        let made = self.add_directory(directory, name, &tree.metadata, true)?;
+                        self.fill(made, tree)?;
+                    }
+                    DeltaEntry::Link(_) => {
+                        debug_assert!(false, "store::diff makes no link to a lower file");
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    fn add_directory(
+        &mut self,
+        parent: erofs::InodeId,
+        name: &[u8],
+        metadata: &Metadata,
+        opaque: bool,
+    ) -> Result<erofs::InodeId> {
+        let error = self.error();
+        let attributes = attributes(metadata);
+        let made = match opaque {
+            true => self.builder.opaque_directory(parent, name, &attributes),
+            false => self.builder.directory(parent, name, &attributes),
+        };
+        made.map_err(error)
     }
 
     fn leaf(&mut self, directory: erofs::InodeId, name: &[u8], leaf: &Leaf) -> Result<()> {
@@ -145,15 +164,27 @@ impl<'a> Image<'a> {
             Content::File { size: 0, .. } => builder.file(directory, name, &attributes, 0, None),
             Content::File { blob, size } => {
                 let redirect = self.objects.redirect(*blob);
-                builder.file(directory, name, &attributes, *size, Some(redirect.as_bytes()))
+                builder.file(
+                    directory,
+                    name,
+                    &attributes,
+                    *size,
+                    Some(redirect.as_bytes()),
+                )
             }
             Content::Symlink { target } => builder.symlink(directory, name, &attributes, target),
             Content::CharDevice { major, minor } => {
-                let number = erofs::DeviceNumber { major: *major, minor: *minor };
+                let number = erofs::DeviceNumber {
+                    major: *major,
+                    minor: *minor,
+                };
                 builder.character_device(directory, name, &attributes, number)
             }
             Content::BlockDevice { major, minor } => {
-                let number = erofs::DeviceNumber { major: *major, minor: *minor };
+                let number = erofs::DeviceNumber {
+                    major: *major,
+                    minor: *minor,
+                };
                 builder.block_device(directory, name, &attributes, number)
             }
             Content::Fifo => builder.fifo(directory, name, &attributes),

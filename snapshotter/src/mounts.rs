@@ -38,7 +38,9 @@ impl Manager {
             ..OverlayOptions::default()
         };
         if kernel {
-            overlay.data_only.push(self.store().objects().directory().to_owned());
+            overlay
+                .data_only
+                .push(self.store().objects().directory().to_owned());
         }
         if writable {
             overlay.upper = Some((upper, self.directories().usable_work(directory)?));

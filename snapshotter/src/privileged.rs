@@ -5,5 +5,10 @@ mod sandbox;
 mod listing;
 mod operations;
 
+mod captures;
+mod collection;
+mod contract;
+mod failures;
+mod hijack;
 mod life;
 mod random;

@@ -19,7 +19,7 @@ use crate::ops::{self, Environment};
 use crate::progress::Progress;
 use crate::request::{BuildRequest, Built};
 use crate::result::Value;
-use crate::sources::layout::Layout;
+use crate::sources::layout::{Copied, Layout};
 
 /// Leases that hold what a running build made, until its records do; none outlives the process.
 pub(crate) const LEASE_PREFIX: &str = "build/";
@@ -65,7 +65,11 @@ pub struct BuildFailure {
 
 impl From<Error> for BuildFailure {
     fn from(error: Error) -> Self {
-        BuildFailure { error, text: Text::default(), spans: Vec::new() }
+        BuildFailure {
+            error,
+            text: Text::default(),
+            spans: Vec::new(),
+        }
     }
 }
 
@@ -87,7 +91,10 @@ impl Solver {
         release_stale_leases(&snapshots)?;
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         // Steps wait for disks and networks as often as for processors.
-        let limits = Limits { max_parallel_execs: parallel.max(2) * 2, ..Limits::default() };
+        let limits = Limits {
+            max_parallel_execs: parallel.max(2) * 2,
+            ..Limits::default()
+        };
         Ok(Solver {
             images: Images::new(snapshots.clone()),
             execution: Execution::open(&root, executor)?,
@@ -128,23 +135,33 @@ impl Solver {
             blocking(move || frontend::prepare(&request, &text, &images, &progress)).await
         };
         let prepared = prepared.map_err(|error| {
-            let spans = match &error {
-                Error::Dockerfile(error) => error.spans(),
-                _ => Vec::new(),
-            };
-            BuildFailure { error, text: text.clone(), spans }
+            let spans = error.spans();
+            BuildFailure {
+                error,
+                text: text.clone(),
+                spans,
+            }
         })?;
-        let evaluated = self.evaluate(&prepared.lowered, prepared.contexts, progress, cancel).await;
+        let evaluated = self
+            .evaluate(&prepared.lowered, prepared.contexts, progress, cancel)
+            .await;
         let value = evaluated.map_err(|error| {
             let spans = match &error {
                 Error::Step { vertex, .. } => {
                     let vertices = prepared.lowered.graph.vertices().iter();
                     let mut failed = vertices.filter(|one| ops::vertex_id(one.digest()) == *vertex);
-                    failed.next().map(|one| prepared.lowered.lines(one.digest())).unwrap_or_default()
+                    failed
+                        .next()
+                        .map(|one| prepared.lowered.lines(one.digest()))
+                        .unwrap_or_default()
                 }
                 _ => Vec::new(),
             };
-            BuildFailure { error, text: text.clone(), spans }
+            BuildFailure {
+                error,
+                text: text.clone(),
+                spans,
+            }
         })?;
         if cancel.is_cancelled() {
             return Err(Error::Cancelled.into());
@@ -156,8 +173,11 @@ impl Solver {
             epoch: prepared.lowered.epoch,
             request,
         };
-        let (images, snapshots, progress) =
-            (self.images.clone(), self.snapshots.clone(), progress.clone());
+        let (images, snapshots, progress) = (
+            self.images.clone(),
+            self.snapshots.clone(),
+            progress.clone(),
+        );
         let mut built =
             blocking(move || exporters::export(&export, &images, &snapshots, &progress)).await?;
         built.warnings = prepared.warnings;
@@ -171,7 +191,9 @@ impl Solver {
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Result<Value> {
-        let Some(result) = lowered.graph.result() else { return Ok(Value::empty()) };
+        let Some(result) = lowered.graph.result() else {
+            return Ok(Value::empty());
+        };
         let environment = Arc::new(Environment {
             snapshots: self.snapshots.clone(),
             images: self.images.clone(),
@@ -179,11 +201,18 @@ impl Solver {
             contexts,
         });
         let graph = ops::vertices(&lowered.graph, &environment)?;
-        let target =
-            engine::Edge { vertex: ops::vertex_id(result.vertex), output: result.output };
+        let target = engine::Edge {
+            vertex: ops::vertex_id(result.vertex),
+            output: result.output,
+        };
         let listener = Arc::new(progress.clone());
-        let mut values = self.engine.evaluate(graph, &[target], listener, cancel).await?;
-        values.pop().ok_or(Error::Engine(engine::EvaluateError::Stopped))
+        let mut values = self
+            .engine
+            .evaluate(graph, &[target], listener, cancel)
+            .await?;
+        values
+            .pop()
+            .ok_or(Error::Engine(engine::EvaluateError::Stopped))
     }
 
     /// Brings the images of a layout or archive into the store. `name` is for an image that the
@@ -201,7 +230,12 @@ impl Solver {
         let mut found = Vec::new();
         for image in &listed {
             let blobs = layout.copy(&image.target, content, &ingest, &mut batch)?;
-            found.push((image.name.iter().cloned().collect(), image.target.clone(), blobs));
+            let names = image.name.iter().cloned().collect();
+            found.push(Copied {
+                names,
+                target: image.target.clone(),
+                blobs,
+            });
         }
         if listed.is_empty() {
             found = layout.copy_docker(content, &ingest, &mut batch)?;
@@ -211,25 +245,45 @@ impl Solver {
             return Err(Error::bad_image(what, reason));
         }
         let mut names = Vec::new();
-        for (given, target, blobs) in found {
+        for Copied {
+            names: given,
+            target,
+            blobs,
+        } in found
+        {
             let given: Vec<String> = name.map_or(given, |name| vec![name.to_owned()]);
             // A bare tag is no name: `umoci` and `skopeo` write those.
-            let full = given.iter().filter(|given| name.is_some() || given.contains([':', '/']));
-            let mut full = full.map(|name| frontend::normalize(name)).collect::<Result<Vec<_>>>()?;
+            let full = given
+                .iter()
+                .filter(|given| name.is_some() || given.contains([':', '/']));
+            let mut full = full
+                .map(|name| frontend::normalize(name))
+                .collect::<Result<Vec<_>>>()?;
             if full.is_empty() {
-                let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
+                let stem = path
+                    .file_stem()
+                    .map(|stem| stem.to_string_lossy().to_lowercase());
                 let tag = given.first().map_or("latest", String::as_str);
-                full.push(frontend::normalize(&format!("{}:{tag}", stem.unwrap_or_default()))?);
+                full.push(frontend::normalize(&format!(
+                    "{}:{tag}",
+                    stem.unwrap_or_default()
+                ))?);
             }
             for name in full {
-                let held = blobs.iter().map(|blob| leases::Reference::Blob(*blob)).collect();
+                let held = blobs
+                    .iter()
+                    .map(|blob| leases::Reference::Blob(*blob))
+                    .collect();
                 self.images.name(&mut batch, &name, &target, held);
                 names.push(name);
             }
         }
         ingest.commit(batch)?;
         let all = self.images.list()?;
-        Ok(all.into_iter().filter(|named| names.contains(&named.name)).collect())
+        Ok(all
+            .into_iter()
+            .filter(|named| names.contains(&named.name))
+            .collect())
     }
 
     /// Runs a container of an image until it ends. What it writes is thrown away.
@@ -250,8 +304,9 @@ impl Solver {
             let (name, key) = (name.clone(), key.clone());
             blocking(move || {
                 let target = images.resolve(&name)?;
-                let target =
-                    target.ok_or_else(|| Error::NoImage { reference: frontend::familiar(&name) })?;
+                let target = target.ok_or_else(|| Error::NoImage {
+                    reference: frontend::familiar(&name),
+                })?;
                 let platform = ops::source_platform(&llb::Platform::host());
                 let image = images.open(&name, &target, &platform)?;
                 let value = images.unpack(&name, &image)?;
@@ -278,12 +333,15 @@ fn container_process(
     config: crate::images::document::RunConfig,
     options: RunOptions,
 ) -> Result<Process> {
-    let mut args = match options.entrypoint {
-        Some(entrypoint) => entrypoint,
-        None => config.entrypoint.clone().unwrap_or_default(),
+    // As docker: another entry point drops the image's arguments with the image's entry point.
+    let cmd = if options.entrypoint.is_some() {
+        None
+    } else {
+        config.cmd
     };
+    let mut args = options.entrypoint.or(config.entrypoint).unwrap_or_default();
     match options.args.is_empty() {
-        true => args.extend(config.cmd.unwrap_or_default()),
+        true => args.extend(cmd.unwrap_or_default()),
         false => args.extend(options.args),
     }
     if args.is_empty() {

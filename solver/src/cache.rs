@@ -29,7 +29,9 @@ impl Records {
 
     fn find(&self, key: &CacheKey) -> Result<Option<Vec<Value>>, CacheStoreError> {
         let store = self.snapshots.store();
-        let Some(row) = store.rows().get(Table::Record, key.as_bytes())? else { return Ok(None) };
+        let Some(row) = store.rows().get(Table::Record, key.as_bytes())? else {
+            return Ok(None);
+        };
         let mut values = Vec::new();
         for name in decode(&row)? {
             if name.is_empty() {
@@ -61,7 +63,10 @@ impl CacheStore<Value> for Records {
     ) -> BoxFuture<'a, Result<(), CacheStoreError>> {
         Box::pin(async move {
             let mut batch = Batch::new();
-            let names = values.iter().map(|value| value.name().to_owned()).collect::<Vec<_>>();
+            let names = values
+                .iter()
+                .map(|value| value.name().to_owned())
+                .collect::<Vec<_>>();
             batch.put(Table::Record, *key.as_bytes(), encode(&names));
             leases::put(&mut batch, &lease(key, names));
             // What the record names is durable already; losing the record with the machine costs
@@ -72,14 +77,24 @@ impl CacheStore<Value> for Records {
 }
 
 fn lease(key: &CacheKey, names: Vec<String>) -> Lease {
-    let references = names.into_iter().filter(|name| !name.is_empty()).map(Reference::Snapshot);
-    Lease { id: format!("record/{key}"), created: now(), references: references.collect() }
+    let references = names
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .map(Reference::Snapshot);
+    Lease {
+        id: format!("record/{key}"),
+        created: now(),
+        references: references.collect(),
+    }
 }
 
 pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let since = since.unwrap_or_default();
-    Timestamp { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() }
+    Timestamp {
+        seconds: since.as_secs() as i64,
+        nanoseconds: since.subsec_nanos(),
+    }
 }
 
 fn encode(names: &[String]) -> Vec<u8> {

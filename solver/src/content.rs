@@ -62,7 +62,11 @@ impl ContentStore {
         let blob = BlobId::from_bytes(row.id()?);
         let size = row.number()?;
         row.finish()?;
-        Ok(self.store.objects().has(blob, size).then_some(Located { blob, size }))
+        Ok(self
+            .store
+            .objects()
+            .has(blob, size)
+            .then_some(Located { blob, size }))
     }
 
     /// The bytes of a document, checked.
@@ -71,9 +75,13 @@ impl ContentStore {
     /// [`Error::BadImage`] if it is missing or too large; those of reading the blob.
     pub fn document(&self, what: &str, digest: Digest) -> Result<Vec<u8>> {
         let located = self.find(digest)?;
-        let located = located.ok_or_else(|| Error::bad_image(what, format!("{digest} is missing")))?;
+        let located =
+            located.ok_or_else(|| Error::bad_image(what, format!("{digest} is missing")))?;
         if located.size > DOCUMENT_MAX_BYTES {
-            return Err(Error::bad_image(what, format!("{digest} is larger than 8 MiB")));
+            return Err(Error::bad_image(
+                what,
+                format!("{digest} is larger than 8 MiB"),
+            ));
         }
         Ok(self.store.objects().read_all(located.blob)?)
     }
@@ -84,9 +92,12 @@ impl ContentStore {
     /// [`Error::BadImage`] if it is missing; those of reading; what `sink` returns.
     pub fn copy_to(&self, digest: Digest, mut sink: impl Write) -> Result<u64> {
         let located = self.find(digest)?;
-        let located = located
-            .ok_or_else(|| Error::bad_image("content", format!("{digest} is missing")))?;
-        Ok(self.store.objects().read_blob(located.blob, |piece| sink.write_all(piece))?)
+        let located =
+            located.ok_or_else(|| Error::bad_image("content", format!("{digest} is missing")))?;
+        Ok(self
+            .store
+            .objects()
+            .read_blob(located.blob, |piece| sink.write_all(piece))?)
     }
 
     /// Brings content in and checks its digest and, if known, its size. The row goes to `batch`.
@@ -109,12 +120,16 @@ impl ContentStore {
         let mut digester = Digester::new();
         let mut buffer = vec![0; COPY_BUFFER_BYTES];
         loop {
-            let count = from.read(&mut buffer).map_err(|e| Error::io("read", what, e))?;
+            let count = from
+                .read(&mut buffer)
+                .map_err(|e| Error::io("read", what, e))?;
             if count == 0 {
                 break;
             }
             digester.update(&buffer[..count]);
-            writer.write_all(&buffer[..count]).map_err(|e| Error::io("store", what, e))?;
+            writer
+                .write_all(&buffer[..count])
+                .map_err(|e| Error::io("store", what, e))?;
         }
         let (blob, length) = writer.commit()?;
         let (found, _) = digester.finish();
@@ -138,7 +153,10 @@ impl ContentStore {
         bytes: &[u8],
     ) -> Result<(Digest, Located)> {
         let digest = Digest::of(bytes);
-        let located = Located { blob: ingest.put_blob(bytes)?, size: bytes.len() as u64 };
+        let located = Located {
+            blob: ingest.put_blob(bytes)?,
+            size: bytes.len() as u64,
+        };
         note(batch, digest, located);
         Ok((digest, located))
     }
@@ -157,7 +175,11 @@ pub(crate) fn read_document(what: &str, from: impl Read) -> Result<Vec<u8>> {
     let read = from.take(DOCUMENT_MAX_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|e| Error::io("read", what, e))?;
     if bytes.len() as u64 > DOCUMENT_MAX_BYTES {
-        return Err(Error::io("read", what, io::Error::other("it is larger than 8 MiB")));
+        return Err(Error::io(
+            "read",
+            what,
+            io::Error::other("it is larger than 8 MiB"),
+        ));
     }
     Ok(bytes)
 }

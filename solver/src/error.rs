@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use dockerfile::error::Span;
 use store::RelPath;
 
 /// What can go wrong in a build.
@@ -109,6 +110,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// An error that lines of the Dockerfile are to blame for.
+    #[error("{source}")]
+    AtLines {
+        /// What is wrong.
+        source: Box<Error>,
+        /// The lines.
+        spans: Vec<Span>,
+    },
     /// The build was cancelled.
     #[error("build cancelled")]
     Cancelled,
@@ -140,24 +149,57 @@ pub enum Error {
 impl Error {
     /// Wraps an [`io::Error`] with what was attempted on which path.
     pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Error::Io { operation, path: path.into(), source }
+        Error::Io {
+            operation,
+            path: path.into(),
+            source,
+        }
     }
 
     pub(crate) fn file_op(path: &RelPath, reason: &'static str) -> Self {
-        Error::FileOp { path: path.to_string(), reason }
+        Error::FileOp {
+            path: path.to_string(),
+            reason,
+        }
+    }
+
+    /// The error, with the lines of the Dockerfile that are to blame.
+    pub(crate) fn at(self, spans: Vec<Span>) -> Self {
+        Error::AtLines {
+            source: Box::new(self),
+            spans,
+        }
+    }
+
+    /// The lines of the Dockerfile that are to blame, as far as the error itself knows them.
+    pub fn spans(&self) -> Vec<Span> {
+        match self {
+            Error::Dockerfile(error) => error.spans(),
+            Error::AtLines { spans, .. } => spans.clone(),
+            _ => Vec::new(),
+        }
     }
 
     pub(crate) fn bad_image(what: impl Into<String>, reason: impl Into<String>) -> Self {
-        Error::BadImage { what: what.into(), reason: reason.into() }
+        Error::BadImage {
+            what: what.into(),
+            reason: reason.into(),
+        }
     }
 }
 
 impl From<engine::EvaluateError> for Error {
     fn from(error: engine::EvaluateError) -> Self {
         match error {
-            engine::EvaluateError::Op { vertex, name, source } => {
-                Error::Step { name, vertex, source }
-            }
+            engine::EvaluateError::Op {
+                vertex,
+                name,
+                source,
+            } => Error::Step {
+                name,
+                vertex,
+                source,
+            },
             engine::EvaluateError::Cancelled => Error::Cancelled,
             other => Error::Engine(other),
         }

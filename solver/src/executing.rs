@@ -33,7 +33,11 @@ impl Execution {
             fs::remove_dir_all(&directory).map_err(|e| Error::io("remove", &directory, e))?;
         }
         fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
-        Ok(Arc::new(Execution { executor, directory, next: AtomicU64::new(1) }))
+        Ok(Arc::new(Execution {
+            executor,
+            directory,
+            next: AtomicU64::new(1),
+        }))
     }
 
     /// Runs a process on mounts that make its root file system. When this returns nothing is

@@ -35,8 +35,12 @@ pub(crate) fn export(
     snapshots: &Manager,
     progress: &Progress,
 ) -> Result<Built> {
-    let mut built =
-        Built { image_id: None, manifest: None, names: Vec::new(), warnings: Vec::new() };
+    let mut built = Built {
+        image_id: None,
+        manifest: None,
+        names: Vec::new(),
+        warnings: Vec::new(),
+    };
     let names = export
         .request
         .tags
@@ -45,8 +49,7 @@ pub(crate) fn export(
         .collect::<Result<Vec<_>>>()?;
     if !names.is_empty() {
         let step = progress.step("exporting to image");
-        let assembled =
-            image::assemble(export, images, snapshots, Compression::None, &step);
+        let assembled = image::assemble(export, images, snapshots, Compression::None, &step);
         let assembled = step.end(assembled.and_then(|assembled| {
             image::name(&assembled, &names, images, snapshots)?;
             Ok(assembled)

@@ -6,11 +6,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use dockerfile::ignore::Ignore;
 use dockerfile::lower::{
     ImageRequest, Lowered, Lowering, NamedContext, Options, ResolvedImage, ResolvedImages, lower,
+    normalize_reference,
 };
-use dockerfile::ignore::Ignore;
-use oci_spec::distribution::Reference as ImageReference;
 use snapshotter::leases::{self, Lease, Reference};
 use store::Batch;
 
@@ -51,22 +51,25 @@ pub(crate) struct Prepared {
 pub(crate) fn read(request: &BuildRequest, progress: &Progress) -> Result<Text> {
     let name = match &request.dockerfile {
         DockerfileSource::Bytes(_) => "Dockerfile".into(),
-        DockerfileSource::File(path) => {
-            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-        }
+        DockerfileSource::File(path) => path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
     };
     let step = progress.step(format!("[internal] load build definition from {name}"));
     let bytes = match &request.dockerfile {
         DockerfileSource::Bytes(bytes) => Ok(bytes.clone()),
-        DockerfileSource::File(path) => {
-            read_bounded(path).map_err(|source| Error::io("failed to read dockerfile: open", path, source))
-        }
+        DockerfileSource::File(path) => read_bounded(path)
+            .map_err(|source| Error::io("failed to read dockerfile: open", path, source)),
     };
     if let Ok(bytes) = &bytes {
         let size = bytes.len() as u64;
-        step.status("transferring dockerfile", size, None, true);
+        step.status("transferring dockerfile:", size, None, true);
     }
-    Ok(Text { name, bytes: step.end(bytes)? })
+    Ok(Text {
+        name,
+        bytes: step.end(bytes)?,
+    })
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
@@ -94,10 +97,14 @@ pub(crate) fn prepare(
     }
     let named = name_contexts(request, images, &mut contexts, progress)?;
     let platform = request.platform.as_deref().map(|platform| {
-        llb::Platform::parse(platform, &llb::Platform::host())
-            .map_err(|e| Error::Unsupported { what: format!("platform {platform:?} ({e})") })
+        llb::Platform::parse(platform, &llb::Platform::host()).map_err(|e| Error::Unsupported {
+            what: format!("platform {platform:?} ({e})"),
+        })
     });
-    let epoch = request.build_args.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
+    let epoch = request
+        .build_args
+        .get("SOURCE_DATE_EPOCH")
+        .and_then(|text| text.parse().ok());
     let options = Options {
         target: request.target.clone(),
         build_args: request.build_args.clone(),
@@ -120,12 +127,17 @@ pub(crate) fn prepare(
                 let warned = lowered.warnings.iter();
                 let warnings = warned.map(|w| format!("{} (line {})", w.message, w.span.start));
                 let warnings = warnings.collect();
-                return Ok(Prepared { lowered: *lowered, contexts, warnings });
+                return Ok(Prepared {
+                    lowered: *lowered,
+                    contexts,
+                    warnings,
+                });
             }
             Lowering::NeedImages(requests) => {
                 for request in requests {
                     let step = progress.step(request.log_name.as_str());
-                    let image = step.end(resolve(&request, images))?;
+                    let image = step.end(resolve(&request, images));
+                    let image = image.map_err(|error| error.at(vec![request.span]))?;
                     resolved.insert(&request, image);
                 }
             }
@@ -136,10 +148,15 @@ pub(crate) fn prepare(
 fn resolve(request: &ImageRequest, images: &Images) -> Result<ResolvedImage> {
     let reference = &request.reference;
     let target = images.resolve(reference)?;
-    let target = target.ok_or_else(|| Error::NoImage { reference: familiar(reference) })?;
+    let target = target.ok_or_else(|| Error::NoImage {
+        reference: familiar(reference),
+    })?;
     let platform: Platform = source_platform(&request.platform);
     let image = images.open(reference, &target, &platform)?;
-    Ok(ResolvedImage { config: image.config_bytes, digest: Some(target.digest.to_string()) })
+    Ok(ResolvedImage {
+        config: image.config_bytes,
+        digest: Some(target.digest.to_string()),
+    })
 }
 
 /// The name as a person writes it: without what is filled in by default.
@@ -161,10 +178,10 @@ pub fn familiar_tagged(reference: &str) -> String {
 /// # Errors
 /// [`Error::BadImage`] in docker's words.
 pub fn normalize(name: &str) -> Result<String> {
-    match name.parse::<ImageReference>() {
-        Ok(reference) => Ok(reference.to_string()),
-        Err(error) => Err(Error::bad_image(name, format!("invalid reference format: {error}"))),
-    }
+    let reference = normalize_reference(name);
+    reference
+        .map(|reference| reference.to_string())
+        .map_err(|reason| Error::bad_image(name, reason))
 }
 
 fn load_ignore(request: &BuildRequest, progress: &Progress) -> Result<Vec<String>> {
@@ -174,7 +191,12 @@ fn load_ignore(request: &BuildRequest, progress: &Progress) -> Result<Vec<String
         name.push(".dockerignore");
         candidates.push(path.with_file_name(name));
     }
-    candidates.extend(request.context.as_ref().map(|context| context.join(".dockerignore")));
+    candidates.extend(
+        request
+            .context
+            .as_ref()
+            .map(|context| context.join(".dockerignore")),
+    );
     let step = progress.step("[internal] load .dockerignore");
     let patterns = read_ignore(&candidates, Some(&step));
     step.end(patterns)
@@ -185,13 +207,18 @@ fn read_ignore(candidates: &[PathBuf], step: Option<&Step>) -> Result<Vec<String
     for path in candidates {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 continue;
             }
             Err(e) => return Err(Error::io("open", path, e)),
         };
         if let Some(step) = step {
-            step.status("transferring context", bytes.len() as u64, None, true);
+            step.status("transferring context:", bytes.len() as u64, None, true);
         }
         let patterns = Ignore::parse(&bytes)?.patterns();
         return Ok(patterns
@@ -212,19 +239,25 @@ fn name_contexts(
     let mut named = BTreeMap::new();
     for (name, source) in &request.named_contexts {
         let context = match source {
-            NamedContextSource::Image(reference) => {
-                NamedContext::Image { reference: reference.clone() }
-            }
+            NamedContextSource::Image(reference) => NamedContext::Image {
+                reference: reference.clone(),
+            },
             NamedContextSource::Directory(path) => {
                 directories.insert(name.clone(), path.clone());
                 let excludes = read_ignore(&[path.join(".dockerignore")], None)?;
-                NamedContext::Local { name: name.clone(), excludes }
+                NamedContext::Local {
+                    name: name.clone(),
+                    excludes,
+                }
             }
             NamedContextSource::Layout { path, tag, digest } => {
                 let title = format!("[context {name}] load metadata from {}", path.display());
                 let step = progress.step(title);
                 let digest = step.end(load_layout(images, path, tag.as_deref(), *digest))?;
-                NamedContext::OciLayout { store: name.clone(), digest: digest.to_string() }
+                NamedContext::OciLayout {
+                    store: name.clone(),
+                    digest: digest.to_string(),
+                }
             }
         };
         named.insert(name.clone(), context);
@@ -240,12 +273,22 @@ fn load_layout(
 ) -> Result<Digest> {
     let layout = Layout::open(path)?;
     let target = layout.select(tag, digest)?;
+    let id = format!("layout/{}", target.digest);
+    if images.is_held(&id)? {
+        return Ok(target.digest);
+    }
     let ingest = images.content().begin();
     let mut batch = Batch::new();
     let blobs = layout.copy(&target, images.content(), &ingest, &mut batch)?;
     let references = blobs.into_iter().map(Reference::Blob).collect();
-    let id = format!("layout/{}", target.digest);
-    leases::put(&mut batch, &Lease { id, created: now(), references });
+    leases::put(
+        &mut batch,
+        &Lease {
+            id,
+            created: now(),
+            references,
+        },
+    );
     ingest.commit(batch)?;
     Ok(target.digest)
 }

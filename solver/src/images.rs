@@ -76,14 +76,24 @@ impl Images {
     /// Database errors; a broken row.
     pub fn resolve(&self, reference: &str) -> Result<Option<Descriptor>> {
         if let Some((_, digest)) = reference.split_once('@') {
-            let Ok(digest) = digest.parse() else { return Ok(None) };
-            let Some(located) = self.content.find(digest)? else { return Ok(None) };
+            let Ok(digest) = digest.parse() else {
+                return Ok(None);
+            };
+            let Some(located) = self.content.find(digest)? else {
+                return Ok(None);
+            };
             let bytes = self.content.document(reference, digest)?;
             let media_type = document::media_type_of(reference, &bytes)?;
             return Ok(Some(Descriptor::new(media_type, digest, located.size)));
         }
-        let row = self.store().rows().get(Table::Image, reference.as_bytes())?;
-        Ok(row.map(|row| decode(reference, &row)).transpose()?.map(|named| named.target))
+        let row = self
+            .store()
+            .rows()
+            .get(Table::Image, reference.as_bytes())?;
+        Ok(row
+            .map(|row| decode(reference, &row))
+            .transpose()?
+            .map(|named| named.target))
     }
 
     /// All names, sorted.
@@ -103,10 +113,41 @@ impl Images {
     pub fn name(&self, batch: &mut Batch, name: &str, target: &Descriptor, held: Vec<Reference>) {
         let mut row = Encoder::new();
         row.byte(ROW_VERSION).string(target.media_type.as_bytes());
-        row.raw(target.digest.as_bytes()).number(target.size).signed(now().seconds);
+        row.raw(target.digest.as_bytes())
+            .number(target.size)
+            .signed(now().seconds);
         batch.put(Table::Image, name.as_bytes(), row.finish());
         let id = format!("image/{name}");
-        leases::put(batch, &Lease { id, created: now(), references: held });
+        leases::put(
+            batch,
+            &Lease {
+                id,
+                created: now(),
+                references: held,
+            },
+        );
+    }
+
+    /// Whether a lease of that id is there, and with it everything that it was made for.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub(crate) fn is_held(&self, id: &str) -> Result<bool> {
+        for lease in leases::all(self.store(), id)? {
+            if lease.id == id {
+                let gone = |reference: &Reference| match reference {
+                    Reference::Blob(blob) => !self.has_blob(*blob),
+                    Reference::Snapshot(_) | Reference::Tree(_) => false,
+                };
+                return Ok(!lease.references.iter().any(gone));
+            }
+        }
+        Ok(false)
+    }
+
+    fn has_blob(&self, blob: store::BlobId) -> bool {
+        let size = self.store().blob_size(blob).ok().flatten();
+        size.is_some_and(|size| self.store().objects().has(blob, size))
     }
 
     /// Takes a name away; tells if it was there. What it stood for goes with the next collection.
@@ -114,7 +155,12 @@ impl Images {
     /// # Errors
     /// Database errors.
     pub fn remove(&self, name: &str) -> Result<bool> {
-        if self.store().rows().get(Table::Image, name.as_bytes())?.is_none() {
+        if self
+            .store()
+            .rows()
+            .get(Table::Image, name.as_bytes())?
+            .is_none()
+        {
             return Ok(false);
         }
         let mut batch = Batch::new();
@@ -139,7 +185,10 @@ impl Images {
             let index: Index = document::parse(what, &bytes)?;
             let chosen = index.choose(platform).ok_or_else(|| {
                 let there = index.platforms().join(", ");
-                Error::bad_image(what, format!("no match for platform {platform} (has: {there})"))
+                Error::bad_image(
+                    what,
+                    format!("no match for platform {platform} (has: {there})"),
+                )
             })?;
             digest = chosen.digest;
         }
@@ -155,7 +204,12 @@ impl Images {
             let reason = format!("its manifest has {layers} layers, its config {diff_ids}");
             return Err(Error::bad_image(what, reason));
         }
-        Ok(Image { digest, manifest, config_bytes, config })
+        Ok(Image {
+            digest,
+            manifest,
+            config_bytes,
+            config,
+        })
     }
 
     /// The snapshot with all layers of an image, unpacking those that are not yet.
@@ -165,12 +219,16 @@ impl Images {
     pub fn unpack(&self, what: &str, image: &Image) -> Result<Value> {
         let diff_ids = &image.config.rootfs.diff_ids;
         let chains = chain_ids(diff_ids);
-        let Some(last) = chains.last() else { return Ok(Value::empty()) };
+        let Some(last) = chains.last() else {
+            return Ok(Value::empty());
+        };
         let name = snapshot_name(*last);
         if let Some(tree) = catalog::find(self.store(), &name)?.and_then(|row| row.tree()) {
             return Ok(Value::new(name, tree));
         }
-        let known = chains.iter().rposition(|chain| self.chain_tree(*chain).is_ok_and(|t| t.is_some()));
+        let known = chains
+            .iter()
+            .rposition(|chain| self.chain_tree(*chain).is_ok_and(|t| t.is_some()));
         let mut tree = match known {
             Some(index) => self.chain_tree(chains[index])?,
             None => None,
@@ -183,14 +241,27 @@ impl Images {
             note_chain(&mut batch, chains[index], applied);
             tree = Some(applied);
         }
-        let Some(tree) = tree else { return Ok(Value::empty()) };
+        let Some(tree) = tree else {
+            return Ok(Value::empty());
+        };
         note_layers(&mut batch, *last, &image.manifest.layers, diff_ids);
         let mut held = vec![Reference::Snapshot(name.clone())];
         for layer in &image.manifest.layers {
-            held.extend(self.content.find(layer.digest)?.map(|at| Reference::Blob(at.blob)));
+            held.extend(
+                self.content
+                    .find(layer.digest)?
+                    .map(|at| Reference::Blob(at.blob)),
+            );
         }
         let id = format!("{}{name}", crate::build::LEASE_PREFIX);
-        leases::put(&mut batch, &Lease { id, created: now(), references: held });
+        leases::put(
+            &mut batch,
+            &Lease {
+                id,
+                created: now(),
+                references: held,
+            },
+        );
         self.snapshots.adopt(ingest, &name, "", tree, batch)?;
         Ok(Value::new(name, tree))
     }
@@ -203,9 +274,10 @@ impl Images {
         below: Option<TreeRef>,
         ingest: &Ingest<'_>,
     ) -> Result<TreeRef> {
-        let located = self.content.find(layer.digest)?.ok_or_else(|| {
-            Error::bad_image(what, format!("layer {} is missing", layer.digest))
-        })?;
+        let located = self
+            .content
+            .find(layer.digest)?
+            .ok_or_else(|| Error::bad_image(what, format!("layer {} is missing", layer.digest)))?;
         let objects = self.store().objects();
         let body = objects.open_blob(located.blob)?;
         let limits = Limits::default();
@@ -213,8 +285,7 @@ impl Images {
         if unpacked.diff_id != diff_id {
             let reason = format!(
                 "layer {} unpacks to {}, the config says {diff_id}",
-                layer.digest,
-                unpacked.diff_id
+                layer.digest, unpacked.diff_id
             );
             return Err(Error::bad_image(what, reason));
         }
@@ -235,7 +306,11 @@ impl Images {
     }
 
     fn chain_tree(&self, chain: Digest) -> Result<Option<TreeRef>> {
-        let Some(row) = self.store().rows().get(Table::Layer, &chain_key(b"chain/", chain))? else {
+        let Some(row) = self
+            .store()
+            .rows()
+            .get(Table::Layer, &chain_key(b"chain/", chain))?
+        else {
             return Ok(None);
         };
         let mut row = Decoder::new("chain row", &row);
@@ -251,9 +326,17 @@ impl Images {
     /// # Errors
     /// Database errors; a broken row.
     pub fn layers_of(&self, snapshot: &str) -> Result<Option<Vec<(Descriptor, Digest)>>> {
-        let Some(chain) = snapshot.strip_prefix("image/") else { return Ok(None) };
-        let Ok(chain) = chain.parse::<Digest>() else { return Ok(None) };
-        let Some(row) = self.store().rows().get(Table::Layer, &chain_key(b"layers/", chain))? else {
+        let Some(chain) = snapshot.strip_prefix("image/") else {
+            return Ok(None);
+        };
+        let Ok(chain) = chain.parse::<Digest>() else {
+            return Ok(None);
+        };
+        let Some(row) = self
+            .store()
+            .rows()
+            .get(Table::Layer, &chain_key(b"layers/", chain))?
+        else {
             return Ok(None);
         };
         let mut row = Decoder::new("layers row", &row);
@@ -287,7 +370,8 @@ fn note_layers(batch: &mut Batch, chain: Digest, layers: &[Descriptor], diff_ids
     let mut row = Encoder::new();
     row.number(layers.len() as u64);
     for (layer, diff_id) in layers.iter().zip(diff_ids) {
-        row.string(layer.media_type.as_bytes()).raw(layer.digest.as_bytes());
+        row.string(layer.media_type.as_bytes())
+            .raw(layer.digest.as_bytes());
         row.number(layer.size).raw(diff_id.as_bytes());
     }
     batch.put(Table::Layer, chain_key(b"layers/", chain), row.finish());
@@ -315,5 +399,9 @@ fn decode(name: &str, bytes: &[u8]) -> store::Result<Named> {
     let (digest, size) = (Digest::from_bytes(row.array()?), row.number()?);
     let created = row.signed()?;
     row.finish()?;
-    Ok(Named { name: name.into(), target: Descriptor::new(media_type, digest, size), created })
+    Ok(Named {
+        name: name.into(),
+        target: Descriptor::new(media_type, digest, size),
+        created,
+    })
 }

@@ -57,7 +57,11 @@ pub(crate) fn vertices(
     graph: &Graph,
     environment: &Arc<Environment>,
 ) -> Result<Vec<engine::Vertex<Value>>> {
-    graph.vertices().iter().map(|vertex| convert(graph, vertex, environment)).collect()
+    graph
+        .vertices()
+        .iter()
+        .map(|vertex| convert(graph, vertex, environment))
+        .collect()
 }
 
 fn convert(
@@ -75,7 +79,9 @@ fn convert(
         }),
         Op::Source(source) => source::convert(source, vertex, environment)?,
         Op::Merge(_) | Op::Diff(_) | Op::Build(_) => {
-            return Err(Error::Unsupported { what: format!("LLB operation {}", vertex.op().kind()) });
+            return Err(Error::Unsupported {
+                what: format!("LLB operation {}", vertex.op().kind()),
+            });
         }
     };
     let input = |edge: &llb::Edge| engine::Edge {
@@ -94,7 +100,9 @@ fn convert(
 /// The key of an operation by its bytes, without the digests of its inputs (those come in through
 /// the keys of the inputs), proxies and addresses of extra hosts.
 fn definition_key(vertex: &Vertex) -> CacheKey {
-    CacheKey::builder("varve solver: definition v1").bytes(vertex.key_bytes()).finish()
+    CacheKey::builder("varve solver: definition v1")
+        .bytes(vertex.key_bytes())
+        .finish()
 }
 
 /// Commits trees as snapshots, each a change of the snapshot that its name goes with.
@@ -127,6 +135,13 @@ fn build_lease(name: &str) -> Batch {
     let mut batch = Batch::new();
     let id = format!("{}{name}", crate::build::LEASE_PREFIX);
     let references = vec![leases::Reference::Snapshot(name.to_owned())];
-    leases::put(&mut batch, &leases::Lease { id, created: now(), references });
+    leases::put(
+        &mut batch,
+        &leases::Lease {
+            id,
+            created: now(),
+            references,
+        },
+    );
     batch
 }

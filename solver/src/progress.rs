@@ -107,7 +107,10 @@ impl fmt::Debug for Progress {
 impl Progress {
     /// Shows everything on `display`.
     pub fn new(display: Arc<dyn Display>) -> Self {
-        Progress { display, steps: Arc::default() }
+        Progress {
+            display,
+            steps: Arc::default(),
+        }
     }
 
     /// Shows nothing.
@@ -119,7 +122,12 @@ impl Progress {
     pub fn step(&self, name: impl Into<Arc<str>>) -> Step {
         let number = self.steps.fetch_add(1, Ordering::Relaxed);
         let id = StepId(format!("internal-{number}").into());
-        let step = Step { progress: self.clone(), id, name: name.into(), ended: false };
+        let step = Step {
+            progress: self.clone(),
+            id,
+            name: name.into(),
+            ended: false,
+        };
         step.show(EventKind::Queued);
         step.show(EventKind::Started);
         step
@@ -139,12 +147,22 @@ impl Step {
     /// Shows something of this step.
     pub fn show(&self, kind: EventKind) {
         let (step, name) = (self.id.clone(), self.name.clone());
-        self.progress.display.show(Event { at: Instant::now(), step, name, kind });
+        self.progress.display.show(Event {
+            at: Instant::now(),
+            step,
+            name,
+            kind,
+        });
     }
 
     /// Shows how far a part is.
     pub fn status(&self, id: impl Into<String>, current: u64, total: Option<u64>, completed: bool) {
-        self.show(EventKind::Status { id: id.into(), current, total, completed });
+        self.show(EventKind::Status {
+            id: id.into(),
+            current,
+            total,
+            completed,
+        });
     }
 
     /// Ends the step well.
@@ -164,7 +182,9 @@ impl Step {
         self.ended = true;
         self.show(match &outcome {
             Ok(_) => EventKind::Done,
-            Err(error) => EventKind::Failed { message: error.to_string() },
+            Err(error) => EventKind::Failed {
+                message: error.to_string(),
+            },
         });
         outcome
     }
@@ -185,9 +205,9 @@ impl Listener for Progress {
             VertexProgress::Started => EventKind::Started,
             VertexProgress::Completed(Completion::Executed) => EventKind::Done,
             VertexProgress::Completed(Completion::Cached(_)) => EventKind::Cached,
-            VertexProgress::Completed(Completion::Failed(error)) => {
-                EventKind::Failed { message: error.to_string() }
-            }
+            VertexProgress::Completed(Completion::Failed(error)) => EventKind::Failed {
+                message: error.to_string(),
+            },
             VertexProgress::Completed(Completion::Cancelled) => EventKind::Cancelled,
         };
         self.display.show(event(vertex, kind));
@@ -195,12 +215,21 @@ impl Listener for Progress {
 
     fn output(&self, vertex: &VertexInfo, output: &OpOutput) {
         let kind = match output.clone() {
-            OpOutput::Log { stream, bytes } => {
-                EventKind::Log { is_stderr: stream == OutputStream::Stderr, bytes }
-            }
-            OpOutput::Status { id, current, total, completed } => {
-                EventKind::Status { id, current, total, completed }
-            }
+            OpOutput::Log { stream, bytes } => EventKind::Log {
+                is_stderr: stream == OutputStream::Stderr,
+                bytes,
+            },
+            OpOutput::Status {
+                id,
+                current,
+                total,
+                completed,
+            } => EventKind::Status {
+                id,
+                current,
+                total,
+                completed,
+            },
             OpOutput::Warning { message } => EventKind::Warning { message },
         };
         self.display.show(event(vertex, kind));

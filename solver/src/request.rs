@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use dockerfile::ast::NetworkMode;
-use dockerfile::lower::NoCache;
-
 use crate::content::Digest;
 
+pub use dockerfile::ast::NetworkMode;
+pub use dockerfile::lower::NoCache;
 pub use layer::Compression;
 
 /// One build.

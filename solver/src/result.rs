@@ -20,12 +20,18 @@ pub struct Snapshot {
 impl Value {
     /// A committed snapshot.
     pub fn new(name: impl Into<String>, tree: TreeRef) -> Self {
-        Value(Arc::new(Snapshot { name: name.into(), tree: Some(tree) }))
+        Value(Arc::new(Snapshot {
+            name: name.into(),
+            tree: Some(tree),
+        }))
     }
 
     /// The empty file system.
     pub fn empty() -> Self {
-        Value(Arc::new(Snapshot { name: String::new(), tree: None }))
+        Value(Arc::new(Snapshot {
+            name: String::new(),
+            tree: None,
+        }))
     }
 
     /// The snapshot's name; empty for the empty file system.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 pub mod base_image;
 pub mod privileged;
+pub mod transcript;
+pub mod workspace;
 
 /// The checkout: the directory of the root Cargo.toml.
 #[must_use]

@@ -47,21 +47,36 @@ pub(crate) fn parse(text: &str) -> Result<(String, NamedContext), String> {
 
 /// Whether a context is a URL or a repository, which BuildKit would fetch.
 pub(crate) fn is_remote(context: &str) -> bool {
-    let schemes = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    let schemes = [
+        "http://",
+        "https://",
+        "git://",
+        "ssh://",
+        "git@",
+        "github.com/",
+    ];
     schemes.iter().any(|scheme| context.starts_with(scheme))
 }
 
 fn parse_layout(text: &str) -> Result<NamedContext, String> {
     if let Some((path, digest)) = text.rsplit_once('@') {
         let digest = digest.parse().map_err(|error| format!("{error}"))?;
-        return Ok(NamedContext::Layout { path: path.into(), tag: None, digest: Some(digest) });
+        return Ok(NamedContext::Layout {
+            path: path.into(),
+            tag: None,
+            digest: Some(digest),
+        });
     }
     let (path, tag) = match text.rsplit_once(':') {
         // A colon in the name of a directory is no tag.
         Some((path, tag)) if !tag.contains('/') && !tag.is_empty() => (path, Some(tag.to_owned())),
         _ => (text, None),
     };
-    Ok(NamedContext::Layout { path: path.into(), tag, digest: None })
+    Ok(NamedContext::Layout {
+        path: path.into(),
+        tag,
+        digest: None,
+    })
 }
 
 #[cfg(test)]
@@ -69,7 +84,11 @@ mod tests {
     use super::*;
 
     fn layout(path: &str, tag: Option<&str>, digest: Option<Digest>) -> NamedContext {
-        NamedContext::Layout { path: path.into(), tag: tag.map(str::to_owned), digest }
+        NamedContext::Layout {
+            path: path.into(),
+            tag: tag.map(str::to_owned),
+            digest,
+        }
     }
 
     #[test]
@@ -79,9 +98,15 @@ mod tests {
         for (text, expect) in [
             ("a=dir", ("a", NamedContext::Directory("dir".into()))),
             ("a=../b=c", ("a", NamedContext::Directory("../b=c".into()))),
-            ("alpine:3=docker-image://my", ("alpine:3", NamedContext::Image("my".into()))),
+            (
+                "alpine:3=docker-image://my",
+                ("alpine:3", NamedContext::Image("my".into())),
+            ),
             ("a=oci-layout://./l", ("a", layout("./l", None, None))),
-            ("a=oci-layout:///l:12", ("a", layout("/l", Some("12"), None))),
+            (
+                "a=oci-layout:///l:12",
+                ("a", layout("/l", Some("12"), None)),
+            ),
             ("a=oci-layout:///x:y/l", ("a", layout("/x:y/l", None, None))),
             (&by_digest, ("a", layout("/l", None, Some(digest)))),
         ] {

@@ -1,5 +1,5 @@
-//! One line of comma-separated values, as `docker buildx build --output` takes it (RFC 4180: a field
-//! that holds a comma stands in double quotes, a quote inside it is doubled).
+//! One line of comma-separated values, as `docker buildx build --output` takes it (RFC 4180: a
+//! field that holds a comma stands in double quotes, a quote inside it is doubled).
 
 /// The fields of a line.
 ///
@@ -30,7 +30,9 @@ fn take_bare(text: &str) -> Taken<'_> {
         None => (text, None),
     };
     if field.contains('"') {
-        return Err(format!("a double quote inside the field {field:?}: quote the whole field"));
+        return Err(format!(
+            "a double quote inside the field {field:?}: quote the whole field"
+        ));
     }
     Ok((field.to_owned(), after))
 }

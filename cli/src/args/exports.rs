@@ -67,7 +67,10 @@ pub(crate) fn parse(text: &str) -> Result<Export, String> {
         return Err(unknown_type(&kind));
     };
     if let Some(key) = values.keys().find(|key| !keys.contains(&key.as_str())) {
-        return Err(format!("type={kind} takes no key {key:?}; it takes {}", keys.join(", ")));
+        return Err(format!(
+            "type={kind} takes no key {key:?}; it takes {}",
+            keys.join(", ")
+        ));
     }
     match kind.as_str() {
         "oci" => image(ImageFormat::Oci, values),
@@ -88,8 +91,12 @@ pub(crate) fn parse(text: &str) -> Result<Export, String> {
 fn plain(text: &str) -> Result<Export, String> {
     match text {
         "" => Err("it is empty; give a directory, or fields like type=oci,dest=FILE".to_owned()),
-        "-" => Ok(Export::Write(Output::Tar { destination: Destination::Stdout })),
-        directory => Ok(Export::Write(Output::Local { directory: PathBuf::from(directory) })),
+        "-" => Ok(Export::Write(Output::Tar {
+            destination: Destination::Stdout,
+        })),
+        directory => Ok(Export::Write(Output::Local {
+            directory: PathBuf::from(directory),
+        })),
     }
 }
 
@@ -116,7 +123,9 @@ fn destination(values: &mut BTreeMap<String, String>) -> Option<Destination> {
 
 fn image(format: ImageFormat, mut values: BTreeMap<String, String>) -> Result<Export, String> {
     let destination = destination(&mut values).unwrap_or(Destination::Stdout);
-    let is_archive = values.remove("tar").map_or(Ok(true), |text| boolean("tar", &text))?;
+    let is_archive = values
+        .remove("tar")
+        .map_or(Ok(true), |text| boolean("tar", &text))?;
     if !is_archive && destination == Destination::Stdout {
         return Err("tar=false writes a directory and needs dest=DIR".to_owned());
     }
@@ -126,7 +135,9 @@ fn image(format: ImageFormat, mut values: BTreeMap<String, String>) -> Result<Ex
         Some("zstd") => Compression::Zstd,
         Some(other) => {
             let known = "uncompressed, gzip, zstd";
-            return Err(format!("unknown compression {other:?}; it is one of {known}"));
+            return Err(format!(
+                "unknown compression {other:?}; it is one of {known}"
+            ));
         }
     };
     Ok(Export::Write(Output::Image(ImageOutput {
@@ -139,17 +150,24 @@ fn image(format: ImageFormat, mut values: BTreeMap<String, String>) -> Result<Ex
 }
 
 fn keep(mut values: BTreeMap<String, String>) -> Result<Export, String> {
-    let push = values.remove("push").map_or(Ok(false), |text| boolean("push", &text))?;
+    let push = values
+        .remove("push")
+        .map_or(Ok(false), |text| boolean("push", &text))?;
     if push {
         return Err(unknown_type("registry").replace("type=registry", "push=true"));
     }
-    Ok(Export::Keep { names: names_of(values.remove("name")) })
+    Ok(Export::Keep {
+        names: names_of(values.remove("name")),
+    })
 }
 
 /// Several names stand in one quoted field.
 fn names_of(value: Option<String>) -> Vec<String> {
     let value = value.unwrap_or_default();
-    let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names = value
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
     names.map(str::to_owned).collect()
 }
 
@@ -185,20 +203,42 @@ mod tests {
         let image = |image| Export::Write(Output::Image(image));
         let tar = |destination| Export::Write(Output::Tar { destination });
         for (text, expect) in [
-            ("out", Export::Write(Output::Local { directory: "out".into() })),
-            ("a=b", Export::Write(Output::Local { directory: "a=b".into() })),
-            ("type=local,dest=out", Export::Write(Output::Local { directory: "out".into() })),
+            (
+                "out",
+                Export::Write(Output::Local {
+                    directory: "out".into(),
+                }),
+            ),
+            (
+                "a=b",
+                Export::Write(Output::Local {
+                    directory: "a=b".into(),
+                }),
+            ),
+            (
+                "type=local,dest=out",
+                Export::Write(Output::Local {
+                    directory: "out".into(),
+                }),
+            ),
             ("-", tar(Destination::Stdout)),
             ("type=tar", tar(Destination::Stdout)),
             ("type=tar,dest=-", tar(Destination::Stdout)),
-            ("type=tar,dest=x.tar", tar(Destination::Path("x.tar".into()))),
+            (
+                "type=tar,dest=x.tar",
+                tar(Destination::Path("x.tar".into())),
+            ),
             ("type=oci,dest=x.tar", image(oci("x.tar"))),
             ("type=oci", image(oci("-"))),
             ("dest=x.tar,type=oci", image(oci("x.tar"))),
             ("type=oci,\"dest=a,b.tar\"", image(oci("a,b.tar"))),
             (
                 "type=oci,dest=d,tar=false,name=a:1",
-                image(ImageOutput { is_directory: true, names: vec!["a:1".into()], ..oci("d") }),
+                image(ImageOutput {
+                    is_directory: true,
+                    names: vec!["a:1".into()],
+                    ..oci("d")
+                }),
             ),
             (
                 "type=oci,dest=d,compression=zstd,\"name=a,b\"",
@@ -208,9 +248,17 @@ mod tests {
                     ..oci("d")
                 }),
             ),
-            ("type=docker,DEST=x", image(image_output(ImageFormat::Docker, "x"))),
+            (
+                "type=docker,DEST=x",
+                image(image_output(ImageFormat::Docker, "x")),
+            ),
             ("type=image", Export::Keep { names: vec![] }),
-            ("type=image,name=a,push=false", Export::Keep { names: vec!["a".into()] }),
+            (
+                "type=image,name=a,push=false",
+                Export::Keep {
+                    names: vec!["a".into()],
+                },
+            ),
         ] {
             assert_eq!(parse(text).as_ref(), Ok(&expect), "{text}");
         }
@@ -220,16 +268,25 @@ mod tests {
     fn what_is_wrong_is_named_with_what_would_be_right() {
         for (text, part) in [
             ("", "empty"),
-            ("dest=x,tar=false", "type= is missing; it is one of oci, docker, local, tar, image"),
+            (
+                "dest=x,tar=false",
+                "type= is missing; it is one of oci, docker, local, tar, image",
+            ),
             ("type=zip", "unknown type \"zip\"; it is one of oci, docker"),
             ("type=registry,name=x", "skopeo copy"),
             ("type=image,push=true", "skopeo copy"),
-            ("type=oci,dest=x,level=3", "takes no key \"level\"; it takes dest, tar, name"),
+            (
+                "type=oci,dest=x,level=3",
+                "takes no key \"level\"; it takes dest, tar, name",
+            ),
             ("type=local", "needs dest=DIR"),
             ("type=local,dest=-", "needs dest=DIR"),
             ("type=oci,tar=false", "needs dest=DIR"),
             ("type=oci,dest=x,tar=maybe", "neither true nor false"),
-            ("type=oci,dest=x,compression=lz4", "uncompressed, gzip, zstd"),
+            (
+                "type=oci,dest=x,compression=lz4",
+                "uncompressed, gzip, zstd",
+            ),
             ("type=oci,dest", "not KEY=VALUE"),
             ("type=oci,dest=a,dest=b", "given twice"),
             ("type=oci,\"dest=a", "not closed"),
@@ -241,9 +298,12 @@ mod tests {
 
     #[test]
     fn standard_output_is_recognised() {
-        for (text, expect) in
-            [("-", true), ("type=oci", true), ("type=oci,dest=x", false), ("out", false)]
-        {
+        for (text, expect) in [
+            ("-", true),
+            ("type=oci", true),
+            ("type=oci,dest=x", false),
+            ("out", false),
+        ] {
             assert_eq!(parse(text).unwrap().is_stdout(), expect, "{text}");
         }
     }

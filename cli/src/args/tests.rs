@@ -35,8 +35,16 @@ fn the_definition_of_the_command_line_is_consistent() {
 
 #[test]
 fn root_stands_before_or_after_the_command() {
-    for line in ["varve --root /r build .", "varve build --root /r .", "varve build . --root=/r"] {
-        assert_eq!(parse(line).global.root.as_deref(), Some(Path::new("/r")), "{line}");
+    for line in [
+        "varve --root /r build .",
+        "varve build --root /r .",
+        "varve build . --root=/r",
+    ] {
+        assert_eq!(
+            parse(line).global.root.as_deref(),
+            Some(Path::new("/r")),
+            "{line}"
+        );
     }
 }
 
@@ -64,9 +72,10 @@ fn options_of_build_are_those_of_docker() {
 #[test]
 fn the_context_may_be_standard_input() {
     assert_eq!(build("varve build -").context, "-");
-    assert_eq!(build("varve build --no-cache-filter a,b --no-cache-filter c .").no_cache_filter, [
-        "a", "b", "c"
-    ]);
+    assert_eq!(
+        build("varve build --no-cache-filter a,b --no-cache-filter c .").no_cache_filter,
+        ["a", "b", "c"]
+    );
 }
 
 #[test]
@@ -80,7 +89,10 @@ fn everything_after_the_image_belongs_to_the_process() {
 #[test]
 fn the_path_of_a_runtime_is_absolute() {
     let program = build("varve build --runtime /opt/crun .").runtime.runtime;
-    assert_eq!(program, executor::RuntimeChoice::Program("/opt/crun".into()));
+    assert_eq!(
+        program,
+        executor::RuntimeChoice::Program("/opt/crun".into())
+    );
 }
 
 #[test]
@@ -92,10 +104,16 @@ fn wrong_command_lines_say_what_is_wrong_and_exit_with_2() {
         ("varve build --no-chache .", "--no-cache"),
         ("varve build a b", "unexpected argument 'b'"),
         ("varve build --progress=fancy .", "auto, plain, tty, quiet"),
-        ("varve build -o type=zip .", "oci, docker, local, tar, image"),
+        (
+            "varve build -o type=zip .",
+            "oci, docker, local, tar, image",
+        ),
         ("varve build --build-context x .", "NAME=VALUE"),
         ("varve build --network lan .", "default, host, none"),
-        ("varve build --no-cache --no-cache-filter a .", "cannot be used with"),
+        (
+            "varve build --no-cache --no-cache-filter a .",
+            "cannot be used with",
+        ),
         ("varve build --runtime crun .", "absolute path"),
         ("varve run", "IMAGE"),
         ("varve rmi", "NAME"),
@@ -111,7 +129,9 @@ fn wrong_command_lines_say_what_is_wrong_and_exit_with_2() {
 
 #[test]
 fn help_teaches_by_examples_and_fits_into_100_columns() {
-    let commands = ["", "build", "run", "images", "tag", "rmi", "import", "du", "prune", "fsck"];
+    let commands = [
+        "", "build", "run", "images", "tag", "rmi", "import", "du", "prune", "fsck",
+    ];
     for command in commands.into_iter().chain(["doctor"]) {
         let error = try_parse(&format!("varve {command} --help")).expect_err("help is an error");
         assert_eq!(error.exit_code(), 0, "{command}");
@@ -121,6 +141,9 @@ fn help_teaches_by_examples_and_fits_into_100_columns() {
         assert_eq!(wide, None, "varve {command} --help");
     }
     let text = try_parse("varve --help").unwrap_err().render().to_string();
-    assert!(text.contains("Exit codes:") && text.contains("Examples:"), "{text}");
+    assert!(
+        text.contains("Exit codes:") && text.contains("Examples:"),
+        "{text}"
+    );
     assert_eq!(try_parse("varve --version").unwrap_err().exit_code(), 0);
 }

@@ -31,7 +31,11 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     }
     let (request, asked) = request::make(options, &site.environment)?;
     let service = Service::open(site, &asked.runtime)?;
-    let mode = if asked.is_quiet { Mode::Quiet } else { asked.progress };
+    let mode = if asked.is_quiet {
+        Mode::Quiet
+    } else {
+        asked.progress
+    };
     let output = Output::start(mode, site.environment.wants_colour())?;
     let progress = Progress::new(output.display());
     let goes_nowhere = request.outputs.is_empty() && request.tags.is_empty();
@@ -64,6 +68,9 @@ fn tell(failure: &BuildFailure) -> Told {
     if !excerpt.is_empty() {
         say(&excerpt);
     }
-    say(&format!("ERROR: failed to solve: {}", sentence(&failure.error)));
+    say(&format!(
+        "ERROR: failed to solve: {}",
+        sentence(&failure.error)
+    ));
     Told { code: EXIT_FAILED }
 }

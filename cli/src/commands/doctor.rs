@@ -31,7 +31,14 @@ pub(super) fn doctor(site: &Site, options: &args::Doctor) -> anyhow::Result<()> 
         text.push_str(&format!("{label:<LABEL_COLUMNS$} {value}\n"));
     };
     line("varve", env!("CARGO_PKG_VERSION"));
-    line("user", if site.environment.is_root() { "root" } else { "not root" });
+    line(
+        "user",
+        if site.environment.is_root() {
+            "root"
+        } else {
+            "not root"
+        },
+    );
     line("state", &site.root.display().to_string());
     line("file system of the state", &file_system(&site.root));
     line("free space", &free_space(&site.root));
@@ -108,7 +115,10 @@ fn free_space(path: &Path) -> String {
 /// How the host has mounted its control groups (cgroups(7)).
 fn control_groups() -> &'static str {
     let is = |path: &str| Path::new(path).exists();
-    match (is("/sys/fs/cgroup/cgroup.controllers"), is("/sys/fs/cgroup/unified/cgroup.procs")) {
+    match (
+        is("/sys/fs/cgroup/cgroup.controllers"),
+        is("/sys/fs/cgroup/unified/cgroup.procs"),
+    ) {
         (true, _) => "version 2",
         (false, true) => "version 1 with version 2 beside it (hybrid)",
         (false, false) if is("/sys/fs/cgroup/cpu") || is("/sys/fs/cgroup/memory") => "version 1",

@@ -27,7 +27,10 @@ pub(super) fn fsck(site: &Site, options: &args::Fsck) -> anyhow::Result<()> {
     let started = Instant::now();
     let progress = ProgressLine::new();
     let show = |step: Progress| progress.show(step);
-    let thorough = Options { quick: options.quick, progress: &show };
+    let thorough = Options {
+        quick: options.quick,
+        progress: &show,
+    };
     if !options.repair {
         let store = site.open_store()?;
         let report = fsck::check(&store, &thorough)?;
@@ -46,8 +49,15 @@ pub(super) fn fsck(site: &Site, options: &args::Fsck) -> anyhow::Result<()> {
     progress.clear();
     print(&text(&repaired.report, started.elapsed(), options.quick))?;
     let mut done = String::new();
-    for snapshot in &repaired.snapshots {
+    let lost = &repaired.snapshots;
+    for snapshot in lost.iter().take(FINDINGS_SHOWN) {
         done.push_str(&format!("gave up snapshot {snapshot}\n"));
+    }
+    if lost.len() > FINDINGS_SHOWN {
+        done.push_str(&format!(
+            "… and {} more snapshots\n",
+            lost.len() - FINDINGS_SHOWN
+        ));
     }
     if !repaired.report.is_clean() {
         done.push_str("repaired: what was damaged is gone, and made again when it is needed\n");
@@ -57,7 +67,10 @@ pub(super) fn fsck(site: &Site, options: &args::Fsck) -> anyhow::Result<()> {
 
 /// Strays are untidy, not damaged: a killed varve leaves them, and `varve prune` takes them.
 fn is_damaged(report: &Report) -> bool {
-    report.findings.iter().any(|finding| !matches!(finding, Finding::Stray { .. }))
+    report
+        .findings
+        .iter()
+        .any(|finding| !matches!(finding, Finding::Stray { .. }))
 }
 
 fn text(report: &Report, took: Duration, is_quick: bool) -> String {
@@ -118,7 +131,10 @@ struct ProgressLine {
 impl ProgressLine {
     fn new() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        ProgressLine { is_terminal, shown: Mutex::default() }
+        ProgressLine {
+            is_terminal,
+            shown: Mutex::default(),
+        }
     }
 
     /// Called from several threads, for every row and file: whoever finds it busy goes on.
@@ -126,7 +142,9 @@ impl ProgressLine {
         if !self.is_terminal {
             return;
         }
-        let Ok(mut shown) = self.shown.try_lock() else { return };
+        let Ok(mut shown) = self.shown.try_lock() else {
+            return;
+        };
         if shown.is_some_and(|at| at.elapsed() < PROGRESS_INTERVAL) {
             return;
         }
@@ -158,33 +176,52 @@ mod tests {
     use super::*;
 
     fn report(findings: Vec<Finding>) -> Report {
-        Report { findings, trees: 2, blobs: 3, bytes_read: 1_000, ..Report::default() }
+        Report {
+            findings,
+            trees: 2,
+            blobs: 3,
+            bytes_read: 1_000,
+            ..Report::default()
+        }
     }
 
     #[test]
     fn a_sound_store_is_told_in_one_line() {
         let told = text(&report(vec![]), Duration::from_millis(1_240), false);
-        assert_eq!(told, "sound: 2 directories and 3 files, 1.00kB read, in 1.2s\n");
+        assert_eq!(
+            told,
+            "sound: 2 directories and 3 files, 1.00kB read, in 1.2s\n"
+        );
         let told = text(&report(vec![]), Duration::ZERO, true);
         assert!(told.contains("their lengths compared"), "{told}");
     }
 
     #[test]
     fn strays_are_no_damage() {
-        let report = report(vec![Finding::Stray { path: "/r/objects/x".into() }]);
+        let report = report(vec![Finding::Stray {
+            path: "/r/objects/x".into(),
+        }]);
         assert!(!is_damaged(&report));
         let told = text(&report, Duration::ZERO, false);
-        assert!(told.starts_with("/r/objects/x belongs to nothing\nsound, but untidy"), "{told}");
+        assert!(
+            told.starts_with("/r/objects/x belongs to nothing\nsound, but untidy"),
+            "{told}"
+        );
     }
 
     #[test]
     fn of_many_findings_the_first_are_told_and_the_others_counted() {
         let blob = |n: u8| store::BlobId::from_bytes([n; 32]);
-        let findings = (0..100).map(|n| Finding::ObjectMissing { blob: blob(n) }).collect();
+        let findings = (0..100)
+            .map(|n| Finding::ObjectMissing { blob: blob(n) })
+            .collect();
         let report = report(findings);
         assert!(is_damaged(&report));
         let told = text(&report, Duration::ZERO, false);
         assert_eq!(told.matches(" is missing\n").count(), FINDINGS_SHOWN);
-        assert!(told.contains("… and 80 more: missing objects\nDAMAGED"), "{told}");
+        assert!(
+            told.contains("… and 80 more: missing objects\nDAMAGED"),
+            "{told}"
+        );
     }
 }

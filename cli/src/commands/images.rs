@@ -42,8 +42,11 @@ struct Listed {
 pub(super) fn list(site: &Site, options: &args::Images) -> anyhow::Result<()> {
     let images = Images::new(site.open_snapshots()?);
     let now = jiff::Timestamp::now();
-    let listed: Vec<_> =
-        images.list()?.iter().map(|named| describe(&images, named, now)).collect();
+    let listed: Vec<_> = images
+        .list()?
+        .iter()
+        .map(|named| describe(&images, named, now))
+        .collect();
     if options.quiet {
         let ids = listed.iter().filter_map(|image| image.id.as_ref());
         return print(&ids.map(|id| format!("{id}\n")).collect::<String>());
@@ -57,7 +60,11 @@ pub(super) fn list(site: &Site, options: &args::Images) -> anyhow::Result<()> {
                 vec![image.name, id, image.age, size]
             };
             let rows: Vec<_> = listed.into_iter().map(row).collect();
-            print(&table(&["NAME", "IMAGE ID", "CREATED", "SIZE"], &rows, &[3]))
+            print(&table(
+                &["NAME", "IMAGE ID", "CREATED", "SIZE"],
+                &rows,
+                &[3],
+            ))
         }
     }
 }
@@ -65,13 +72,18 @@ pub(super) fn list(site: &Site, options: &args::Images) -> anyhow::Result<()> {
 fn describe(images: &Images, named: &Named, now: jiff::Timestamp) -> Listed {
     let image = images.open(&named.name, &named.target, &own_platform());
     // An image of another platform, or a damaged one, is listed all the same.
-    let image = image.inspect_err(|error| tracing::debug!(%error, "cannot open an image")).ok();
-    let created = jiff::Timestamp::from_second(named.created).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let image = image
+        .inspect_err(|error| tracing::debug!(%error, "cannot open an image"))
+        .ok();
+    let created =
+        jiff::Timestamp::from_second(named.created).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     Listed {
         name: familiar(&named.name),
         reference: named.name.clone(),
         digest: named.target.digest.to_string(),
-        id: image.as_ref().map(|image| image.manifest.config.digest.to_string()),
+        id: image
+            .as_ref()
+            .map(|image| image.manifest.config.digest.to_string()),
         size: image.map(|image| image.manifest.layers.iter().map(|layer| layer.size).sum()),
         created: created.to_string(),
         age: age(now.as_second() - named.created),
@@ -86,7 +98,12 @@ fn short(digest: &str) -> String {
 
 /// A time in the past, roughly.
 fn age(seconds: i64) -> String {
-    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let units = [
+        (86_400, "day"),
+        (3_600, "hour"),
+        (60, "minute"),
+        (1, "second"),
+    ];
     let unit = units.into_iter().find(|(length, _)| seconds >= *length);
     match unit.map(|(length, name)| (seconds / length, name)) {
         None => "just now".to_owned(),
@@ -105,7 +122,11 @@ fn own_platform() -> Platform {
         "loongarch64" => ("loong64", ""),
         other => (other, ""),
     };
-    Platform { architecture: architecture.into(), os: "linux".into(), variant: variant.into() }
+    Platform {
+        architecture: architecture.into(),
+        os: "linux".into(),
+        variant: variant.into(),
+    }
 }
 
 /// `varve tag`.
@@ -120,7 +141,9 @@ pub(super) fn tag(site: &Site, options: &args::Tag) -> anyhow::Result<()> {
     // Keeps a collection away between reading what the old name holds and holding it again.
     let ingest = store.begin();
     let lease = format!("image/{old}");
-    let held = leases::all(store, &lease)?.into_iter().find(|found| found.id == lease);
+    let held = leases::all(store, &lease)?
+        .into_iter()
+        .find(|found| found.id == lease);
     let (Some(target), Some(held)) = (images.resolve(&old)?, held) else {
         return Err(unknown(&images, &old));
     };

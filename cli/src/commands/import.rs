@@ -19,7 +19,11 @@ pub(super) fn import(site: &Site, options: &args::Import) -> anyhow::Result<()> 
         .with_context(|| format!("cannot import {}", options.path.display()))?;
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
     for named in service.solver().import(&path, options.name.as_deref())? {
-        print(&format!("{}  {}\n", familiar(&named.name), named.target.digest))?;
+        print(&format!(
+            "{}  {}\n",
+            familiar(&named.name),
+            named.target.digest
+        ))?;
     }
     Ok(())
 }

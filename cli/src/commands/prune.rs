@@ -21,9 +21,15 @@ const CACHE_LEASES: [&str; 2] = ["record/", "layout/"];
 pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     let snapshots = site.open_snapshots()?;
     if options.all && options.dry_run {
-        anyhow::bail!("--all cannot be tried with --dry-run: what it frees depends on what it forgets");
+        anyhow::bail!(
+            "--all cannot be tried with --dry-run: what it frees depends on what it forgets"
+        );
     }
-    let forgotten = if options.all { forget_cache(&snapshots)? } else { 0 };
+    let forgotten = if options.all {
+        forget_cache(&snapshots)?
+    } else {
+        0
+    };
     let collected = gc::collect(&snapshots, options.dry_run)?;
     let mut reaped = 0;
     if !options.dry_run {
@@ -38,7 +44,9 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     let report = &collected.store;
     let mut text = String::new();
     if forgotten > 0 {
-        text.push_str(&format!("forgot {forgotten} remembered steps and base images\n"));
+        text.push_str(&format!(
+            "forgot {forgotten} remembered steps and base images\n"
+        ));
     }
     let (verb, bytes) = match options.dry_run {
         true => ("would remove", report.bytes + report.stray_bytes),

@@ -47,22 +47,28 @@ pub(super) fn run(site: &Site, options: args::Run) -> anyhow::Result<ExitCode> {
 
 /// A program that is missing or cannot be executed: said, with the exit code that a shell gives.
 fn shell_code(error: &anyhow::Error) -> Option<i32> {
-    let Some(solver::Error::Executor(executor)) = error.downcast_ref() else { return None };
+    let Some(solver::Error::Executor(executor)) = error.downcast_ref() else {
+        return None;
+    };
     let code = executor.exit_code()?;
     say(&format!("ERROR: {executor}"));
     Some(code)
 }
 
-fn request(
-    options: args::Run,
-    environment: &Environment,
-) -> anyhow::Result<(String, RunOptions)> {
+fn request(options: args::Run, environment: &Environment) -> anyhow::Result<(String, RunOptions)> {
     let mut words = options.image_and_command.into_iter();
-    let Some(image) = words.next() else { anyhow::bail!("no image is named") };
-    let env = options.env.into_iter().filter_map(|entry| match entry.contains('=') {
-        true => Some(entry),
-        false => environment.get(&entry).map(|value| format!("{entry}={value}")),
-    });
+    let Some(image) = words.next() else {
+        anyhow::bail!("no image is named")
+    };
+    let env = options
+        .env
+        .into_iter()
+        .filter_map(|entry| match entry.contains('=') {
+            true => Some(entry),
+            false => environment
+                .get(&entry)
+                .map(|value| format!("{entry}={value}")),
+        });
     let request = RunOptions {
         args: words.collect(),
         entrypoint: options.entrypoint.map(|program| match program.is_empty() {
@@ -84,7 +90,12 @@ fn request(
 /// the rest is thrown away.
 fn forward(mut lines: mpsc::Receiver<OutputLine>) {
     let (mut stdout, mut stderr) = (Some(std::io::stdout()), Some(std::io::stderr()));
-    while let Some(OutputLine { stream, mut text, ends }) = lines.blocking_recv() {
+    while let Some(OutputLine {
+        stream,
+        mut text,
+        ends,
+    }) = lines.blocking_recv()
+    {
         if ends {
             text.push(b'\n');
         }
@@ -115,7 +126,9 @@ mod tests {
             workdir: None,
             network: NetworkChoice::Default,
             entrypoint: None,
-            runtime: args::Runtime { runtime: executor::RuntimeChoice::Auto },
+            runtime: args::Runtime {
+                runtime: executor::RuntimeChoice::Auto,
+            },
             image_and_command: words.iter().map(|word| (*word).into()).collect(),
         }
     }
@@ -133,11 +146,15 @@ mod tests {
     #[test]
     fn an_empty_entrypoint_removes_the_images_own() {
         let environment = Environment::of(&[], false);
-        for (given, expect) in
-            [(None, None), (Some(""), Some(vec![])), (Some("/x"), Some(vec!["/x".to_owned()]))]
-        {
-            let options =
-                args::Run { entrypoint: given.map(str::to_owned), ..options(&["demo"]) };
+        for (given, expect) in [
+            (None, None),
+            (Some(""), Some(vec![])),
+            (Some("/x"), Some(vec!["/x".to_owned()])),
+        ] {
+            let options = args::Run {
+                entrypoint: given.map(str::to_owned),
+                ..options(&["demo"])
+            };
             let (_, request) = request(options, &environment).unwrap();
             assert_eq!(request.entrypoint, expect);
         }

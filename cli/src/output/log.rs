@@ -69,7 +69,9 @@ impl Log {
     }
 
     fn add(&mut self, at: Duration, mut text: &[u8]) {
-        if self.is_open && let Some(last) = self.lines.back_mut() {
+        if self.is_open
+            && let Some(last) = self.lines.back_mut()
+        {
             let fits = (LINE_BYTES_MAX - last.text.len()).min(text.len());
             last.text.extend_from_slice(&text[..fits]);
             self.bytes += fits;
@@ -80,7 +82,10 @@ impl Log {
         }
         loop {
             let fits = text.len().min(LINE_BYTES_MAX);
-            self.lines.push_back(Line { at, text: text[..fits].to_vec() });
+            self.lines.push_back(Line {
+                at,
+                text: text[..fits].to_vec(),
+            });
             self.bytes += fits;
             text = &text[fits..];
             if text.is_empty() {
@@ -118,7 +123,11 @@ impl Log {
     pub(crate) fn from(&self, from: u64) -> impl DoubleEndedIterator<Item = (u64, &Line)> {
         let skip = usize::try_from(from.saturating_sub(self.forgotten)).unwrap_or(usize::MAX);
         let first = self.forgotten;
-        self.lines.iter().enumerate().skip(skip).map(move |(n, line)| (first + n as u64, line))
+        self.lines
+            .iter()
+            .enumerate()
+            .skip(skip)
+            .map(move |(n, line)| (first + n as u64, line))
     }
 
     /// The kept lines.
@@ -129,7 +138,9 @@ impl Log {
     /// Forgets all but the last lines.
     pub(crate) fn keep_last(&mut self, lines: usize, bytes: usize) {
         while self.lines.len() > lines || (self.bytes > bytes && self.lines.len() > 1) {
-            let Some(line) = self.lines.pop_front() else { return };
+            let Some(line) = self.lines.pop_front() else {
+                return;
+            };
             self.bytes -= line.text.len();
             self.forgotten += 1;
         }
@@ -141,7 +152,9 @@ mod tests {
     use super::*;
 
     fn texts(log: &Log) -> Vec<String> {
-        log.lines().map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect()
+        log.lines()
+            .map(|line| String::from_utf8_lossy(&line.text).into_owned())
+            .collect()
     }
 
     #[test]
@@ -153,7 +166,11 @@ mod tests {
                 for piece in [&text[..cut], &text[cut..second], &text[second..]] {
                     log.write(Duration::ZERO, piece);
                 }
-                assert_eq!(texts(&log), ["one", "", "two", "three"], "cut at {cut} and {second}");
+                assert_eq!(
+                    texts(&log),
+                    ["one", "", "two", "three"],
+                    "cut at {cut} and {second}"
+                );
                 assert!(log.is_open());
             }
         }
@@ -171,8 +188,12 @@ mod tests {
 
     #[test]
     fn stamps_lose_places_as_they_grow() {
-        for (millis, text) in [(0, "0.000"), (9_999, "9.999"), (12_345, "12.35"), (100_000, "100.0")]
-        {
+        for (millis, text) in [
+            (0, "0.000"),
+            (9_999, "9.999"),
+            (12_345, "12.35"),
+            (100_000, "100.0"),
+        ] {
             assert_eq!(Stamp(Duration::from_millis(millis)).to_string(), text);
         }
     }

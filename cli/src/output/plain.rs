@@ -118,9 +118,11 @@ impl Plain {
         if let Some(current) = before.filter(|current| running.contains(current)) {
             self.print_step(current, out);
         }
-        running.extend(before.filter(|current| {
-            !running.contains(current) && self.steps.get(*current).is_running()
-        }));
+        running.extend(
+            before.filter(|current| {
+                !running.contains(current) && self.steps.get(*current).is_running()
+            }),
+        );
         if let Some(next) = self.next(now, &running, before.filter(|_| !current_ended)) {
             self.print_step(next, out);
         }
@@ -152,7 +154,10 @@ impl Plain {
 
     /// Which of several running steps is to be shown instead of the current one.
     fn next(&self, now: Instant, running: &[usize], current: Option<usize>) -> Option<usize> {
-        let claims: Vec<_> = running.iter().filter_map(|index| self.claim(*index, now)).collect();
+        let claims: Vec<_> = running
+            .iter()
+            .filter_map(|index| self.claim(*index, now))
+            .collect();
         let fastest = claims.iter().max_by(|a, b| a.speed.total_cmp(&b.speed))?;
         let is_overdue = |claim: &&Claim| {
             let bytes = self.steps.get(claim.index).log.bytes();
@@ -178,7 +183,11 @@ impl Plain {
         let shown = &self.shown[index];
         let waited = now.saturating_duration_since(shown.events_since?);
         let speed = f64::from(shown.events) / waited.as_secs_f64().max(1e-9);
-        Some(Claim { index, waited, speed })
+        Some(Claim {
+            index,
+            waited,
+            speed,
+        })
     }
 
     /// Prints what is new of a step, which gets the turn.
@@ -201,7 +210,12 @@ impl Plain {
         print_log(number, step, shown, out);
         shown.changed = false;
         self.current = Some(index);
-        if let Life::Ended { since, until, outcome } = &step.life {
+        if let Life::Ended {
+            since,
+            until,
+            outcome,
+        } = &step.life
+        {
             let took = until.saturating_duration_since(*since);
             let text = ending(outcome, took);
             shown.break_line(out);
@@ -209,7 +223,10 @@ impl Plain {
             self.current = None;
             (shown.events, shown.events_since) = (0, None);
         }
-        self.steps.get_mut(index).log.keep_last(TAIL_LINES, usize::MAX);
+        self.steps
+            .get_mut(index)
+            .log
+            .keep_last(TAIL_LINES, usize::MAX);
     }
 
     fn switch_to(&mut self, index: usize, out: &mut Vec<u8>) {
@@ -260,11 +277,23 @@ fn print_parts(number: usize, step: &Step, shown: &mut Shown, out: &mut Vec<u8>)
             continue;
         }
         let took = part.at.saturating_duration_since(part.since).as_secs_f64();
-        let took = if took > 0.01 { format!(" {took:.1}s") } else { String::new() };
+        let took = if took > 0.01 {
+            format!(" {took:.1}s")
+        } else {
+            String::new()
+        };
         let done = if part.completed { " done" } else { "" };
         shown.break_line(out);
-        line(out, number, &format!("{}{}{took}{done}", part.id, part.amount()));
-        let now = ShownPart { current: part.current, at: part.at, completed: part.completed };
+        line(
+            out,
+            number,
+            &format!("{}{}{took}{done}", part.id, part.amount()),
+        );
+        let now = ShownPart {
+            current: part.current,
+            at: part.at,
+            completed: part.completed,
+        };
         match shown.parts.get_mut(index) {
             Some(before) => *before = now,
             None => shown.parts.push(now),
@@ -278,7 +307,10 @@ fn is_due(part: &Part, before: Option<&ShownPart>) -> bool {
         return !before.completed;
     }
     let more = part.current.saturating_sub(before.current) as f64;
-    let share = part.total.filter(|total| *total > 0).map_or(0.0, |total| more / total as f64);
+    let share = part
+        .total
+        .filter(|total| *total > 0)
+        .map_or(0.0, |total| more / total as f64);
     share >= PART_SHARE || part.at.saturating_duration_since(before.at) >= PART_INTERVAL
 }
 

@@ -27,7 +27,12 @@ impl Script {
     pub(crate) fn new() -> Self {
         let seen = Arc::new(Seen::default());
         let progress = Progress::new(seen.clone());
-        Script { start: Instant::now(), ids: HashMap::new(), seen, progress }
+        Script {
+            start: Instant::now(),
+            ids: HashMap::new(),
+            seen,
+            progress,
+        }
     }
 
     pub(crate) fn at(&self, millis: u64) -> Instant {
@@ -36,24 +41,44 @@ impl Script {
 
     /// An event of the step `name`, so many milliseconds after the start.
     pub(crate) fn event(&mut self, millis: u64, name: &str, kind: EventKind) -> Event {
-        let Script { ids, progress, seen, .. } = self;
+        let Script {
+            ids,
+            progress,
+            seen,
+            ..
+        } = self;
         let id = ids.entry(name.to_owned()).or_insert_with(|| {
             progress.step(name).done();
             seen.0.lock().unwrap().pop().unwrap()
         });
         let step = id.clone();
-        Event { at: self.at(millis), step, name: name.into(), kind }
+        Event {
+            at: self.at(millis),
+            step,
+            name: name.into(),
+            kind,
+        }
     }
 }
 
 pub(crate) fn log(text: &str) -> EventKind {
-    EventKind::Log { is_stderr: false, bytes: text.into() }
+    EventKind::Log {
+        is_stderr: false,
+        bytes: text.into(),
+    }
 }
 
 pub(crate) fn status(id: &str, current: u64, total: Option<u64>, completed: bool) -> EventKind {
-    EventKind::Status { id: id.into(), current, total, completed }
+    EventKind::Status {
+        id: id.into(),
+        current,
+        total,
+        completed,
+    }
 }
 
 pub(crate) fn failed(message: &str) -> EventKind {
-    EventKind::Failed { message: message.into() }
+    EventKind::Failed {
+        message: message.into(),
+    }
 }

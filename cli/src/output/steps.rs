@@ -67,7 +67,11 @@ impl Part {
     pub(crate) fn amount(&self) -> String {
         match (self.current, self.total) {
             (current, Some(total)) if total > 0 => {
-                format!(" {} / {}", super::size::size(current), super::size::size(total))
+                format!(
+                    " {} / {}",
+                    super::size::size(current),
+                    super::size::size(total)
+                )
             }
             (0, _) => String::new(),
             (current, _) => format!(" {}", super::size::size(current)),
@@ -132,7 +136,11 @@ impl Step {
         for part in &mut self.parts {
             part.completed |= outcome == Outcome::Done;
         }
-        self.life = Life::Ended { since, until: at, outcome };
+        self.life = Life::Ended {
+            since,
+            until: at,
+            outcome,
+        };
     }
 
     fn status(&mut self, at: Instant, id: String, current: u64, total: Option<u64>, done: bool) {
@@ -142,7 +150,14 @@ impl Step {
                 part.completed = done;
             }
             None => {
-                let part = Part { id, current, total, since: at, at, completed: done };
+                let part = Part {
+                    id,
+                    current,
+                    total,
+                    since: at,
+                    at,
+                    completed: done,
+                };
                 self.parts.push(part);
             }
         }
@@ -162,7 +177,12 @@ pub(crate) struct Steps {
 impl Steps {
     /// Takes in an event; gives the index of its step.
     pub(crate) fn apply(&mut self, event: Event) -> usize {
-        let Event { at, step: id, name, kind } = event;
+        let Event {
+            at,
+            step: id,
+            name,
+            kind,
+        } = event;
         self.since.get_or_insert(at);
         let steps = &mut self.steps;
         let index = *self.by_id.entry(id).or_insert_with(|| {
@@ -184,7 +204,12 @@ impl Steps {
                 step.start(at);
                 step.log.write(step.duration(at), &bytes);
             }
-            EventKind::Status { id, current, total, completed } => {
+            EventKind::Status {
+                id,
+                current,
+                total,
+                completed,
+            } => {
                 step.start(at);
                 step.status(at, id, current, total, completed);
             }
@@ -215,7 +240,9 @@ impl Steps {
 
     /// The steps that were started, in that order.
     pub(crate) fn started(&self) -> impl DoubleEndedIterator<Item = (usize, &Step)> {
-        self.started.iter().map(|index| (*index, &self.steps[*index]))
+        self.started
+            .iter()
+            .map(|index| (*index, &self.steps[*index]))
     }
 
     /// When the first event happened.
@@ -225,7 +252,11 @@ impl Steps {
 
     /// How many steps have ended, and how many are known.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let ended = self.steps.iter().filter(|step| step.outcome().is_some()).count();
+        let ended = self
+            .steps
+            .iter()
+            .filter(|step| step.outcome().is_some())
+            .count();
         (ended, self.steps.len())
     }
 }

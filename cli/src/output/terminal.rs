@@ -84,16 +84,32 @@ pub(crate) fn render(steps: &Steps, now: Instant, size: Size) -> Vec<Line> {
 
 /// The picture when the build is over: every step, whatever the height of the terminal.
 pub(crate) fn render_all(steps: &Steps, now: Instant, size: Size) -> Vec<Line> {
-    let rows = rows(steps, now, size.columns).into_iter().map(|row| row.line);
-    std::iter::once(header(steps, now, size.columns, true)).chain(rows).collect()
+    let rows = rows(steps, now, size.columns)
+        .into_iter()
+        .map(|row| row.line);
+    std::iter::once(header(steps, now, size.columns, true))
+        .chain(rows)
+        .collect()
 }
 
 fn header(steps: &Steps, now: Instant, width: usize, is_over: bool) -> Line {
-    let took = steps.since().map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64());
+    let took = steps.since().map_or(0.0, |since| {
+        now.saturating_duration_since(since).as_secs_f64()
+    });
     let (ended, all) = steps.counts();
-    let finished = if is_over && ended == all && all > 0 { " FINISHED" } else { "" };
-    let text = cut(&format!("[+] Building {took:.1}s ({ended}/{all}){finished}"), width);
-    Line { text, paint: Paint::Normal }
+    let finished = if is_over && ended == all && all > 0 {
+        " FINISHED"
+    } else {
+        ""
+    };
+    let text = cut(
+        &format!("[+] Building {took:.1}s ({ended}/{all}){finished}"),
+        width,
+    );
+    Line {
+        text,
+        paint: Paint::Normal,
+    }
 }
 
 fn rows(steps: &Steps, now: Instant, width: usize) -> Vec<Row> {
@@ -111,11 +127,31 @@ fn rows(steps: &Steps, now: Instant, width: usize) -> Vec<Row> {
         let is_running = step.is_running();
         let text = row(&format!("{mark}{name}"), "", took, width);
         let log_of = (is_running && step.log.written() > 0).then_some(index);
-        rows.push(Row { line: Line { text, paint }, is_running, log_of });
-        rows.extend(step.parts.iter().map(|part| part_row(step, part, now, width)));
+        rows.push(Row {
+            line: Line { text, paint },
+            is_running,
+            log_of,
+        });
+        rows.extend(
+            step.parts
+                .iter()
+                .map(|part| part_row(step, part, now, width)),
+        );
         rows.extend(step.warnings.iter().map(|warning| {
-            let text = row(&format!("WARN: {}", harmless(warning.as_bytes())), "", took, width);
-            Row { line: Line { text, paint: Paint::Caution }, is_running: false, log_of: None }
+            let text = row(
+                &format!("WARN: {}", harmless(warning.as_bytes())),
+                "",
+                took,
+                width,
+            );
+            Row {
+                line: Line {
+                    text,
+                    paint: Paint::Caution,
+                },
+                is_running: false,
+                log_of: None,
+            }
         }));
     }
     rows
@@ -129,11 +165,27 @@ fn part_row(step: &Step, part: &Part, now: Instant, width: usize) -> Row {
     let seconds = part.at.saturating_duration_since(part.since).as_secs_f64();
     // A rate over less than that is noise.
     if is_running && seconds >= 0.2 && part.current > 0 {
-        amount.push_str(&format!(" {}/s", size((part.current as f64 / seconds) as u64)));
+        amount.push_str(&format!(
+            " {}/s",
+            size((part.current as f64 / seconds) as u64)
+        ));
     }
-    let text = row(&format!("=> {}", harmless(part.id.as_bytes())), &amount, took, width);
-    let paint = if part.completed { Paint::Ended } else { Paint::Normal };
-    Row { line: Line { text, paint }, is_running, log_of: None }
+    let text = row(
+        &format!("=> {}", harmless(part.id.as_bytes())),
+        &amount,
+        took,
+        width,
+    );
+    let paint = if part.completed {
+        Paint::Ended
+    } else {
+        Paint::Normal
+    };
+    Row {
+        line: Line { text, paint },
+        is_running,
+        log_of: None,
+    }
 }
 
 /// ` => NAME AMOUNT            1.2s`: the amount goes before the name does.

@@ -19,7 +19,10 @@ pub(crate) fn columns(text: &str) -> usize {
 /// blanks, and of a line that was written over with carriage returns the last version stays.
 pub(crate) fn harmless(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let last = text.rsplit('\r').find(|version| !version.is_empty()).unwrap_or_default();
+    let last = text
+        .rsplit('\r')
+        .find(|version| !version.is_empty())
+        .unwrap_or_default();
     let mut out = String::with_capacity(last.len());
     let mut column = 0;
     let mut characters = last.chars();

@@ -243,8 +243,13 @@ impl<'l> Assembly<'l> {
                 return Err(Error::entry(&entry.path, "it is no file"));
             }
         };
+        let mut metadata = entry.metadata;
+        if matches!(content, Content::Symlink { .. }) {
+            // Linux has no other mode for them, whatever the archive says.
+            metadata.mode = 0o777;
+        }
         let leaf = Leaf {
-            metadata: entry.metadata,
+            metadata,
             content,
             link: None,
         };

@@ -38,7 +38,9 @@ impl Bodies {
     /// order of the files.
     pub(super) fn adopt(&mut self, ingest: &Ingest<'_>) -> Result<Vec<Body>> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min(THREADS_MAX).min(self.files.len() / FILES_PER_THREAD_MIN);
+        let threads = threads
+            .min(THREADS_MAX)
+            .min(self.files.len() / FILES_PER_THREAD_MIN);
         let (files, next) = (&self.files, AtomicUsize::new(0));
         let adopted = Mutex::new(Vec::with_capacity(files.len()));
         let failed = Mutex::new(None);

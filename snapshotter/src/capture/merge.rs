@@ -10,12 +10,12 @@ use store::{
 };
 
 use super::bodies::Body;
-use super::upper::{UpperContent, UpperDirectory, UpperEntry, UpperLeaf};
+use super::upper::{Upper, UpperContent, UpperDirectory, UpperEntry, UpperLeaf};
 use crate::error::{Error, Result};
 
 /// The tree of `upper` over `base`; `bodies` has the contents that the upper brought along.
 pub(super) fn merge<S: TreeSink + ?Sized>(
-    upper: &UpperDirectory,
+    upper: &Upper,
     bodies: &[Body],
     base: Option<TreeRef>,
     trees: &S,
@@ -25,9 +25,18 @@ pub(super) fn merge<S: TreeSink + ?Sized>(
         None => Editor::empty(trees, Metadata::default_directory()),
     };
     let origin = base.map(|base| *base.id.as_bytes()).unwrap_or_default();
-    let mut merge =
-        Merge { bodies, editor: editor(), lower: editor(), groups: HashMap::new(), origin };
-    merge.directory(upper, &RelPath::root(), Some(&RelPath::root()))?;
+    let mut merge = Merge {
+        bodies,
+        editor: editor(),
+        lower: editor(),
+        groups: HashMap::new(),
+        origin,
+        waiting: vec![(0, RelPath::root(), Some(RelPath::root()))],
+    };
+    // Depth first and in the order of names, so that groups of hard links get the same ids always.
+    while let Some((index, path, below)) = merge.waiting.pop() {
+        merge.directory(&upper.directories, index, &path, below.as_ref())?;
+    }
     Ok(merge.editor.finish()?)
 }
 
@@ -41,37 +50,50 @@ struct Merge<'m, S: TreeSink + ?Sized> {
     groups: HashMap<u64, LinkId>,
     /// What sets the groups made here apart from those of other trees.
     origin: [u8; 32],
+    /// Directories that stand in the tree, but whose entries are still to be taken in: index, path,
+    /// and the lower directory that each merges with.
+    waiting: Vec<(usize, RelPath, Option<RelPath>)>,
 }
 
 impl<S: TreeSink + ?Sized> Merge<'_, S> {
-    /// Takes in the directory `upper`, which stands at `path` and merges with the lower directory
-    /// `below`, if any.
+    /// Takes in the entries of a directory, which stands at `path` and merges with the lower
+    /// directory `below`, if any.
     fn directory(
         &mut self,
-        upper: &UpperDirectory,
+        directories: &[UpperDirectory],
+        index: usize,
         path: &RelPath,
         below: Option<&RelPath>,
     ) -> Result<()> {
+        let upper = &directories[index];
+        self.editor.set_metadata(path, upper.metadata.clone())?;
+        let first = self.waiting.len();
         for (name, entry) in &upper.entries {
             let path = path.join(name);
             match entry {
                 UpperEntry::Whiteout => {
                     self.editor.remove(&path)?;
                 }
-                UpperEntry::Directory(child) => self.merged(child, &path, name, below)?,
+                UpperEntry::Directory(child) => {
+                    let below = self.place(&directories[*child], &path, name, below)?;
+                    self.waiting.push((*child, path, below));
+                }
                 UpperEntry::Leaf(leaf) => self.leaf(leaf, &path, name, below)?,
             }
         }
-        Ok(self.editor.set_metadata(path, upper.metadata.clone())?)
+        self.waiting[first..].reverse();
+        Ok(())
     }
 
-    fn merged(
+    /// Makes a directory stand at `path` with what shows through it from below, and tells which
+    /// lower directory that is.
+    fn place(
         &mut self,
         upper: &UpperDirectory,
         path: &RelPath,
         name: &Name,
         below: Option<&RelPath>,
-    ) -> Result<()> {
+    ) -> Result<Option<RelPath>> {
         let origin = match &upper.redirect {
             _ if upper.opaque => None,
             Some(redirect) => redirected(redirect, below),
@@ -85,7 +107,9 @@ impl<S: TreeSink + ?Sized> Merge<'_, S> {
             _ => None,
         };
         match &origin {
-            None => self.editor.insert_directory(path, Metadata::default_directory())?,
+            None => self
+                .editor
+                .insert_directory(path, Metadata::default_directory())?,
             // It has moved, and what it held comes with it.
             Some(origin) if upper.redirect.is_some() => {
                 if let Some(entry) = self.lower.entry(origin)? {
@@ -95,7 +119,7 @@ impl<S: TreeSink + ?Sized> Merge<'_, S> {
             // It is in its place: the directory above brought it along.
             Some(_) => {}
         }
-        self.directory(upper, path, origin.as_ref())
+        Ok(origin)
     }
 
     fn leaf(
@@ -120,7 +144,11 @@ impl<S: TreeSink + ?Sized> Merge<'_, S> {
                 LinkId::derive(&self.origin, &[b"captured ", &*path.to_bytes()].concat())
             })
         });
-        let leaf = Leaf { metadata: upper.metadata.clone(), content, link };
+        let leaf = Leaf {
+            metadata: upper.metadata.clone(),
+            content,
+            link,
+        };
         Ok(self.editor.insert(path, Entry::Leaf(leaf))?)
     }
 
@@ -141,7 +169,10 @@ impl<S: TreeSink + ?Sized> Merge<'_, S> {
             None => None,
         };
         match found {
-            Some(Found::Leaf(Leaf { content: content @ Content::File { .. }, .. })) => Ok(content),
+            Some(Found::Leaf(Leaf {
+                content: content @ Content::File { .. },
+                ..
+            })) => Ok(content),
             _ => Err(Error::Capture {
                 path: format!("/{path}"),
                 reason: match origin {

@@ -1,11 +1,10 @@
 //! Reads an upper directory, with overlayfs's marks understood, into a value. Changes nothing.
 
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-use std::collections::HashMap;
 
 use store::metadata::OVERLAY_XATTR_PREFIX;
 use store::path::PATH_DEPTH_MAX;
@@ -20,13 +19,20 @@ const XATTR_METACOPY: &[u8] = b"trusted.overlay.metacopy";
 
 /// Labels by which the host's security modules know its files: they mean nothing elsewhere.
 /// File capabilities (`security.capability`) are the program's own and stay.
-const HOST_LABELS: [&[u8]; 5] =
-    [b"security.selinux", b"security.ima", b"security.evm", b"security.apparmor", b"security.SMACK"];
+const HOST_LABELS: [&[u8]; 5] = [
+    b"security.selinux",
+    b"security.ima",
+    b"security.evm",
+    b"security.apparmor",
+    b"security.SMACK",
+];
 
-/// An upper directory with everything in it.
+/// An upper directory with everything in it. Flat lists, not a nested value: what a process leaves
+/// behind may be nested deeper than a stack.
 #[derive(Debug)]
 pub(super) struct Upper {
-    pub(super) root: UpperDirectory,
+    /// All directories, the root first; entries name them by index.
+    pub(super) directories: Vec<UpperDirectory>,
     /// The regular files that have their content with them; entries name them by index.
     pub(super) files: Vec<UpperFile>,
 }
@@ -45,7 +51,8 @@ pub(super) struct UpperDirectory {
 #[derive(Debug)]
 pub(super) enum UpperEntry {
     Whiteout,
-    Directory(UpperDirectory),
+    /// Index into [`Upper::directories`].
+    Directory(usize),
     Leaf(UpperLeaf),
 }
 
@@ -86,36 +93,51 @@ struct Attributes {
 /// Reads `upper`. `marked` tells whether overlayfs wrote to it, so that its marks count;
 /// `reserved` is the name that the root may not have.
 pub(super) fn read(upper: &Path, marked: bool, reserved: &str) -> Result<Upper> {
-    let mut reader =
-        Reader { root: upper, marked, files: Vec::new(), inodes: HashMap::new() };
-    let found = fs::symlink_metadata(upper).map_err(|e| Error::io("stat", upper, e))?;
-    let root = reader.directory(upper, &found, 0)?;
+    let mut reader = Reader {
+        root: upper,
+        marked,
+        waiting: VecDeque::from([(upper.to_owned(), 0)]),
+        announced: 1,
+        files: Vec::new(),
+        inodes: HashMap::new(),
+    };
+    let mut directories = Vec::new();
+    while let Some((path, depth)) = reader.waiting.pop_front() {
+        directories.push(reader.directory(&path, depth)?);
+    }
     // Redirects lead through this name (shared/spec/filesystem-stacks.md, "Hijack").
-    if root.entries.iter().any(|(name, _)| name.as_bytes() == reserved.as_bytes()) {
+    if directories[0]
+        .entries
+        .iter()
+        .any(|(name, _)| name.as_bytes() == reserved.as_bytes())
+    {
         return Err(Error::Capture {
             path: format!("/{reserved}"),
             reason: "this name in the root directory is reserved by the store".into(),
         });
     }
-    Ok(Upper { root, files: reader.files })
+    Ok(Upper {
+        directories,
+        files: reader.files,
+    })
 }
 
 struct Reader<'r> {
     root: &'r Path,
     marked: bool,
+    /// Directories that were seen but not read yet, with their depths, in the order of the indices
+    /// that entries name them by.
+    waiting: VecDeque<(PathBuf, usize)>,
+    /// How many directories were seen.
+    announced: usize,
     files: Vec<UpperFile>,
     /// Contents of regular files with several names, by inode number.
     inodes: HashMap<u64, UpperContent>,
 }
 
 impl Reader<'_> {
-    /// Recursion is bounded by [`PATH_DEPTH_MAX`].
-    fn directory(
-        &mut self,
-        path: &Path,
-        found: &fs::Metadata,
-        depth: usize,
-    ) -> Result<UpperDirectory> {
+    fn directory(&mut self, path: &Path, depth: usize) -> Result<UpperDirectory> {
+        let found = fs::symlink_metadata(path).map_err(|e| Error::io("stat", path, e))?;
         let attributes = self.attributes(path)?;
         let listing = fs::read_dir(path).map_err(|e| Error::io("list", path, e))?;
         let mut entries = Vec::new();
@@ -126,40 +148,46 @@ impl Reader<'_> {
                 let reason = format!("it is deeper than {PATH_DEPTH_MAX} directories");
                 return Err(self.refuse(&entry.path(), reason));
             }
-            let entry = self.entry(&entry.path(), depth)?;
+            let entry = self.entry(entry.path(), depth)?;
             entries.push((name, entry));
         }
         entries.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(UpperDirectory {
-            metadata: metadata(found, attributes.visible),
+            metadata: metadata(&found, attributes.visible),
             opaque: attributes.opaque,
             redirect: attributes.redirect,
             entries,
         })
     }
 
-    fn entry(&mut self, path: &Path, depth: usize) -> Result<UpperEntry> {
-        let found = fs::symlink_metadata(path).map_err(|e| Error::io("stat", path, e))?;
+    fn entry(&mut self, path: PathBuf, depth: usize) -> Result<UpperEntry> {
+        let found = fs::symlink_metadata(&path).map_err(|e| Error::io("stat", &path, e))?;
         let kind = found.file_type();
         if kind.is_dir() {
-            return Ok(UpperEntry::Directory(self.directory(path, &found, depth + 1)?));
+            self.waiting.push_back((path, depth + 1));
+            self.announced += 1;
+            return Ok(UpperEntry::Directory(self.announced - 1));
         }
         // Also in a plain directory: nothing below could show a device of this number.
         if kind.is_char_device() && found.rdev() == 0 {
             return Ok(UpperEntry::Whiteout);
         }
-        let attributes = self.attributes(path)?;
+        let attributes = self.attributes(&path)?;
         let inode = (found.nlink() > 1).then(|| found.ino());
         let known = inode.and_then(|inode| self.inodes.get(&inode));
         let content = match known {
             Some(content) => content.clone(),
-            None => self.content(path, &found, &attributes)?,
+            None => self.content(&path, &found, &attributes)?,
         };
         if let Some(inode) = inode {
             self.inodes.insert(inode, content.clone());
         }
         let metadata = metadata(&found, attributes.visible);
-        Ok(UpperEntry::Leaf(UpperLeaf { metadata, content, inode }))
+        Ok(UpperEntry::Leaf(UpperLeaf {
+            metadata,
+            content,
+            inode,
+        }))
     }
 
     fn content(
@@ -169,16 +197,26 @@ impl Reader<'_> {
         attributes: &Attributes,
     ) -> Result<UpperContent> {
         let kind = found.file_type();
-        let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+        let (major, minor) = (
+            rustix::fs::major(found.rdev()),
+            rustix::fs::minor(found.rdev()),
+        );
         Ok(UpperContent::Other(if kind.is_file() {
             if attributes.metacopy {
-                return Ok(UpperContent::Lower { redirect: attributes.redirect.clone() });
+                return Ok(UpperContent::Lower {
+                    redirect: attributes.redirect.clone(),
+                });
             }
-            self.files.push(UpperFile { path: path.into(), mode: found.mode() & 0o7777 });
+            self.files.push(UpperFile {
+                path: path.into(),
+                mode: found.mode() & 0o7777,
+            });
             return Ok(UpperContent::File(self.files.len() - 1));
         } else if kind.is_symlink() {
             let target = fs::read_link(path).map_err(|e| Error::io("read link", path, e))?;
-            Content::Symlink { target: target.into_os_string().into_vec().into() }
+            Content::Symlink {
+                target: target.into_os_string().into_vec().into(),
+            }
         } else if kind.is_char_device() {
             Content::CharDevice { major, minor }
         } else if kind.is_block_device() {
@@ -213,7 +251,10 @@ impl Reader<'_> {
 
     fn refuse(&self, path: &Path, reason: String) -> Error {
         let inside = path.strip_prefix(self.root).unwrap_or(path);
-        Error::Capture { path: format!("/{}", inside.display()), reason }
+        Error::Capture {
+            path: format!("/{}", inside.display()),
+            reason,
+        }
     }
 }
 
@@ -223,7 +264,10 @@ fn metadata(found: &fs::Metadata, xattrs: Xattrs) -> Metadata {
         uid: found.uid(),
         gid: found.gid(),
         // The kernel's nanoseconds are below 10^9.
-        mtime: Timestamp { seconds: found.mtime(), nanoseconds: found.mtime_nsec() as u32 },
+        mtime: Timestamp {
+            seconds: found.mtime(),
+            nanoseconds: found.mtime_nsec() as u32,
+        },
         xattrs,
     }
 }

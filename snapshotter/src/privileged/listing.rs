@@ -38,14 +38,23 @@ pub(super) fn list(root: &Path) -> Listing {
         let content = if kind.is_file() {
             fs::read(&path).unwrap()
         } else if kind.is_symlink() {
-            fs::read_link(&path).unwrap().as_os_str().as_bytes().to_vec()
+            fs::read_link(&path)
+                .unwrap()
+                .as_os_str()
+                .as_bytes()
+                .to_vec()
         } else {
             Vec::new()
         };
         let xattrs = read_xattrs(&path).unwrap().into_iter();
         let xattrs = xattrs
             .filter(|(name, _)| !name.starts_with(b"trusted.overlay."))
-            .map(|(name, value)| (name.escape_ascii().to_string(), value.escape_ascii().to_string()));
+            .map(|(name, value)| {
+                (
+                    name.escape_ascii().to_string(),
+                    value.escape_ascii().to_string(),
+                )
+            });
         let listed = Listed {
             mode: found.mode(),
             owner: (found.uid(), found.gid()),
@@ -56,10 +65,19 @@ pub(super) fn list(root: &Path) -> Listing {
             rdev: found.rdev(),
             content: content.escape_ascii().to_string(),
         };
-        let name = path.strip_prefix(root).unwrap().as_os_str().as_bytes().to_vec();
+        let name = path
+            .strip_prefix(root)
+            .unwrap()
+            .as_os_str()
+            .as_bytes()
+            .to_vec();
         listing.insert(name, listed);
         if kind.is_dir() {
-            rest.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            rest.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
         }
     }
     listing

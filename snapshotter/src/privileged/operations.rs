@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rand::rngs::StdRng;
 use rand::RngExt;
+use rand::rngs::StdRng;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
@@ -20,28 +20,86 @@ use rustix::io::Errno;
 use crate::capture::read_xattrs;
 
 /// Names out of which paths are made: few, so that they collide; some of them odd.
-const NAMES: [&[u8]; 8] =
-    [b"a", b"b", b"c", b"dir", b"\xff\xfe odd", b"\xc3\xa9:,\\", b".wh.x", b" =\n"];
+const NAMES: [&[u8]; 8] = [
+    b"a",
+    b"b",
+    b"c",
+    b"dir",
+    b"\xff\xfe odd",
+    b"\xc3\xa9:,\\",
+    b".wh.x",
+    b" =\n",
+];
 
 /// Something to do below a root.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
-    Write { path: PathBuf, content: Vec<u8> },
-    Append { path: PathBuf, content: Vec<u8> },
-    Rewrite { path: PathBuf },
-    Truncate { path: PathBuf, size: u64 },
-    MakeDirectory { path: PathBuf },
-    MakeSymlink { path: PathBuf, target: PathBuf },
-    MakeNode { path: PathBuf, kind: FileType, major: u32, minor: u32 },
-    Chmod { path: PathBuf, mode: u32, recursive: bool },
-    Chown { path: PathBuf, uid: u32, gid: u32, recursive: bool },
-    SetXattr { path: PathBuf, name: &'static str, value: Vec<u8> },
-    RemoveXattr { path: PathBuf, name: &'static str },
-    SetTime { path: PathBuf },
-    Remove { path: PathBuf },
-    Replace { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf, exchange: bool },
-    Link { from: PathBuf, to: PathBuf },
+    Write {
+        path: PathBuf,
+        content: Vec<u8>,
+    },
+    Append {
+        path: PathBuf,
+        content: Vec<u8>,
+    },
+    Rewrite {
+        path: PathBuf,
+    },
+    Truncate {
+        path: PathBuf,
+        size: u64,
+    },
+    MakeDirectory {
+        path: PathBuf,
+    },
+    MakeSymlink {
+        path: PathBuf,
+        target: PathBuf,
+    },
+    MakeNode {
+        path: PathBuf,
+        kind: FileType,
+        major: u32,
+        minor: u32,
+    },
+    Chmod {
+        path: PathBuf,
+        mode: u32,
+        recursive: bool,
+    },
+    Chown {
+        path: PathBuf,
+        uid: u32,
+        gid: u32,
+        recursive: bool,
+    },
+    SetXattr {
+        path: PathBuf,
+        name: &'static str,
+        value: Vec<u8>,
+    },
+    RemoveXattr {
+        path: PathBuf,
+        name: &'static str,
+    },
+    SetTime {
+        path: PathBuf,
+    },
+    Remove {
+        path: PathBuf,
+    },
+    Replace {
+        path: PathBuf,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        exchange: bool,
+    },
+    Link {
+        from: PathBuf,
+        to: PathBuf,
+    },
 }
 
 use Operation::{
@@ -58,12 +116,26 @@ pub(super) fn draw(random: &mut StdRng, root: &Path) -> Operation {
     };
     let path = known(random);
     match random.random_range(0..100) {
-        0..16 => Write { path: fresh(random, &existing, root), content: content(random) },
-        16..20 => Append { path, content: content(random) },
+        0..16 => Write {
+            path: fresh(random, &existing, root),
+            content: content(random),
+        },
+        16..20 => Append {
+            path,
+            content: content(random),
+        },
         20..22 => Rewrite { path },
-        22..25 => Truncate { path, size: random.random_range(0..4) },
-        25..35 => MakeDirectory { path: fresh(random, &existing, root) },
-        35..38 => MakeSymlink { path: fresh(random, &existing, root), target: path },
+        22..25 => Truncate {
+            path,
+            size: random.random_range(0..4),
+        },
+        25..35 => MakeDirectory {
+            path: fresh(random, &existing, root),
+        },
+        35..38 => MakeSymlink {
+            path: fresh(random, &existing, root),
+            target: path,
+        },
         38..42 => {
             let kinds = [
                 (FileType::Fifo, 0, 0),
@@ -72,21 +144,42 @@ pub(super) fn draw(random: &mut StdRng, root: &Path) -> Operation {
                 (FileType::BlockDevice, 259, 70_000),
             ];
             let (kind, major, minor) = kinds[random.random_range(0..kinds.len())];
-            MakeNode { path: fresh(random, &existing, root), kind, major, minor }
+            MakeNode {
+                path: fresh(random, &existing, root),
+                kind,
+                major,
+                minor,
+            }
         }
         42..49 => {
             let mode = [0o644, 0o4755, 0o1777, 0o2710, 0o000][random.random_range(0..5)];
-            Chmod { path, mode, recursive: random.random_bool(0.4) }
+            Chmod {
+                path,
+                mode,
+                recursive: random.random_bool(0.4),
+            }
         }
         49..55 => {
             let (uid, gid) = (random.random_range(0..3), random.random_range(0..70_000));
-            Chown { path, uid, gid, recursive: random.random_bool(0.4) }
+            Chown {
+                path,
+                uid,
+                gid,
+                recursive: random.random_bool(0.4),
+            }
         }
         55..59 => {
             let length = [0, 3, 600][random.random_range(0..3)];
-            SetXattr { path, name: xattr(random), value: vec![random.random(); length] }
+            SetXattr {
+                path,
+                name: xattr(random),
+                value: vec![random.random(); length],
+            }
         }
-        59..61 => RemoveXattr { path, name: xattr(random) },
+        59..61 => RemoveXattr {
+            path,
+            name: xattr(random),
+        },
         61..64 => SetTime { path },
         64..71 => Remove { path },
         71..76 => Replace { path },
@@ -95,9 +188,16 @@ pub(super) fn draw(random: &mut StdRng, root: &Path) -> Operation {
                 true => known(random),
                 false => fresh(random, &existing, root),
             };
-            Rename { from: path, to, exchange: random.random_bool(0.2) }
+            Rename {
+                from: path,
+                to,
+                exchange: random.random_bool(0.2),
+            }
         }
-        _ => Link { from: path, to: fresh(random, &existing, root) },
+        _ => Link {
+            from: path,
+            to: fresh(random, &existing, root),
+        },
     }
 }
 
@@ -112,11 +212,16 @@ fn content(random: &mut StdRng) -> Vec<u8> {
 
 /// A path in some directory, which may exist or not.
 fn fresh(random: &mut StdRng, existing: &[PathBuf], root: &Path) -> PathBuf {
-    let mut parents: Vec<_> = existing.iter().filter(|path| is_directory(root, path)).collect();
+    let mut parents: Vec<_> = existing
+        .iter()
+        .filter(|path| is_directory(root, path))
+        .collect();
     let top = PathBuf::new();
     parents.push(&top);
     let parent = parents[random.random_range(0..parents.len())];
-    parent.join(OsStr::from_bytes(NAMES[random.random_range(0..NAMES.len())]))
+    parent.join(OsStr::from_bytes(
+        NAMES[random.random_range(0..NAMES.len())],
+    ))
 }
 
 fn is_directory(root: &Path, path: &Path) -> bool {
@@ -165,7 +270,10 @@ pub(super) struct Plain {
 
 impl Plain {
     pub(super) fn new(root: PathBuf) -> Self {
-        Plain { root, lower: HashSet::new() }
+        Plain {
+            root,
+            lower: HashSet::new(),
+        }
     }
 
     /// Everything that is there is lower from now on.
@@ -187,7 +295,9 @@ impl Place for Plain {
     /// Gives a name of a lower inode an inode of its own.
     fn before_copy_up(&mut self, path: &Path) {
         let path = self.root.join(path);
-        let Ok(found) = fs::symlink_metadata(&path) else { return };
+        let Ok(found) = fs::symlink_metadata(&path) else {
+            return;
+        };
         if !self.lower.contains(&found.ino()) {
             return;
         }
@@ -219,8 +329,14 @@ impl Place for Plain {
 }
 
 fn times(found: &fs::Metadata) -> Timestamps {
-    let time = Timespec { tv_sec: found.mtime(), tv_nsec: found.mtime_nsec() };
-    Timestamps { last_access: time, last_modification: time }
+    let time = Timespec {
+        tv_sec: found.mtime(),
+        tv_nsec: found.mtime_nsec(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
 }
 
 fn set_times(path: &Path, times: &Timestamps) {
@@ -274,13 +390,22 @@ pub(super) fn perform(operation: &Operation, number: i64, place: &mut dyn Place)
             io(std::os::unix::fs::symlink(target, full(path)))?;
             vec![path, parent(path)]
         }
-        MakeNode { path, kind, major, minor } => {
+        MakeNode {
+            path,
+            kind,
+            major,
+            minor,
+        } => {
             let device = rustix::fs::makedev(*major, *minor);
             let mode = Mode::from_raw_mode(0o640);
             rustix::fs::mknodat(CWD, full(path), *kind, mode, device)?;
             vec![path, parent(path)]
         }
-        Chmod { path, mode, recursive } => {
+        Chmod {
+            path,
+            mode,
+            recursive,
+        } => {
             for path in selected(&root, path, *recursive) {
                 let kind = fs::symlink_metadata(full(&path)).unwrap().file_type();
                 if !kind.is_symlink() {
@@ -290,7 +415,12 @@ pub(super) fn perform(operation: &Operation, number: i64, place: &mut dyn Place)
             }
             vec![]
         }
-        Chown { path, uid, gid, recursive } => {
+        Chown {
+            path,
+            uid,
+            gid,
+            recursive,
+        } => {
             for path in selected(&root, path, *recursive) {
                 place.before_copy_up(&path);
                 let (uid, gid) = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
@@ -314,7 +444,10 @@ pub(super) fn perform(operation: &Operation, number: i64, place: &mut dyn Place)
         }
         RemoveXattr { path, name } => {
             let present = fs::symlink_metadata(full(path)).is_ok()
-                && read_xattrs(&full(path)).unwrap().iter().any(|(n, _)| n == name.as_bytes());
+                && read_xattrs(&full(path))
+                    .unwrap()
+                    .iter()
+                    .any(|(n, _)| n == name.as_bytes());
             if !present {
                 return Err(Errno::NODATA);
             }
@@ -354,7 +487,11 @@ pub(super) fn perform(operation: &Operation, number: i64, place: &mut dyn Place)
                     place.before_copy_up(to);
                 }
             }
-            let flags = if *exchange { RenameFlags::EXCHANGE } else { RenameFlags::empty() };
+            let flags = if *exchange {
+                RenameFlags::EXCHANGE
+            } else {
+                RenameFlags::empty()
+            };
             rustix::fs::renameat_with(CWD, full(from), CWD, full(to), flags)?;
             vec![parent(from), parent(to)]
         }
@@ -368,8 +505,14 @@ pub(super) fn perform(operation: &Operation, number: i64, place: &mut dyn Place)
             vec![parent(to)]
         }
     };
-    let time = Timespec { tv_sec: 1_000_000 + number, tv_nsec: 123_456_789 + number };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let time = Timespec {
+        tv_sec: 1_000_000 + number,
+        tv_nsec: 123_456_789 + number,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     for path in touched {
         set_times(&full(path), &times);
     }
@@ -407,7 +550,11 @@ fn selected(root: &Path, path: &Path, recursive: bool) -> Vec<PathBuf> {
     }
     let mut selected = vec![path.to_owned()];
     if recursive && is_directory(root, path) {
-        selected.extend(paths(&root.join(path)).into_iter().map(|below| path.join(below)));
+        selected.extend(
+            paths(&root.join(path))
+                .into_iter()
+                .map(|below| path.join(below)),
+        );
     }
     selected
 }

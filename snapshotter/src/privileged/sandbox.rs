@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mount::MountGuard;
-use store::key_value::memory::Medium;
-use store::{Store, TreeRef, fixtures};
+use store::key_value::faulty::{Cause, Faulty, Rates};
+use store::key_value::memory::{Medium, Memory};
+use store::{RootLock, Store, TreeRef, fixtures};
 use tempfile::TempDir;
 
 use crate::manager::{Manager, Options};
@@ -27,7 +28,11 @@ pub(super) struct Sandbox {
 
 /// Small trees are stacked as well, so that stacks are tested with small trees.
 pub(super) fn stacking(method: Method) -> Options {
-    Options { flat_inodes_max: 0, volatile: true, ..Options::new(method) }
+    Options {
+        flat_inodes_max: 0,
+        volatile: true,
+        ..Options::new(method)
+    }
 }
 
 /// Whether privileged tests are left out on request. Panics if they should run and cannot.
@@ -70,24 +75,67 @@ impl Sandbox {
         Some(Self::inside(tempfile::tempdir().unwrap(), None, options))
     }
 
+    /// In memory, on a database whose calls can fail; they do not yet.
+    pub(super) fn faulty(
+        options: Options,
+        seed: u64,
+        rates: Rates,
+    ) -> Option<(Self, Arc<Faulty<Memory>>)> {
+        if is_left_out() {
+            return None;
+        }
+        mount::isolate_thread().expect("a private mount namespace");
+        let (directory, medium) = (tempfile::tempdir().unwrap(), Medium::new());
+        let memory = mount::apply(&[mount::Mount::tmpfs(None, 0o700)], directory.path()).unwrap();
+        let rows = Faulty::new(medium.open().unwrap(), seed, rates).with_cause(Cause::NoSpace);
+        rows.disarm();
+        let (rows, root) = (Arc::new(rows), directory.path().join("root"));
+        let lock = RootLock::acquire(&root).unwrap();
+        let store = Arc::new(Store::open(lock, Box::new(rows.clone())).unwrap());
+        let manager = Manager::open(store, options).unwrap();
+        let (memory, targets) = (Some(memory), AtomicU64::new(0));
+        Some((Sandbox { manager, medium, root, targets, memory, directory }, rows))
+    }
+
     fn inside(directory: TempDir, memory: Option<MountGuard>, options: Options) -> Self {
         let root = directory.path().join("root");
         let medium = Medium::new();
         let store = Arc::new(fixtures::memory_store_on(&root, &medium));
         let manager = Manager::open(store, options).unwrap();
         let targets = AtomicU64::new(0);
-        Sandbox { manager, medium, root, targets, memory, directory }
+        Sandbox {
+            manager,
+            medium,
+            root,
+            targets,
+            memory,
+            directory,
+        }
     }
 
     /// Ends the manager and its store and opens them again, after `between`.
-    pub(super) fn reopen(self, between: impl FnOnce(&Path)) -> Self {
-        let Sandbox { manager, medium, root, targets, memory, directory } = self;
+    pub(super) fn reopen(self, between: impl FnOnce(&Path, &Medium)) -> Self {
+        let Sandbox {
+            manager,
+            medium,
+            root,
+            targets,
+            memory,
+            directory,
+        } = self;
         let options = *manager.options();
         drop(manager);
-        between(&root);
+        between(&root, &medium);
         let store = Arc::new(fixtures::memory_store_on(&root, &medium));
         let manager = Manager::open(store, options).unwrap();
-        Sandbox { manager, medium, root, targets, memory, directory }
+        Sandbox {
+            manager,
+            medium,
+            root,
+            targets,
+            memory,
+            directory,
+        }
     }
 
     pub(super) fn root(&self) -> &Path {

@@ -32,7 +32,8 @@ pub enum Error {
     /// The database's files are damaged.
     #[error(
         "the database in {path} is damaged: {message}; \
-         move {path} away and build again, or restore it from a backup"
+         move {} away and build again, or restore it from a backup",
+        .path.parent().unwrap_or(.path).display()
     )]
     DatabaseCorrupt {
         /// The database directory.

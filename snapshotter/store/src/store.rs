@@ -75,10 +75,14 @@ impl RootLock {
             Err(e) => return Err(Error::io("lock", path, e.into())),
         }
         let pid = std::process::id().to_string();
-        file.set_len(0)
+        // Only for messages of others; a full disk must not keep anybody from tidying up.
+        let written = file
+            .set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(pid.as_bytes()))
-            .map_err(|e| Error::io("write", &path, e))?;
+            .and_then(|()| file.write_all(pid.as_bytes()));
+        if let Err(error) = written {
+            tracing::debug!(path = %path.display(), %error, "cannot write the owner's pid");
+        }
         Ok(RootLock {
             root: root.into(),
             file,

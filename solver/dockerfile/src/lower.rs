@@ -43,6 +43,7 @@ use crate::error::{Error, Span};
 use crate::stages::{Base, StageTable};
 
 pub use self::images::{ImageRequest, ResolvedImage, ResolvedImages};
+pub use self::reference::normalize as normalize_reference;
 pub use self::options::{NamedContext, NoCache, Options};
 pub use self::targets::{Target, targets};
 

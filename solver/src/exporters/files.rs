@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 use crate::request::Destination;
 use crate::result::Value;
 
+/// Bytes that are written to an output at once.
+const OUTPUT_BUFFER_BYTES: usize = 1 << 20;
+
 /// Writes a result into a directory, made if it is missing. What is there already stays unless
 /// the result has something of that name. As with buildx, everything belongs to the caller.
 ///
@@ -25,10 +28,15 @@ use crate::result::Value;
 /// [`Error::Io`]; a file is either wholly there or not.
 pub(super) fn directory(value: &Value, directory: &Path, snapshots: &Manager) -> Result<()> {
     fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
-    let Some(tree) = value.tree() else { return Ok(()) };
+    let Some(tree) = value.tree() else {
+        return Ok(());
+    };
     let store = snapshots.store();
-    let mut writer =
-        Writer { trees: &**store, objects: store.objects(), links: HashMap::new() };
+    let mut writer = Writer {
+        trees: &**store,
+        objects: store.objects(),
+        links: HashMap::new(),
+    };
     writer.contents(tree, directory)
 }
 
@@ -92,7 +100,8 @@ impl Writer<'_> {
                 let mut file = File::create(target).map_err(|e| Error::io("create", target, e))?;
                 let source = self.objects.open_blob(*blob)?;
                 if rustix::fs::ioctl_ficlone(&file, &source).is_err() {
-                    self.objects.read_blob(*blob, |piece| file.write_all(piece))?;
+                    self.objects
+                        .read_blob(*blob, |piece| file.write_all(piece))?;
                 }
                 set_mode(target, &leaf.metadata)?;
             }
@@ -147,8 +156,14 @@ fn set_mode(target: &Path, metadata: &Metadata) -> Result<()> {
 }
 
 fn set_time(target: &Path, time: Timestamp) -> Result<()> {
-    let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let time = Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanoseconds.into(),
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|e| Error::io("set times of", target, e.into()))
 }
@@ -168,40 +183,99 @@ pub(super) fn archive(
             Some(tree) => diff(None, tree, &**store)?,
             None => store::Delta::default(),
         };
-        layer::pack(&delta, &**store, store.objects(), &pack_options(export.epoch), out)?;
+        layer::pack(
+            &delta,
+            &**store,
+            store.objects(),
+            &pack_options(export.epoch),
+            out,
+        )?;
         Ok(())
     })
 }
 
 /// Writes a file under a temporary name and renames it when it is complete; or writes to standard
 /// output.
+///
+/// # Errors
+/// What `write` returns, except that what goes wrong with the destination names the destination.
 pub(super) fn write_to(
     destination: &Destination,
     write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
 ) -> Result<()> {
     let path = match destination {
         Destination::Stdout => {
-            let mut out = BufWriter::with_capacity(1 << 20, io::stdout());
-            write(&mut out)?;
-            return out.flush().map_err(|e| Error::io("write", "standard output", e));
+            return buffered(io::stdout(), Path::new("standard output"), write);
         }
         Destination::Path(path) => path,
     };
     // A device or pipe is written to, not replaced.
     let special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
-    let temporary = if special { path.clone() } else { temporary_name(path) };
-    let file = File::options().write(true).create(true).truncate(true).open(&temporary);
+    let temporary = if special {
+        path.clone()
+    } else {
+        temporary_name(path)
+    };
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&temporary);
     let file = file.map_err(|e| Error::io("create", path, e))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    let written = write(&mut out)
-        .and_then(|()| out.flush().map_err(|e| Error::io("write", path, e)))
-        .and_then(|()| match special {
-            true => Ok(()),
-            false => fs::rename(&temporary, path).map_err(|e| Error::io("create", path, e)),
-        });
+    let written = buffered(file, path, write).and_then(|()| match special {
+        true => Ok(()),
+        false => fs::rename(&temporary, path).map_err(|e| Error::io("create", path, e)),
+    });
     if written.is_err() && !special {
         // The error that counts is the one before.
         fs::remove_file(&temporary).ok();
     }
     written
+}
+
+fn buffered(
+    out: impl Write + Send,
+    path: &Path,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
+) -> Result<()> {
+    let watched = Watched { out, failed: None };
+    let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, watched);
+    let written =
+        write(&mut out).and_then(|()| out.flush().map_err(|e| Error::io("write", path, e)));
+    let (watched, _) = out.into_parts();
+    match watched.failed {
+        Some(error) => Err(Error::io("write", path, error)),
+        None => written,
+    }
+}
+
+/// Remembers why writing failed: what passes the bytes on may report it as its own failure.
+struct Watched<W> {
+    out: W,
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Watched<W> {
+    fn note<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            let copy = error.raw_os_error().map(io::Error::from_raw_os_error);
+            self.failed
+                .get_or_insert(copy.unwrap_or_else(|| error.kind().into()));
+        }
+        result
+    }
+}
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.out.write(bytes);
+        self.note(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.out.flush();
+        self.note(result)
+    }
 }

@@ -3,8 +3,8 @@
 use dockerfile::config::{DockerImageConfig, History};
 use jiff::Timestamp;
 use layer::Compression;
-use snapshotter::{Manager, catalog};
 use snapshotter::leases::Reference;
+use snapshotter::{Manager, catalog};
 use store::Batch;
 
 use super::Export;
@@ -24,7 +24,6 @@ pub(super) struct Assembled {
     pub(super) manifest_digest: Digest,
     pub(super) layers: Vec<Packed>,
     pub(super) platform: llb::Platform,
-    pub(super) created: String,
     pub(super) epoch: Option<i64>,
     value: Value,
 }
@@ -44,20 +43,32 @@ pub(super) fn assemble(
     let layers = layers::layers(&export.value, images, snapshots)?;
     let pack = |layer| layers::pack(layer, compression, export.epoch, images, store, step);
     let layers = layers.iter().map(pack).collect::<Result<Vec<_>>>()?;
-    let created = timestamp(export.epoch)?;
-    let config = config(&export.image, &layers, &created)?;
+    let config = config(&export.image, &layers, export.epoch)?;
     let config_digest = Digest::of(&config);
-    step.status(format!("exporting config {config_digest}"), config.len() as u64, None, true);
+    step.status(
+        format!("exporting config {config_digest}"),
+        config.len() as u64,
+        None,
+        true,
+    );
     let manifest = Manifest {
         schema_version: 2,
         media_type: MANIFEST.into(),
         config: Descriptor::new(CONFIG, config_digest, config.len() as u64),
-        layers: layers.iter().map(|layer| layer.descriptor.clone()).collect(),
+        layers: layers
+            .iter()
+            .map(|layer| layer.descriptor.clone())
+            .collect(),
     };
     let manifest = json("image manifest", &manifest)?;
     let manifest_digest = Digest::of(&manifest);
     let size = manifest.len() as u64;
-    step.status(format!("exporting manifest {manifest_digest}"), size, None, true);
+    step.status(
+        format!("exporting manifest {manifest_digest}"),
+        size,
+        None,
+        true,
+    );
     Ok(Assembled {
         config,
         config_digest,
@@ -65,32 +76,58 @@ pub(super) fn assemble(
         manifest_digest,
         layers,
         platform: export.platform.clone(),
-        created,
         epoch: export.epoch,
         value: export.value.clone(),
     })
 }
 
 /// RFC 3339, as Go writes it.
-fn timestamp(epoch: Option<i64>) -> Result<String> {
-    match epoch {
-        None => Ok(Timestamp::now().to_string()),
-        Some(seconds) => Timestamp::from_second(seconds)
-            .map(|time| time.to_string())
-            .map_err(|e| Error::Unsupported { what: format!("SOURCE_DATE_EPOCH={seconds} ({e})") }),
-    }
+fn rfc3339(time: store::Timestamp) -> Result<String> {
+    // Below 10^9, so it fits.
+    let nanoseconds = time.nanoseconds.cast_signed();
+    Timestamp::new(time.seconds, nanoseconds)
+        .map(|time| time.to_string())
+        .map_err(|e| Error::Unsupported {
+            what: format!("the time {} seconds after 1970 ({e})", time.seconds),
+        })
 }
 
-/// The image config with layers and times filled in.
-fn config(image: &DockerImageConfig, layers: &[Packed], created: &str) -> Result<Vec<u8>> {
+/// The image config with layers and times filled in. As in BuildKit, an entry is as old as the
+/// step that made its layer (not as the build that found it cached), and the image as its newest
+/// layer: building again without a change gives the same image.
+fn config(image: &DockerImageConfig, layers: &[Packed], epoch: Option<i64>) -> Result<Vec<u8>> {
     let mut image = image.clone();
-    image.created = Some(created.to_owned());
     image.rootfs.kind = "layers".into();
-    image.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-    for entry in &mut image.history {
-        entry.created.get_or_insert_with(|| created.to_owned());
-    }
+    image.rootfs.diff_ids = layers
+        .iter()
+        .map(|layer| layer.diff_id.to_string())
+        .collect();
     match_history(&mut image.history, layers.len());
+    let time = |layer: &Packed| match epoch {
+        Some(seconds) => layer
+            .created
+            .map(|_| store::Timestamp::from_seconds(seconds)),
+        None => layer.created,
+    };
+    let mut latest = layers.iter().find_map(time);
+    let newest = layers.iter().filter_map(time).max();
+    let mut layers = layers.iter();
+    for entry in &mut image.history {
+        let layer = if entry.empty_layer {
+            None
+        } else {
+            layers.next()
+        };
+        latest = layer.and_then(time).or(latest);
+        if let (None, Some(time)) = (&entry.created, latest) {
+            entry.created = Some(rfc3339(time)?);
+        }
+    }
+    let created = epoch.map(store::Timestamp::from_seconds).or(newest);
+    image.created = match created {
+        Some(time) => Some(rfc3339(time)?),
+        None => image.created.or_else(|| Some(Timestamp::now().to_string())),
+    };
     json("image config", &image)
 }
 
@@ -99,7 +136,10 @@ fn config(image: &DockerImageConfig, layers: &[Packed], created: &str) -> Result
 fn match_history(history: &mut Vec<History>, layers: usize) {
     let said = history.iter().filter(|entry| !entry.empty_layer).count();
     if said < layers {
-        let missing = History { created_by: "<missing>".into(), ..History::default() };
+        let missing = History {
+            created_by: "<missing>".into(),
+            ..History::default()
+        };
         history.splice(0..0, std::iter::repeat_n(missing, layers - said));
     }
     let mut excess = said.saturating_sub(layers);
@@ -113,7 +153,10 @@ fn match_history(history: &mut Vec<History>, layers: usize) {
 }
 
 fn json(what: &str, document: &impl serde::Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(document).map_err(|source| Error::Json { what: what.into(), source })
+    serde_json::to_vec(document).map_err(|source| Error::Json {
+        what: what.into(),
+        source,
+    })
 }
 
 /// Gives an image names in the store. Its layers stay trees; they become tars when somebody needs
@@ -127,6 +170,9 @@ pub(super) fn name(
     images: &Images,
     snapshots: &Manager,
 ) -> Result<()> {
+    if is_named(assembled, names, images)? {
+        return Ok(());
+    }
     let store = snapshots.store();
     let ingest = store.begin();
     let mut batch = Batch::new();
@@ -147,18 +193,29 @@ pub(super) fn name(
             }
         }
     }
-    let target =
-        Descriptor::new(MANIFEST, assembled.manifest_digest, assembled.manifest.len() as u64);
+    let target = Descriptor::new(
+        MANIFEST,
+        assembled.manifest_digest,
+        assembled.manifest.len() as u64,
+    );
     let diff_ids: Vec<Digest> = assembled.layers.iter().map(|layer| layer.diff_id).collect();
-    let descriptors: Vec<Descriptor> =
-        assembled.layers.iter().map(|layer| layer.descriptor.clone()).collect();
+    let descriptors: Vec<Descriptor> = assembled
+        .layers
+        .iter()
+        .map(|layer| layer.descriptor.clone())
+        .collect();
     let snapshot = match (chain_ids(&diff_ids).last(), assembled.value.tree()) {
-        (Some(chain), Some(tree)) => {
-            Some((images.note_snapshot(&mut batch, *chain, &descriptors, &diff_ids), tree))
-        }
+        (Some(chain), Some(tree)) => Some((
+            images.note_snapshot(&mut batch, *chain, &descriptors, &diff_ids),
+            tree,
+        )),
         _ => None,
     };
-    held.extend(snapshot.iter().map(|(name, _)| Reference::Snapshot(name.clone())));
+    held.extend(
+        snapshot
+            .iter()
+            .map(|(name, _)| Reference::Snapshot(name.clone())),
+    );
     for name in names {
         images.name(&mut batch, name, &target, held.clone());
     }
@@ -169,4 +226,16 @@ pub(super) fn name(
         }
         _ => Ok(ingest.commit(batch)?),
     }
+}
+
+/// Whether all names stand for this very image already: then there is nothing to write or flush.
+fn is_named(assembled: &Assembled, names: &[String], images: &Images) -> Result<bool> {
+    for name in names {
+        match images.resolve(name)? {
+            Some(target) if target.digest == assembled.manifest_digest => {}
+            _ => return Ok(false),
+        }
+    }
+    let present = images.content().find(assembled.manifest_digest)?.is_some();
+    Ok(present && images.content().find(assembled.config_digest)?.is_some())
 }

@@ -5,7 +5,7 @@ use std::io;
 use layer::{Below, Compression, Encoding, PackOptions};
 use snapshotter::{Manager, catalog};
 use store::codec::{Decoder, Encoder};
-use store::{Batch, Durability, Store, Table, TreeRef, diff};
+use store::{Batch, Durability, Store, Table, Timestamp, TreeRef, diff};
 
 use crate::content::{Digest, Located, note};
 use crate::error::Result;
@@ -22,8 +22,8 @@ const PACK_VERSION: u8 = 1;
 pub(super) enum Layer {
     /// Packed by whoever made the base image; goes out byte by byte as it came in.
     Foreign(Descriptor, Digest),
-    /// What one step changed.
-    Own(Change),
+    /// What one step changed, and when.
+    Own(Change, Option<Timestamp>),
 }
 
 /// What lies between two trees.
@@ -40,11 +40,16 @@ pub(super) struct Packed {
     pub(super) diff_id: Digest,
     /// What to pack again where the bytes are not kept.
     pub(super) change: Option<Change>,
+    /// When the step ran; `None` for layers of a base image.
+    pub(super) created: Option<Timestamp>,
 }
 
 /// Options of packing; `epoch` is SOURCE_DATE_EPOCH.
 pub(super) fn pack_options(epoch: Option<i64>) -> PackOptions {
-    PackOptions { clamp_mtime: epoch, below: Below::Nothing }
+    PackOptions {
+        clamp_mtime: epoch,
+        below: Below::Nothing,
+    }
 }
 
 /// The layers of a result, lowest first.
@@ -56,7 +61,7 @@ pub(super) fn layers(value: &Value, images: &Images, snapshots: &Manager) -> Res
         if let Some(base) = images.layers_of(&name)? {
             for (descriptor, diff_id) in base.into_iter().rev() {
                 layers.push(match unpacked(images, store, &descriptor, diff_id)? {
-                    Some(change) => Layer::Own(change),
+                    Some(change) => Layer::Own(change, None),
                     None => Layer::Foreign(descriptor, diff_id),
                 });
             }
@@ -64,9 +69,13 @@ pub(super) fn layers(value: &Value, images: &Images, snapshots: &Manager) -> Res
         }
         let row = catalog::get(store, &name)?;
         let tree = snapshots.tree(&name)?;
-        let parent = row.info.parent;
-        let below = if parent.is_empty() { None } else { Some(snapshots.tree(&parent)?) };
-        layers.push(Layer::Own(Change { below, tree }));
+        let (parent, created) = (row.info.parent, row.info.created);
+        let below = if parent.is_empty() {
+            None
+        } else {
+            Some(snapshots.tree(&parent)?)
+        };
+        layers.push(Layer::Own(Change { below, tree }, Some(created)));
         name = parent;
     }
     layers.reverse();
@@ -83,7 +92,9 @@ fn unpacked(
     if images.content().find(descriptor.digest)?.is_some() {
         return Ok(None);
     }
-    let Some(row) = store.rows().get(Table::Layer, &change_key(diff_id))? else { return Ok(None) };
+    let Some(row) = store.rows().get(Table::Layer, &change_key(diff_id))? else {
+        return Ok(None);
+    };
     let mut row = Decoder::new("layer row", &row);
     let tree = catalog::decode_tree(&mut row)?;
     let below = match row.byte()? {
@@ -111,7 +122,8 @@ fn change_key(diff_id: Digest) -> Vec<u8> {
 
 fn packed_key(change: &Change, compression: Compression, epoch: Option<i64>) -> Vec<u8> {
     let mut key = blake3::Hasher::new_derive_key("varve 2026-11 packed layer v1");
-    key.update(&[PACK_VERSION]).update(change.tree.id.as_bytes());
+    key.update(&[PACK_VERSION])
+        .update(change.tree.id.as_bytes());
     if let Some(below) = &change.below {
         key.update(below.id.as_bytes());
     }
@@ -129,23 +141,26 @@ pub(super) fn pack(
     store: &Store,
     step: &Step,
 ) -> Result<Packed> {
-    let change = match layer {
-        Layer::Own(change) => change,
+    let (change, created) = match layer {
+        Layer::Own(change, created) => (change, *created),
         Layer::Foreign(descriptor, diff_id) => {
             let (descriptor, diff_id) = (descriptor.clone(), *diff_id);
-            return Ok(Packed { descriptor, diff_id, change: None });
+            return Ok(Packed {
+                descriptor,
+                diff_id,
+                change: None,
+                created: None,
+            });
         }
     };
     let key = packed_key(change, compression, epoch);
-    if let Some(row) = store.rows().get(Table::Layer, &key)? {
-        let mut row = Decoder::new("packed layer row", &row);
-        let (diff_id, digest) =
-            (Digest::from_bytes(row.array()?), Digest::from_bytes(row.array()?));
-        let descriptor = Descriptor::new(compression.media_type(), digest, row.number()?);
-        row.finish()?;
-        if compression == Compression::None || images.content().find(digest)?.is_some() {
-            return Ok(Packed { descriptor, diff_id, change: Some(*change) });
-        }
+    if let Some((descriptor, diff_id)) = known(&key, compression, images, store)? {
+        return Ok(Packed {
+            descriptor,
+            diff_id,
+            change: Some(*change),
+            created,
+        });
     }
     let ingest = store.begin();
     let mut batch = Batch::new();
@@ -168,7 +183,9 @@ pub(super) fn pack(
         tracing::warn!(socket, "a socket cannot be part of a layer and is left out");
     }
     let mut row = Encoder::new();
-    row.raw(packed.diff_id.as_bytes()).raw(packed.digest.as_bytes()).number(packed.size);
+    row.raw(packed.diff_id.as_bytes())
+        .raw(packed.digest.as_bytes())
+        .number(packed.size);
     batch.put(Table::Layer, key, row.finish());
     if compression == Compression::None {
         // Nothing to flush: losing the row costs one more packing.
@@ -176,9 +193,40 @@ pub(super) fn pack(
     } else {
         ingest.commit(batch)?;
     }
-    step.status(format!("exporting layer {}", packed.digest), packed.size, None, true);
+    step.status(
+        format!("exporting layer {}", packed.digest),
+        packed.size,
+        None,
+        true,
+    );
     let descriptor = Descriptor::new(compression.media_type(), packed.digest, packed.size);
-    Ok(Packed { descriptor, diff_id: packed.diff_id, change: Some(*change) })
+    Ok(Packed {
+        descriptor,
+        diff_id: packed.diff_id,
+        change: Some(*change),
+        created,
+    })
+}
+
+/// What a layer was packed to before, if that can be used again.
+fn known(
+    key: &[u8],
+    compression: Compression,
+    images: &Images,
+    store: &Store,
+) -> Result<Option<(Descriptor, Digest)>> {
+    let Some(row) = store.rows().get(Table::Layer, key)? else {
+        return Ok(None);
+    };
+    let mut row = Decoder::new("packed layer row", &row);
+    let (diff_id, digest) = (
+        Digest::from_bytes(row.array()?),
+        Digest::from_bytes(row.array()?),
+    );
+    let descriptor = Descriptor::new(compression.media_type(), digest, row.number()?);
+    row.finish()?;
+    let usable = compression == Compression::None || images.content().find(digest)?.is_some();
+    Ok(usable.then_some((descriptor, diff_id)))
 }
 
 /// Writes the tar of a change.
@@ -191,6 +239,16 @@ pub(super) fn write(
 ) -> Result<layer::Packed> {
     let delta = diff(change.below, change.tree, store)?;
     let below = change.below.map_or(Below::Nothing, Below::Tree);
-    let options = PackOptions { clamp_mtime: epoch, below };
-    Ok(layer::pack_layer(&delta, store, store.objects(), &options, encoding, out)?)
+    let options = PackOptions {
+        clamp_mtime: epoch,
+        below,
+    };
+    Ok(layer::pack_layer(
+        &delta,
+        store,
+        store.objects(),
+        &options,
+        encoding,
+        out,
+    )?)
 }

@@ -15,7 +15,7 @@ use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::frontend;
 use crate::images::Images;
-use crate::images::document::{Descriptor, INDEX, MANIFEST, Platform};
+use crate::images::document::{self, Descriptor, INDEX, ImageConfig, MANIFEST, Platform};
 use crate::ops::source_platform;
 use crate::progress::Step;
 use crate::request::{Destination, ImageFormat, ImageOutput};
@@ -60,9 +60,14 @@ pub(super) fn write(
             });
         }
         (destination, false) => write_to(destination, |out| {
-            let mut members = Archive { builder: tar::Builder::new(out) };
+            let mut members = Archive {
+                builder: tar::Builder::new(out),
+            };
             members_of(&mut members, assembled, output.format, names, images)?;
-            members.builder.finish().map_err(|e| Error::io("write", "archive", e))
+            members
+                .builder
+                .finish()
+                .map_err(|e| Error::io("write", "archive", e))
         })?,
     }
     step.status("sending tarball", 0, None, true);
@@ -105,27 +110,37 @@ fn layer_member(
     let (digest, size) = (layer.descriptor.digest, layer.descriptor.size);
     let content = images.content();
     let kept = content.find(digest)?.is_some();
-    members.stream(&blob_name(digest), size, &mut |out| match (kept, &layer.change) {
-        (false, Some(change)) => {
-            layers::write(change, epoch, content.store(), Encoding::PLAIN, out).map(drop)
-        }
-        _ => content.copy_to(digest, out).map(drop),
-    })
+    members.stream(
+        &blob_name(digest),
+        size,
+        &mut |out| match (kept, &layer.change) {
+            (false, Some(change)) => {
+                layers::write(change, epoch, content.store(), Encoding::PLAIN, out).map(drop)
+            }
+            _ => content.copy_to(digest, out).map(drop),
+        },
+    )
 }
 
 fn index(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
     let platform: Platform = source_platform(&assembled.platform);
+    let created = document::parse::<ImageConfig>("image config", &assembled.config)?.created;
     let descriptor = |name: Option<&String>| {
         let size = assembled.manifest.len() as u64;
         let mut descriptor = Descriptor::new(MANIFEST, assembled.manifest_digest, size);
         let mut annotate = |key: &str, value: &str| {
             descriptor.annotations.insert(key.into(), value.into());
         };
-        annotate("org.opencontainers.image.created", &assembled.created);
+        if let Some(created) = &created {
+            annotate("org.opencontainers.image.created", created);
+        }
         if let Some(name) = name {
             annotate("io.containerd.image.name", name);
             let reference = name.parse::<Reference>().ok();
-            let tag = reference.as_ref().and_then(Reference::tag).unwrap_or("latest");
+            let tag = reference
+                .as_ref()
+                .and_then(Reference::tag)
+                .unwrap_or("latest");
             annotate("org.opencontainers.image.ref.name", tag);
         }
         descriptor.platform = Some(platform.clone());
@@ -136,20 +151,31 @@ fn index(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
         names => names.iter().map(|name| descriptor(Some(name))).collect(),
     };
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-    serde_json::to_vec(&index).map_err(|source| Error::Json { what: "index.json".into(), source })
+    serde_json::to_vec(&index).map_err(|source| Error::Json {
+        what: "index.json".into(),
+        source,
+    })
 }
 
 fn docker_manifest(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
-    let layers: Vec<String> =
-        assembled.layers.iter().map(|layer| blob_name(layer.descriptor.digest)).collect();
-    let tags: Vec<String> = names.iter().map(|name| frontend::familiar_tagged(name)).collect();
+    let layers: Vec<String> = assembled
+        .layers
+        .iter()
+        .map(|layer| blob_name(layer.descriptor.digest))
+        .collect();
+    let tags: Vec<String> = names
+        .iter()
+        .map(|name| frontend::familiar_tagged(name))
+        .collect();
     let manifest = json!([{
         "Config": blob_name(assembled.config_digest),
         "RepoTags": if tags.is_empty() { None } else { Some(tags) },
         "Layers": layers,
     }]);
-    serde_json::to_vec(&manifest)
-        .map_err(|source| Error::Json { what: "manifest.json".into(), source })
+    serde_json::to_vec(&manifest).map_err(|source| Error::Json {
+        what: "manifest.json".into(),
+        source,
+    })
 }
 
 struct Directory<'p> {
@@ -159,7 +185,8 @@ struct Directory<'p> {
 impl Members for Directory<'_> {
     fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         self.stream(name, bytes.len() as u64, &mut |out| {
-            out.write_all(bytes).map_err(|e| Error::io("write", name, e))
+            out.write_all(bytes)
+                .map_err(|e| Error::io("write", name, e))
         })
     }
 
@@ -189,7 +216,8 @@ struct Archive<'w> {
 impl Members for Archive<'_> {
     fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         self.stream(name, bytes.len() as u64, &mut |out| {
-            out.write_all(bytes).map_err(|e| Error::io("write", name, e))
+            out.write_all(bytes)
+                .map_err(|e| Error::io("write", name, e))
         })
     }
 
@@ -211,6 +239,9 @@ impl Members for Archive<'_> {
         write(out)?;
         // Members end on a block of 512 bytes.
         let padding = size.next_multiple_of(512) - size;
-        self.builder.get_mut().write_all(&[0; 512][..padding as usize]).map_err(failed)
+        self.builder
+            .get_mut()
+            .write_all(&[0; 512][..padding as usize])
+            .map_err(failed)
     }
 }

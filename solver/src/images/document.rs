@@ -44,7 +44,13 @@ impl Descriptor {
     /// A descriptor without notes.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         let annotations = BTreeMap::new();
-        Descriptor { media_type: media_type.into(), digest, size, annotations, platform: None }
+        Descriptor {
+            media_type: media_type.into(),
+            digest,
+            size,
+            annotations,
+            platform: None,
+        }
     }
 }
 
@@ -93,7 +99,10 @@ impl Index {
                     || found.variant.is_empty()
                     || platform.variant.is_empty())
         };
-        let chosen = self.manifests.iter().find(|one| one.platform.as_ref().is_some_and(fits));
+        let chosen = self
+            .manifests
+            .iter()
+            .find(|one| one.platform.as_ref().is_some_and(fits));
         chosen.or(match self.manifests.as_slice() {
             [only] if only.platform.is_none() => Some(only),
             _ => None,
@@ -102,7 +111,11 @@ impl Index {
 
     /// The platforms it lists.
     pub fn platforms(&self) -> Vec<String> {
-        self.manifests.iter().flat_map(|one| &one.platform).map(ToString::to_string).collect()
+        self.manifests
+            .iter()
+            .flat_map(|one| &one.platform)
+            .map(ToString::to_string)
+            .collect()
     }
 }
 
@@ -173,7 +186,10 @@ pub struct RootFs {
 /// # Errors
 /// [`Error::Json`].
 pub fn parse<'d, T: Deserialize<'d>>(what: &str, bytes: &'d [u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|source| Error::Json { what: what.into(), source })
+    serde_json::from_slice(bytes).map_err(|source| Error::Json {
+        what: what.into(),
+        source,
+    })
 }
 
 /// Whether a document lists manifests.
@@ -188,11 +204,16 @@ pub fn is_index(bytes: &[u8]) -> bool {
 /// [`Error::Json`].
 pub fn media_type_of(what: &str, bytes: &[u8]) -> Result<String> {
     let document: serde_json::Value = parse(what, bytes)?;
-    Ok(match document.get("mediaType").and_then(|media_type| media_type.as_str()) {
-        Some(media_type) => media_type.to_owned(),
-        None if document.get("manifests").is_some() => INDEX.into(),
-        None => MANIFEST.into(),
-    })
+    Ok(
+        match document
+            .get("mediaType")
+            .and_then(|media_type| media_type.as_str())
+        {
+            Some(media_type) => media_type.to_owned(),
+            None if document.get("manifests").is_some() => INDEX.into(),
+            None => MANIFEST.into(),
+        },
+    )
 }
 
 /// Whether a media type is that of an index.

@@ -3,9 +3,7 @@
 use std::io::Read;
 
 use layer::{Compression, Limits};
-use store::{
-    Content, Delta, DeltaDirectory, DeltaEntry, Editor, Entry, Ingest, Leaf, RelPath,
-};
+use store::{Content, Delta, DeltaDirectory, DeltaEntry, Editor, Entry, Ingest, Leaf, RelPath};
 
 use crate::error::{Error, Result};
 
@@ -24,19 +22,26 @@ pub(crate) fn unpack_into(
     owner: Option<(u32, u32)>,
     ingest: &Ingest<'_>,
 ) -> Result<bool> {
-    let Content::File { blob, size } = leaf.content else { return Ok(false) };
+    let Content::File { blob, size } = leaf.content else {
+        return Ok(false);
+    };
     if size == 0 {
         return Ok(false);
     }
     let mut start = Vec::new();
     let objects = ingest.store().objects();
-    let probe = objects.open_blob(blob)?.take(PROBE_BYTES as u64).read_to_end(&mut start);
+    let probe = objects
+        .open_blob(blob)?
+        .take(PROBE_BYTES as u64)
+        .read_to_end(&mut start);
     probe.map_err(|e| Error::io("read", objects.path(blob), e))?;
     match Compression::detect(&start) {
         Ok(Compression::None) if !is_tar(&start) => return Ok(false),
         Ok(_) => {}
         Err(error) => {
-            return Err(Error::Unsupported { what: format!("ADD of this archive ({error})") });
+            return Err(Error::Unsupported {
+                what: format!("ADD of this archive ({error})"),
+            });
         }
     }
     if layer::inspect(objects.open_blob(blob)?, &Limits::default()).is_err() && !is_tar(&start) {
@@ -69,7 +74,9 @@ fn below(delta: Delta, target: &RelPath) -> Delta {
     root.metadata = None;
     for name in target.components().iter().rev() {
         let mut parent = DeltaDirectory::default();
-        parent.entries.insert(name.clone(), DeltaEntry::Directory(root));
+        parent
+            .entries
+            .insert(name.clone(), DeltaEntry::Directory(root));
         root = parent;
     }
     Delta { root }

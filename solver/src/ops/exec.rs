@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::{BoxFuture, CacheKey, Op, OpContext, OpError, OutputStream};
 use executor::{Cancel, Exit, HostEntry, Network, Process, Stream};
-use llb::op::{Exec, InputIndex, MountKind, Security};
 use llb::Vertex;
+use llb::op::{Exec, InputIndex, MountKind, Security};
 use snapshotter::{Labels, Snapshots};
 use tokio::sync::mpsc;
 
@@ -49,7 +49,7 @@ impl ExecOp {
         if !exec.ulimits.is_empty() {
             return unsupported("--ulimit");
         }
-        for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
+        if let Some(mount) = exec.mounts.iter().find(|mount| mount.dest != "/") {
             return unsupported(match mount.kind {
                 MountKind::Bind => "RUN --mount=type=bind",
                 MountKind::Secret(_) => "RUN --mount=type=secret",
@@ -60,7 +60,12 @@ impl ExecOp {
         }
         let definition = definition_key(vertex);
         let root = exec.root().and_then(|mount| mount.input);
-        Ok(ExecOp { exec, definition, root, environment })
+        Ok(ExecOp {
+            exec,
+            definition,
+            root,
+            environment,
+        })
     }
 
     fn process(&self) -> Result<Process> {
@@ -72,7 +77,10 @@ impl ExecOp {
             let address = address.map_err(|_| Error::Unsupported {
                 what: format!("extra host {:?} with address {:?}", extra.host, extra.ip),
             })?;
-            Ok(HostEntry { host: extra.host.clone(), address })
+            Ok(HostEntry {
+                host: extra.host.clone(),
+                address,
+            })
         });
         let root_is_read_only = exec.root().is_some_and(|mount| mount.readonly);
         Ok(Process {
@@ -93,7 +101,9 @@ impl ExecOp {
     }
 
     async fn run(&self, inputs: &[Value], context: OpContext) -> Result<Vec<Value>> {
-        let parent = self.root.map(|root| inputs[root.position()].name().to_owned());
+        let parent = self
+            .root
+            .map(|root| inputs[root.position()].name().to_owned());
         let parent = parent.unwrap_or_default();
         let process = self.process()?;
         let snapshots = self.environment.snapshots.clone();
@@ -158,7 +168,10 @@ impl ExecOp {
             cancel.cancel();
             std::future::pending::<()>().await;
         };
-        let run = self.environment.execution.run(mounts, process, sender, cancel.clone());
+        let run = self
+            .environment
+            .execution
+            .run(mounts, process, sender, cancel.clone());
         let both = async { tokio::join!(run, forward).0 };
         let exit = tokio::select! {
             exit = both => exit?,
@@ -170,11 +183,18 @@ impl ExecOp {
     fn judge(&self, exit: Exit) -> Result<()> {
         let code = exit.code();
         let valid = &self.exec.valid_exit_codes;
-        let good = if valid.is_empty() { code == 0 } else { valid.contains(&code) };
+        let good = if valid.is_empty() {
+            code == 0
+        } else {
+            valid.contains(&code)
+        };
         if good {
             return Ok(());
         }
-        Err(Error::Exit { command: self.exec.args.join(" "), code })
+        Err(Error::Exit {
+            command: self.exec.args.join(" "),
+            code,
+        })
     }
 }
 
@@ -211,7 +231,9 @@ impl Op for ExecOp {
 
 /// The proxy variables in both spellings, as BuildKit sets them.
 fn proxy_variables(exec: &Exec) -> Vec<String> {
-    let Some(proxy) = &exec.proxy else { return Vec::new() };
+    let Some(proxy) = &exec.proxy else {
+        return Vec::new();
+    };
     [
         ("HTTP_PROXY", &proxy.http),
         ("HTTPS_PROXY", &proxy.https),
@@ -222,7 +244,10 @@ fn proxy_variables(exec: &Exec) -> Vec<String> {
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
     .flat_map(|(name, value)| {
-        [format!("{name}={value}"), format!("{}={value}", name.to_lowercase())]
+        [
+            format!("{name}={value}"),
+            format!("{}={value}", name.to_lowercase()),
+        ]
     })
     .collect()
 }

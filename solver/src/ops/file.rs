@@ -55,7 +55,10 @@ impl Op for FileOp {
         let inputs = inputs.to_vec();
         Box::pin(async move {
             let run = move || run(&file, &inputs, &environment);
-            tokio::task::spawn_blocking(run).await.map_err(OpError::new)?.map_err(op_error)
+            tokio::task::spawn_blocking(run)
+                .await
+                .map_err(OpError::new)?
+                .map_err(op_error)
         })
     }
 }
@@ -76,7 +79,12 @@ impl FileOp {
                 FileAction::Symlink(symlink) => symlink.owner.as_ref(),
                 FileAction::Rm(_) => None,
             };
-            whole.extend(owner.into_iter().flat_map(owner::inputs).filter_map(input_of));
+            whole.extend(
+                owner
+                    .into_iter()
+                    .flat_map(owner::inputs)
+                    .filter_map(input_of),
+            );
             let (FileAction::Copy(copy), Some(source)) = (&step.action, input_of(step.secondary))
             else {
                 continue;
@@ -122,7 +130,11 @@ fn run(file: &File, inputs: &[Value], environment: &Environment) -> Result<Vec<V
         }
     }
     outputs.sort_by_key(|(output, ..)| *output);
-    commit_tree(ingest, outputs.into_iter().map(|(_, tree, parent)| (tree, parent)), environment)
+    commit_tree(
+        ingest,
+        outputs.into_iter().map(|(_, tree, parent)| (tree, parent)),
+        environment,
+    )
 }
 
 /// The snapshot that the result of a step is a change of.
@@ -155,7 +167,13 @@ fn run_step(
     let tree_of = |input| resolve(input, inputs, steps);
     let mut editor = match tree_of(step.input) {
         Some(tree) => Editor::open(ingest, tree),
-        None => Editor::empty(ingest, Metadata { mtime: now(), ..Metadata::default_directory() }),
+        None => Editor::empty(
+            ingest,
+            Metadata {
+                mtime: now(),
+                ..Metadata::default_directory()
+            },
+        ),
     };
     let owner = |owner: Option<&llb::op::Owner>| owner::resolve(owner, &tree_of, environment);
     match &step.action {
@@ -168,7 +186,9 @@ fn run_step(
             let source = CopySource::open(ingest, source, copy)?;
             copy::copy(&mut editor, source, copy, owner, ingest)?;
         }
-        FileAction::Mkdir(mkdir) => make_directory(&mut editor, mkdir, owner(mkdir.owner.as_ref())?)?,
+        FileAction::Mkdir(mkdir) => {
+            make_directory(&mut editor, mkdir, owner(mkdir.owner.as_ref())?)?
+        }
         FileAction::Mkfile(mkfile) => {
             make_file(&mut editor, mkfile, owner(mkfile.owner.as_ref())?, ingest)?;
         }
@@ -210,7 +230,13 @@ fn make_directory(
 ) -> Result<(), Error> {
     let path = editor.resolve(&RelPath::lenient(mkdir.path.as_bytes())?, true)?;
     let mtime = time(mkdir.timestamp_ns);
-    let metadata = Metadata { mode: bits(mkdir.mode), uid, gid, mtime, xattrs: Xattrs::new() };
+    let metadata = Metadata {
+        mode: bits(mkdir.mode),
+        uid,
+        gid,
+        mtime,
+        xattrs: Xattrs::new(),
+    };
     if mkdir.make_parents {
         return Ok(editor.make_directories(&path, &metadata)?);
     }
@@ -233,9 +259,25 @@ fn make_file(
     }
     let blob = ingest.put_blob(&mkfile.data)?;
     let mtime = time(mkfile.timestamp_ns);
-    let metadata = Metadata { mode: bits(mkfile.mode), uid, gid, mtime, xattrs: Xattrs::new() };
-    let content = Content::File { blob, size: mkfile.data.len() as u64 };
-    Ok(editor.insert(&path, Entry::Leaf(Leaf { metadata, content, link: None }))?)
+    let metadata = Metadata {
+        mode: bits(mkfile.mode),
+        uid,
+        gid,
+        mtime,
+        xattrs: Xattrs::new(),
+    };
+    let content = Content::File {
+        blob,
+        size: mkfile.data.len() as u64,
+    };
+    Ok(editor.insert(
+        &path,
+        Entry::Leaf(Leaf {
+            metadata,
+            content,
+            link: None,
+        }),
+    )?)
 }
 
 fn make_symlink(
@@ -248,9 +290,24 @@ fn make_symlink(
         return Err(Error::file_op(&path, "it exists already"));
     }
     let mtime = time(symlink.timestamp_ns);
-    let metadata = Metadata { mode: 0o777, uid, gid, mtime, xattrs: Xattrs::new() };
-    let content = Content::Symlink { target: symlink.target.as_bytes().into() };
-    Ok(editor.insert(&path, Entry::Leaf(Leaf { metadata, content, link: None }))?)
+    let metadata = Metadata {
+        mode: 0o777,
+        uid,
+        gid,
+        mtime,
+        xattrs: Xattrs::new(),
+    };
+    let content = Content::Symlink {
+        target: symlink.target.as_bytes().into(),
+    };
+    Ok(editor.insert(
+        &path,
+        Entry::Leaf(Leaf {
+            metadata,
+            content,
+            link: None,
+        }),
+    )?)
 }
 
 fn remove(editor: &mut TreeEditor<'_, '_>, rm: &Rm) -> Result<(), Error> {

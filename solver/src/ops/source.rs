@@ -26,19 +26,34 @@ pub(super) fn convert(
 ) -> Result<Arc<dyn Op<Value = Value>>> {
     if let Some(source) = LocalSource::read(source)? {
         let directory = environment.contexts.get(&source.name).cloned();
-        let directory = directory.ok_or_else(|| Error::NoContext { name: source.name.clone() })?;
+        let directory = directory.ok_or_else(|| Error::NoContext {
+            name: source.name.clone(),
+        })?;
         let scanned = Mutex::default();
-        return Ok(Arc::new(LocalOp { source, directory, environment, scanned }));
+        return Ok(Arc::new(LocalOp {
+            source,
+            directory,
+            environment,
+            scanned,
+        }));
     }
     let reference = if let Some(image) = ImageSource::read(source)? {
         image.reference
     } else if let Some(layout) = OciLayoutSource::read(source)? {
         layout.reference
     } else {
-        return Err(Error::Unsupported { what: format!("source {}", source.identifier) });
+        return Err(Error::Unsupported {
+            what: format!("source {}", source.identifier),
+        });
     };
-    let platform = vertex.platform().map_or_else(host_platform, convert_platform);
-    Ok(Arc::new(ImageOp { reference, platform, environment }))
+    let platform = vertex
+        .platform()
+        .map_or_else(host_platform, convert_platform);
+    Ok(Arc::new(ImageOp {
+        reference,
+        platform,
+        environment,
+    }))
 }
 
 fn host_platform() -> Platform {
@@ -65,8 +80,9 @@ impl ImageOp {
     fn image(&self) -> Result<Image> {
         let images = &self.environment.images;
         let target = images.resolve(&self.reference)?;
-        let target =
-            target.ok_or_else(|| Error::NoImage { reference: self.reference.clone() })?;
+        let target = target.ok_or_else(|| Error::NoImage {
+            reference: self.reference.clone(),
+        })?;
         images.open(&self.reference, &target, &self.platform)
     }
 }
@@ -78,7 +94,9 @@ impl Op for ImageOp {
         Box::pin(async {
             let image = self.image().map_err(op_error)?;
             let key = CacheKey::builder("varve solver: image source v1");
-            Ok(key.bytes(Digest::of(&image.config_bytes).as_bytes()).finish())
+            Ok(key
+                .bytes(Digest::of(&image.config_bytes).as_bytes())
+                .finish())
         })
     }
 
@@ -99,7 +117,9 @@ impl Op for ImageOp {
             let (images, reference) = (self.environment.images.clone(), self.reference.clone());
             let image = self.image().map_err(op_error)?;
             let unpack = move || images.unpack(&reference, &image);
-            let value = tokio::task::spawn_blocking(unpack).await.map_err(OpError::new)?;
+            let value = tokio::task::spawn_blocking(unpack)
+                .await
+                .map_err(OpError::new)?;
             Ok(vec![value.map_err(op_error)?])
         })
     }
@@ -124,13 +144,15 @@ impl LocalOp {
         let (source, directory) = (self.source.clone(), self.directory.clone());
         let output = context.output.clone();
         let scan = move || {
-            let name = format!("transferring {}", source.name);
+            let name = format!("transferring {}:", source.name);
             let read = |bytes| output.status(name.clone(), bytes, None, false);
             let (tree, scanned) = local::scan(environment.store(), &directory, &source, &read)?;
             output.status(name.clone(), scanned.bytes_read, None, true);
             Ok::<_, Error>(tree)
         };
-        let tree = tokio::task::spawn_blocking(scan).await.map_err(|_| Error::Cancelled)??;
+        let tree = tokio::task::spawn_blocking(scan)
+            .await
+            .map_err(|_| Error::Cancelled)??;
         *self.scanned.lock().unwrap_or_else(PoisonError::into_inner) = Some(tree);
         Ok(tree)
     }
@@ -166,10 +188,14 @@ impl Op for LocalOp {
             let adopt = move || {
                 let name = snapshot_name("", tree);
                 let (ingest, lease) = (environment.store().begin(), build_lease(&name));
-                environment.snapshots.adopt(ingest, &name, "", tree, lease)?;
+                environment
+                    .snapshots
+                    .adopt(ingest, &name, "", tree, lease)?;
                 Ok::<_, Error>(Value::new(name, tree))
             };
-            let value = tokio::task::spawn_blocking(adopt).await.map_err(OpError::new)?;
+            let value = tokio::task::spawn_blocking(adopt)
+                .await
+                .map_err(OpError::new)?;
             Ok(vec![value.map_err(op_error)?])
         })
     }

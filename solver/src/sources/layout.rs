@@ -50,6 +50,17 @@ pub struct Listed {
     pub target: Descriptor,
 }
 
+/// An image whose content was brought in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// What it is called where it came from.
+    pub names: Vec<String>,
+    /// Its manifest or index.
+    pub target: Descriptor,
+    /// The blobs that it consists of, to be held by a lease.
+    pub blobs: Vec<BlobId>,
+}
+
 /// Member of `manifest.json` of `docker save`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -67,8 +78,15 @@ impl Layout {
     /// [`Error::Io`]; [`Error::BadImage`] if it is neither.
     pub fn open(path: &Path) -> Result<Self> {
         let found = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
-        let form = if found.is_dir() { Form::Directory } else { Form::Tar(index_tar(path)?) };
-        let layout = Layout { path: path.into(), form };
+        let form = if found.is_dir() {
+            Form::Directory
+        } else {
+            Form::Tar(index_tar(path)?)
+        };
+        let layout = Layout {
+            path: path.into(),
+            form,
+        };
         if !layout.has("index.json") && !layout.has("manifest.json") {
             let reason = "it is neither an OCI image layout (no index.json) nor a docker archive \
                           (no manifest.json)";
@@ -92,7 +110,9 @@ impl Layout {
         match &self.form {
             Form::Directory => {
                 let path = self.path.join(name);
-                Ok(Box::new(File::open(&path).map_err(|e| Error::io("open", &path, e))?))
+                Ok(Box::new(
+                    File::open(&path).map_err(|e| Error::io("open", &path, e))?,
+                ))
             }
             Form::Tar(members) => {
                 let (offset, size) = members.get(name).copied().ok_or_else(|| {
@@ -120,9 +140,15 @@ impl Layout {
         }
         let index: Index = document::parse(&self.what(), &self.document("index.json")?)?;
         let name = |annotations: &BTreeMap<String, String>| {
-            annotations.get(CONTAINERD_NAME).or_else(|| annotations.get(REF_NAME)).cloned()
+            annotations
+                .get(CONTAINERD_NAME)
+                .or_else(|| annotations.get(REF_NAME))
+                .cloned()
         };
-        let listed = |target: Descriptor| Listed { name: name(&target.annotations), target };
+        let listed = |target: Descriptor| Listed {
+            name: name(&target.annotations),
+            target,
+        };
         Ok(index.manifests.into_iter().map(listed).collect())
     }
 
@@ -159,7 +185,10 @@ impl Layout {
         }
         if document::is_index(&bytes) {
             if depth >= INDEX_DEPTH_MAX {
-                return Err(Error::bad_image(self.what(), "its indexes are nested too deeply"));
+                return Err(Error::bad_image(
+                    self.what(),
+                    "its indexes are nested too deeply",
+                ));
             }
             let index: Index = document::parse(&self.what(), &bytes)?;
             for child in &index.manifests {
@@ -197,7 +226,7 @@ impl Layout {
         content: &ContentStore,
         ingest: &Ingest<'_>,
         batch: &mut Batch,
-    ) -> Result<Vec<(Vec<String>, Descriptor, Vec<BlobId>)>> {
+    ) -> Result<Vec<Copied>> {
         let what = self.what();
         let images: Vec<DockerImage> = document::parse(&what, &self.document("manifest.json")?)?;
         let mut copied = Vec::new();
@@ -211,19 +240,28 @@ impl Layout {
             for member in &image.layers {
                 let (digest, size) = digest_of(self.read(member)?, member, &what)?;
                 let body = self.read(member)?;
-                let located =
-                    content.put_stream(ingest, batch, &what, digest, Some(size), body)?;
+                let located = content.put_stream(ingest, batch, &what, digest, Some(size), body)?;
                 blobs.push(located.blob);
                 layers.push(Descriptor::new(LAYER_TAR, digest, size));
             }
-            let manifest =
-                Manifest { schema_version: 2, media_type: MANIFEST.into(), config, layers };
-            let bytes = serde_json::to_vec(&manifest)
-                .map_err(|source| Error::Json { what: what.clone(), source })?;
+            let manifest = Manifest {
+                schema_version: 2,
+                media_type: MANIFEST.into(),
+                config,
+                layers,
+            };
+            let bytes = serde_json::to_vec(&manifest).map_err(|source| Error::Json {
+                what: what.clone(),
+                source,
+            })?;
             let (digest, located) = content.put(ingest, batch, &bytes)?;
             blobs.push(located.blob);
             let target = Descriptor::new(MANIFEST, digest, bytes.len() as u64);
-            copied.push((image.repo_tags.unwrap_or_default(), target, blobs));
+            copied.push(Copied {
+                names: image.repo_tags.unwrap_or_default(),
+                target,
+                blobs,
+            });
         }
         Ok(copied)
     }
@@ -239,7 +277,11 @@ impl Layout {
             let found = listed.iter().find(|one| one.target.digest == digest);
             return Ok(match found {
                 Some(found) => found.target.clone(),
-                None => Descriptor::new(INDEX, digest, self.document(&blob_name(digest))?.len() as u64),
+                None => Descriptor::new(
+                    INDEX,
+                    digest,
+                    self.document(&blob_name(digest))?.len() as u64,
+                ),
             });
         }
         let tagged = |one: &&Listed| match (tag, &one.name) {
@@ -249,16 +291,22 @@ impl Layout {
         };
         let found: Vec<_> = listed.iter().filter(tagged).collect();
         let names = || {
-            let names = listed.iter().map(|one| one.name.as_deref().unwrap_or("(no name)"));
+            let names = listed
+                .iter()
+                .map(|one| one.name.as_deref().unwrap_or("(no name)"));
             names.collect::<Vec<_>>().join(", ")
         };
         match (found.as_slice(), tag) {
             ([one], _) => Ok(one.target.clone()),
-            ([], Some(tag)) => {
-                Err(Error::bad_image(self.what(), format!("no image {tag:?} (has: {})", names())))
-            }
+            ([], Some(tag)) => Err(Error::bad_image(
+                self.what(),
+                format!("no image {tag:?} (has: {})", names()),
+            )),
             ([], None) => Err(Error::bad_image(self.what(), "it holds no image")),
-            (several, _) => match several.iter().find(|one| one.name.as_deref() == Some("latest")) {
+            (several, _) => match several
+                .iter()
+                .find(|one| one.name.as_deref() == Some("latest"))
+            {
                 Some(latest) => Ok(latest.target.clone()),
                 None => {
                     let reason = format!("it holds several images, name one: {}", names());
@@ -301,7 +349,10 @@ fn index_tar(path: &Path) -> Result<HashMap<String, (u64, u64)>> {
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let name = name.trim_start_matches("./").to_owned();
         if members.len() + links.len() >= MEMBERS_MAX {
-            return Err(Error::bad_image(path.display().to_string(), "it has too many members"));
+            return Err(Error::bad_image(
+                path.display().to_string(),
+                "it has too many members",
+            ));
         }
         match entry.header().entry_type() {
             tar::EntryType::Regular => {

@@ -12,7 +12,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
@@ -126,7 +125,11 @@ impl Walk<'_> {
             let entry = entry.map_err(|e| Error::io("list", path, e))?;
             let name = Name::new(entry.file_name().as_bytes())?;
             let text = String::from_utf8_lossy(name.as_bytes());
-            let below = if below.is_empty() { text.into_owned() } else { format!("{below}/{text}") };
+            let below = if below.is_empty() {
+                text.into_owned()
+            } else {
+                format!("{below}/{text}")
+            };
             let node = self.entry(&entry.path(), &name, &below, &known, depth)?;
             entries.extend(node.map(|node| (name, node)));
         }
@@ -139,14 +142,23 @@ impl Walk<'_> {
 
     fn selects(&self, below: &str) -> bool {
         self.followed.selects(below)
-            && self.include.as_ref().is_none_or(|include| include.excludes(below))
-            && !self.exclude.as_ref().is_some_and(|exclude| exclude.excludes(below))
+            && self
+                .include
+                .as_ref()
+                .is_none_or(|include| include.excludes(below))
+            && !self
+                .exclude
+                .as_ref()
+                .is_some_and(|exclude| exclude.excludes(below))
     }
 
     /// Whether something below a directory may be part of the context.
     fn enters(&self, below: &str) -> bool {
         self.followed.enters(below)
-            && !self.exclude.as_ref().is_some_and(|exclude| exclude.excludes_all_below(below))
+            && !self
+                .exclude
+                .as_ref()
+                .is_some_and(|exclude| exclude.excludes_all_below(below))
     }
 
     fn entry(
@@ -183,20 +195,33 @@ impl Walk<'_> {
                 return Ok(Some(Node::Known(metadata, identity, *blob)));
             }
             self.unread.push(path.to_owned());
-            return Ok(Some(Node::Unread(metadata, identity, self.unread.len() - 1)));
+            return Ok(Some(Node::Unread(
+                metadata,
+                identity,
+                self.unread.len() - 1,
+            )));
         } else if kind.is_symlink() {
             let target = fs::read_link(path).map_err(|e| Error::io("read link", path, e))?;
-            Content::Symlink { target: target.as_os_str().as_bytes().into() }
+            Content::Symlink {
+                target: target.as_os_str().as_bytes().into(),
+            }
         } else {
             special(&found)
         };
         debug_assert!(path.starts_with(self.root), "the walk stays below its root");
-        Ok(Some(Node::Leaf(Leaf { metadata, content, link: None })))
+        Ok(Some(Node::Leaf(Leaf {
+            metadata,
+            content,
+            link: None,
+        })))
     }
 }
 
 fn special(found: &FileMetadata) -> Content {
-    let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+    let (major, minor) = (
+        rustix::fs::major(found.rdev()),
+        rustix::fs::minor(found.rdev()),
+    );
     match found.file_type() {
         kind if kind.is_char_device() => Content::CharDevice { major, minor },
         kind if kind.is_block_device() => Content::BlockDevice { major, minor },
@@ -219,7 +244,11 @@ impl Directory {
         let mut entries = BTreeMap::new();
         for (name, node) in self.entries {
             let file = |metadata, blob, size| {
-                Entry::Leaf(Leaf { metadata, content: Content::File { blob, size }, link: None })
+                Entry::Leaf(Leaf {
+                    metadata,
+                    content: Content::File { blob, size },
+                    link: None,
+                })
             };
             let entry = match node {
                 Node::Leaf(leaf) => Entry::Leaf(leaf),
@@ -238,7 +267,11 @@ impl Directory {
                 }
                 Node::Directory(directory) => {
                     let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
-                    let below = if below.is_empty() { name } else { format!("{below}/{name}") };
+                    let below = if below.is_empty() {
+                        name
+                    } else {
+                        format!("{below}/{name}")
+                    };
                     let tree = directory.store(ingest, unread, bodies, memory, batch, &below)?;
                     Entry::Directory(tree)
                 }
@@ -259,52 +292,64 @@ fn read_bodies(
     ingest: &Ingest<'_>,
     read: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<(BlobId, u64)>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(paths.len());
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(paths.len());
     let next = AtomicUsize::new(0);
     let total = AtomicU64::new(0);
-    let results: Mutex<Vec<Option<Result<(BlobId, u64)>>>> =
-        Mutex::new(paths.iter().map(|_| None).collect());
     let work = || {
-        while let Some((index, path)) = {
+        let mut done = Vec::new();
+        loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            paths.get(index).map(|path| (index, path))
-        } {
-            let result = read_body(path, ingest, &|count| {
+            let Some(path) = paths.get(index) else {
+                return Ok(done);
+            };
+            let body = read_body(path, ingest, &|count| {
                 read(total.fetch_add(count, Ordering::Relaxed) + count);
             });
-            if result.is_err() {
-                next.store(paths.len(), Ordering::Relaxed);
+            match body {
+                Ok(body) => done.push((index, body)),
+                Err(error) => {
+                    // Nobody begins with another file.
+                    next.store(paths.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
             }
-            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[index] = Some(result);
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
+    let mut bodies = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut bodies = work()?;
+        for other in others {
+            let done = other
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            bodies.extend(done?);
         }
-        work();
-    });
-    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // An error stops the work, and whatever was not done stands behind it or is not looked at.
-    let (done, failed): (Vec<_>, Vec<_>) =
-        results.into_iter().flatten().partition(std::result::Result::is_ok);
-    match failed.into_iter().next() {
-        Some(Err(error)) => Err(error),
-        _ => done.into_iter().collect(),
-    }
+        Ok::<_, Error>(bodies)
+    })?;
+    bodies.sort_unstable_by_key(|(index, _)| *index);
+    Ok(bodies.into_iter().map(|(_, body)| body).collect())
 }
 
 fn read_body(path: &Path, ingest: &Ingest<'_>, read: &dyn Fn(u64)) -> Result<(BlobId, u64)> {
     let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let length = file.metadata().map_err(|e| Error::io("stat", path, e))?.len();
+    let length = file
+        .metadata()
+        .map_err(|e| Error::io("stat", path, e))?
+        .len();
     let mut buffer = vec![0; READ_BUFFER_BYTES.min(length as usize + 1)];
     let mut writer = ingest.blob_writer();
     loop {
-        let count = file.read(&mut buffer).map_err(|e| Error::io("read", path, e))?;
+        let count = file
+            .read(&mut buffer)
+            .map_err(|e| Error::io("read", path, e))?;
         if count == 0 {
             return Ok(writer.commit()?);
         }
-        writer.write_all(&buffer[..count]).map_err(|e| Error::io("store", path, e))?;
+        writer
+            .write_all(&buffer[..count])
+            .map_err(|e| Error::io("store", path, e))?;
         read(count as u64);
     }
 }
@@ -320,13 +365,18 @@ fn metadata(path: &Path, found: &FileMetadata) -> Result<Metadata> {
         mode: (found.mode() & 0o7777) as u16,
         uid: 0,
         gid: 0,
-        mtime: Timestamp { seconds: found.mtime(), nanoseconds: found.mtime_nsec() as u32 },
+        mtime: Timestamp {
+            seconds: found.mtime(),
+            nanoseconds: found.mtime_nsec() as u32,
+        },
         xattrs,
     })
 }
 
 /// Now, as file times count it.
 fn now_nanoseconds() -> i128 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
 }

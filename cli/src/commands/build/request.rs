@@ -24,8 +24,12 @@ const STDIN_BYTES_MAX: u64 = 16 << 20;
 const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 
 /// How compressed archives begin: gzip, bzip2, xz, zstd.
-const COMPRESSED: [&[u8]; 4] =
-    [&[0x1f, 0x8b], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z'], &[0x28, 0xb5, 0x2f, 0xfd]];
+const COMPRESSED: [&[u8]; 4] = [
+    &[0x1f, 0x8b],
+    b"BZh",
+    &[0xfd, b'7', b'z', b'X', b'Z'],
+    &[0x28, 0xb5, 0x2f, 0xfd],
+];
 
 /// What the command line asks for beside the build.
 #[derive(Debug)]
@@ -57,7 +61,10 @@ pub(super) fn make(
     for tag in &tags {
         normalize(tag).with_context(|| format!("invalid -t {tag:?}"))?;
     }
-    let named = options.named_contexts.into_iter().map(|(name, value)| named(&name, value));
+    let named = options
+        .named_contexts
+        .into_iter()
+        .map(|(name, value)| named(&name, value));
     let request = BuildRequest {
         dockerfile,
         context,
@@ -99,7 +106,9 @@ fn sources(
         return match file {
             None => Ok((DockerfileSource::Bytes(read_stdin()?), None)),
             Some(_) if is_stdin => {
-                bail!("standard input cannot be both the context and the Dockerfile; name a directory")
+                bail!(
+                    "standard input cannot be both the context and the Dockerfile; name a directory"
+                )
             }
             Some(_) => bail!(
                 "with `-` as context the Dockerfile is read from standard input: leave -f out, or \
@@ -146,7 +155,10 @@ fn default_dockerfile(context: &Path) -> anyhow::Result<PathBuf> {
 
 fn read_stdin() -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut bytes);
+    let read = std::io::stdin()
+        .lock()
+        .take(STDIN_BYTES_MAX + 1)
+        .read_to_end(&mut bytes);
     read.context("cannot read the Dockerfile from standard input")?;
     check_stdin(&bytes)?;
     Ok(bytes)
@@ -154,7 +166,9 @@ fn read_stdin() -> anyhow::Result<Vec<u8>> {
 
 fn check_stdin(bytes: &[u8]) -> anyhow::Result<()> {
     let (offset, magic) = TAR_MAGIC;
-    let is_tar = bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+    let is_tar = bytes
+        .get(offset..)
+        .is_some_and(|rest| rest.starts_with(magic));
     if is_tar || COMPRESSED.iter().any(|magic| bytes.starts_with(magic)) {
         bail!(
             "standard input is an archive, which is not supported as context yet: unpack it and \
@@ -177,7 +191,11 @@ fn build_args(
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let epoch = "SOURCE_DATE_EPOCH";
     let mut arguments = BTreeMap::new();
-    arguments.extend(environment.get(epoch).map(|value| (epoch.to_owned(), value.to_owned())));
+    arguments.extend(
+        environment
+            .get(epoch)
+            .map(|value| (epoch.to_owned(), value.to_owned())),
+    );
     for entry in given {
         let (name, value) = match entry.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -215,7 +233,11 @@ fn named(name: &str, value: NamedContext) -> anyhow::Result<(String, NamedContex
         NamedContext::Layout { path, tag, digest } => {
             let absolute = Environment::absolute(&path)?;
             std::fs::metadata(&absolute).with_context(|| format!("{what}: {}", path.display()))?;
-            NamedContextSource::Layout { path: absolute, tag, digest }
+            NamedContextSource::Layout {
+                path: absolute,
+                tag,
+                digest,
+            }
         }
     };
     Ok((familiar(&full), source))
@@ -242,10 +264,12 @@ fn absolute(output: Output) -> anyhow::Result<Output> {
         Destination::Stdout => Ok(Destination::Stdout),
     };
     Ok(match output {
-        Output::Local { directory } => {
-            Output::Local { directory: Environment::absolute(&directory)? }
-        }
-        Output::Tar { destination } => Output::Tar { destination: resolve(destination)? },
+        Output::Local { directory } => Output::Local {
+            directory: Environment::absolute(&directory)?,
+        },
+        Output::Tar { destination } => Output::Tar {
+            destination: resolve(destination)?,
+        },
         Output::Image(mut image) => {
             image.destination = resolve(image.destination)?;
             Output::Image(image)

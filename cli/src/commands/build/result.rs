@@ -13,7 +13,10 @@ use crate::error::print;
 pub(super) fn write(built: &Built, asked: &Asked) -> anyhow::Result<()> {
     if let Some(path) = &asked.iidfile {
         let Some(id) = &built.image_id else {
-            anyhow::bail!("there is no image id to write to {}: no image was asked for (-t, -o type=oci)", path.display());
+            anyhow::bail!(
+                "there is no image id to write to {}: no image was asked for (-t, -o type=oci)",
+                path.display()
+            );
         };
         std::fs::write(path, id.to_string())
             .with_context(|| format!("cannot write the image id to {}", path.display()))?;
@@ -35,9 +38,18 @@ fn metadata(built: &Built) -> serde_json::Value {
     let mut add = |key: &str, value: Option<String>| {
         metadata.extend(value.map(|value| (key.to_owned(), value.into())));
     };
-    add("containerimage.config.digest", built.image_id.map(|digest| digest.to_string()));
-    add("containerimage.digest", built.manifest.map(|digest| digest.to_string()));
-    add("image.name", (!built.names.is_empty()).then(|| built.names.join(",")));
+    add(
+        "containerimage.config.digest",
+        built.image_id.map(|digest| digest.to_string()),
+    );
+    add(
+        "containerimage.digest",
+        built.manifest.map(|digest| digest.to_string()),
+    );
+    add(
+        "image.name",
+        (!built.names.is_empty()).then(|| built.names.join(",")),
+    );
     metadata.into()
 }
 
@@ -52,7 +64,10 @@ mod tests {
         Built {
             image_id: Some(Digest::of(b"config")),
             manifest: Some(Digest::of(b"manifest")),
-            names: vec!["docker.io/library/a:latest".into(), "docker.io/library/b:1".into()],
+            names: vec![
+                "docker.io/library/a:latest".into(),
+                "docker.io/library/b:1".into(),
+            ],
             warnings: Vec::new(),
         }
     }
@@ -70,9 +85,18 @@ mod tests {
     #[test]
     fn metadata_has_the_keys_of_buildx() {
         let metadata = metadata(&built());
-        assert_eq!(metadata["containerimage.config.digest"], Digest::of(b"config").to_string());
-        assert_eq!(metadata["containerimage.digest"], Digest::of(b"manifest").to_string());
-        assert_eq!(metadata["image.name"], "docker.io/library/a:latest,docker.io/library/b:1");
+        assert_eq!(
+            metadata["containerimage.config.digest"],
+            Digest::of(b"config").to_string()
+        );
+        assert_eq!(
+            metadata["containerimage.digest"],
+            Digest::of(b"manifest").to_string()
+        );
+        assert_eq!(
+            metadata["image.name"],
+            "docker.io/library/a:latest,docker.io/library/b:1"
+        );
     }
 
     #[test]
@@ -82,7 +106,10 @@ mod tests {
         write(&built(), &asked(Some(path.clone()))).unwrap();
         let id = Digest::of(b"config").to_string();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), id);
-        let nothing = Built { image_id: None, ..built() };
+        let nothing = Built {
+            image_id: None,
+            ..built()
+        };
         assert!(write(&nothing, &asked(Some(path))).is_err());
     }
 }

@@ -22,7 +22,10 @@ fn plain(events: &[(u64, &str, EventKind)]) -> String {
 #[track_caller]
 fn check(events: &[(u64, &str, EventKind)], expect: &str) {
     let found = plain(events);
-    assert_eq!(found, expect, "\n--- found\n{found}--- expected\n{expect}---");
+    assert_eq!(
+        found, expect,
+        "\n--- found\n{found}--- expected\n{expect}---"
+    );
 }
 
 const LOAD: &str = "[internal] load build definition from Dockerfile";
@@ -34,7 +37,11 @@ fn a_whole_build_looks_as_with_buildkit() {
         &[
             (0, LOAD, Queued),
             (0, LOAD, Started),
-            (20, LOAD, status("transferring dockerfile:", 120, None, true)),
+            (
+                20,
+                LOAD,
+                status("transferring dockerfile:", 120, None, true),
+            ),
             (20, LOAD, Done),
             (30, base, Queued),
             (30, run, Queued),
@@ -197,7 +204,13 @@ fn warnings_name_their_step_and_do_not_cut_lines() {
         &[
             (0, "a", Started),
             (10, "a", log("half")),
-            (20, "a", Warning { message: "mind the gap".into() }),
+            (
+                20,
+                "a",
+                Warning {
+                    message: "mind the gap".into(),
+                },
+            ),
             (30, "a", log(" a line\n")),
             (40, "a", Done),
         ],
@@ -221,8 +234,15 @@ fn a_flood_of_a_hidden_step_is_shown_before_it_fills_memory() {
         }
     }
     plain.finish(script.at(3), &mut out);
-    assert_eq!(urgent, 1_000_000 * 5 / ((1 << 20) + 999), "one print for each mebibyte");
-    let lines = out.split(|byte| *byte == b'\n').filter(|line| line.len() > 900).count();
+    assert_eq!(
+        urgent,
+        1_000_000 * 5 / ((1 << 20) + 999),
+        "one print for each mebibyte"
+    );
+    let lines = out
+        .split(|byte| *byte == b'\n')
+        .filter(|line| line.len() > 900)
+        .count();
     assert_eq!(lines, 5_000, "nothing is lost");
 }
 
@@ -230,12 +250,19 @@ fn a_flood_of_a_hidden_step_is_shown_before_it_fills_memory() {
 fn events_that_come_together_are_printed_in_the_order_of_their_ends() {
     let mut script = Script::new();
     let (mut plain, mut out) = (Plain::default(), Vec::new());
-    for (millis, name, kind) in
-        [(0, "a", Started), (0, "b", Started), (10, "b", Done), (20, "a", Done), (30, "c", Cached)]
-    {
+    for (millis, name, kind) in [
+        (0, "a", Started),
+        (0, "b", Started),
+        (10, "b", Done),
+        (20, "a", Done),
+        (30, "c", Cached),
+    ] {
         plain.apply(script.event(millis, name, kind));
     }
     plain.finish(script.at(30), &mut out);
     let out = String::from_utf8(out).unwrap();
-    assert_eq!(out, "#1 b\n#1 DONE 0.0s\n\n#2 a\n#2 DONE 0.0s\n\n#3 c\n#3 CACHED\n");
+    assert_eq!(
+        out,
+        "#1 b\n#1 DONE 0.0s\n\n#2 a\n#2 DONE 0.0s\n\n#3 c\n#3 CACHED\n"
+    );
 }

@@ -17,7 +17,10 @@ pub(crate) struct Screen {
 impl Screen {
     /// A screen on which nothing is drawn yet.
     pub(crate) fn new(is_coloured: bool) -> Self {
-        Screen { drawn: Vec::new(), is_coloured }
+        Screen {
+            drawn: Vec::new(),
+            is_coloured,
+        }
     }
 
     /// The bytes that replace what was drawn by `picture`.
@@ -25,7 +28,11 @@ impl Screen {
         let mut out = String::from("\x1b[?25l\r");
         // A terminal that became narrower has wrapped what stood there.
         let width = size.columns.max(1);
-        let rows: usize = self.drawn.iter().map(|columns| columns.div_ceil(width).max(1)).sum();
+        let rows: usize = self
+            .drawn
+            .iter()
+            .map(|columns| columns.div_ceil(width).max(1))
+            .sum();
         let rows = rows.min(size.rows.saturating_sub(1));
         if rows > 0 {
             out.push_str(&format!("\x1b[{rows}A"));
@@ -62,7 +69,13 @@ mod tests {
     use super::*;
 
     fn lines(texts: &[&str]) -> Vec<Line> {
-        texts.iter().map(|text| Line { text: (*text).into(), paint: Paint::Ended }).collect()
+        texts
+            .iter()
+            .map(|text| Line {
+                text: (*text).into(),
+                paint: Paint::Ended,
+            })
+            .collect()
     }
 
     fn frame(screen: &mut Screen, texts: &[&str], columns: usize) -> String {
@@ -76,7 +89,10 @@ mod tests {
             frame(&mut screen, &["a", "b"], 80),
             "\x1b[?25l\r\x1b[2Ka\n\x1b[2Kb\n\x1b[J\x1b[?25h"
         );
-        assert_eq!(frame(&mut screen, &["c"], 80), "\x1b[?25l\r\x1b[2A\x1b[2Kc\n\x1b[J\x1b[?25h");
+        assert_eq!(
+            frame(&mut screen, &["c"], 80),
+            "\x1b[?25l\r\x1b[2A\x1b[2Kc\n\x1b[J\x1b[?25h"
+        );
         assert!(frame(&mut screen, &[], 80).contains("\x1b[1A"));
     }
 
@@ -92,7 +108,10 @@ mod tests {
         let mut screen = Screen::new(true);
         for texts in [&["a"][..], &[], &["b", "c"]] {
             let frame = frame(&mut screen, texts, 20);
-            assert!(frame.starts_with("\x1b[?25l") && frame.ends_with("\x1b[?25h"), "{frame:?}");
+            assert!(
+                frame.starts_with("\x1b[?25l") && frame.ends_with("\x1b[?25h"),
+                "{frame:?}"
+            );
         }
     }
 

@@ -37,14 +37,26 @@ fn some_build() -> Build {
     Build::new(&[
         (0, "[internal] load build context", Queued),
         (0, "[internal] load build context", Started),
-        (0, "[internal] load build context", status("transferring context:", 0, None, false)),
+        (
+            0,
+            "[internal] load build context",
+            status("transferring context:", 0, None, false),
+        ),
         (0, "[build 1/2] FROM busybox", Queued),
         (0, "[build 2/2] RUN make", Queued),
         (0, "[stage-1 2/2] COPY --from=build a b", Queued),
-        (1_000, "[internal] load build context", status("transferring context:", 5_000_000, None, false)),
+        (
+            1_000,
+            "[internal] load build context",
+            status("transferring context:", 5_000_000, None, false),
+        ),
         (1_000, "[build 1/2] FROM busybox", Cached),
         (1_000, "[build 2/2] RUN make", Started),
-        (1_500, "[build 2/2] RUN make", log("cc -c a.c\n\x1b[31mcc\x1b[0m -c b.c\n\ncc -c")),
+        (
+            1_500,
+            "[build 2/2] RUN make",
+            log("cc -c a.c\n\x1b[31mcc\x1b[0m -c b.c\n\ncc -c"),
+        ),
     ])
 }
 
@@ -85,7 +97,11 @@ fn no_line_is_wider_than_the_terminal_and_no_picture_higher() {
     let names: Vec<String> = (0..40).map(|n| format!("[s{n} 1/1] RUN {n}")).collect();
     for (n, name) in names.iter().enumerate() {
         events.push((2, name, Started));
-        events.push((3, name, log("some output that goes on and on and on and on\n")));
+        events.push((
+            3,
+            name,
+            log("some output that goes on and on and on and on\n"),
+        ));
         if n % 3 == 0 {
             events.push((4, name, Done));
         }
@@ -96,7 +112,11 @@ fn no_line_is_wider_than_the_terminal_and_no_picture_higher() {
             let picture = build.at(9_000, width, height);
             let widest = picture.iter().map(|line| columns(line)).max().unwrap_or(0);
             assert!(widest <= width, "{widest} columns of {width}: {picture:#?}");
-            assert!(picture.len() < height.max(2), "{} lines of {height}", picture.len());
+            assert!(
+                picture.len() < height.max(2),
+                "{} lines of {height}",
+                picture.len()
+            );
         }
     }
 }
@@ -112,9 +132,15 @@ fn in_a_low_terminal_running_steps_stay_and_old_ones_go() {
     ]);
     let names = |rows| -> Vec<String> {
         let picture = build.at(0, 40, rows);
-        picture[1..].iter().map(|line| line[4..].split("  ").next().unwrap().into()).collect()
+        picture[1..]
+            .iter()
+            .map(|line| line[4..].split("  ").next().unwrap().into())
+            .collect()
     };
-    assert_eq!(names(24), ["old", "running one", "done", "running two", "newest"]);
+    assert_eq!(
+        names(24),
+        ["old", "running one", "done", "running two", "newest"]
+    );
     assert_eq!(names(5), ["running one", "running two", "newest"]);
     assert_eq!(names(3), ["running two"]);
     assert_eq!(names(2), Vec::<String>::new());
@@ -125,7 +151,10 @@ fn a_long_line_of_a_log_is_wrapped_and_only_the_last_lines_stay() {
     let digits = "0123456789".repeat(12);
     let build = Build::new(&[(0, "a", Started), (0, "a", log(&digits))]);
     let picture = build.at(0, 29, 24);
-    let log: Vec<_> = picture[2..].iter().map(|line| &line[" => => # ".len()..]).collect();
+    let log: Vec<_> = picture[2..]
+        .iter()
+        .map(|line| &line[" => => # ".len()..])
+        .collect();
     assert_eq!(log, ["01234567890123456789"; 6]);
 }
 
@@ -150,7 +179,10 @@ fn the_end_shows_everything_and_how_each_step_ended() {
         " => CANCELED d             2.0s",
     ];
     assert_eq!(build.over(2_000, 31), expect);
-    let size = Size { columns: 31, rows: 4 };
+    let size = Size {
+        columns: 31,
+        rows: 4,
+    };
     let picture = render_all(&build.steps, build.script.at(2_000), size);
     let paints: Vec<_> = picture.iter().map(|line| line.paint).collect();
     use Paint::{Caution, Ended, Failed, Normal};
@@ -166,7 +198,12 @@ fn a_build_that_went_well_says_so() {
 
 #[test]
 fn warnings_stand_below_their_step() {
-    let warning = Warning { message: "JSON arguments\nrecommended".into() };
+    let warning = Warning {
+        message: "JSON arguments\nrecommended".into(),
+    };
     let build = Build::new(&[(0, "a", Started), (0, "a", warning)]);
-    assert_eq!(build.at(0, 50, 24)[2], " => WARN: JSON arguments recommended          0.0s");
+    assert_eq!(
+        build.at(0, 50, 24)[2],
+        " => WARN: JSON arguments recommended          0.0s"
+    );
 }

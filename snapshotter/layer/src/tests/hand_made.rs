@@ -493,3 +493,9 @@ fn sparse_files_of_pax_are_filled_with_zeros() {
         assert_eq!(text, expected, "{records:?}");
     }
 }
+
+#[test]
+fn symbolic_links_have_the_one_mode_that_linux_gives_them() {
+    let tar = Tar::new().entry("s", Kind::Symlink(b"t".to_vec()), &metadata(0o4600));
+    check(tar, &["/ dir -", "/s -> t 777"]);
+}

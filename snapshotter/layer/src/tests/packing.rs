@@ -349,7 +349,10 @@ fn mtimes_are_clamped_from_above() {
 fn sockets_are_left_out_and_told() {
     let (trees, blobs) = (MemoryTrees::new(), MemoryBlobs::default());
     let link = Some(LinkId::derive(b"", b"1"));
-    let socket = DeltaEntry::Leaf(Leaf { link, ..leaf(Content::Socket) });
+    let socket = DeltaEntry::Leaf(Leaf {
+        link,
+        ..leaf(Content::Socket)
+    });
     let run = directory(0o755, [("s", socket.clone()), ("t", socket)]);
     let delta = delta([("run", DeltaEntry::Directory(run))]);
     let mut layer = Vec::new();

@@ -115,12 +115,16 @@ fn any_leaf() -> impl Strategy<Value = (Leaf, Option<Vec<u8>>)> {
         1 => device().prop_map(|(major, minor)| (Content::BlockDevice { major, minor }, None)),
         1 => Just((Content::Fifo, None)),
     ];
-    (any_metadata(), content).prop_map(|(metadata, (content, bytes))| {
+    (any_metadata(), content).prop_map(|(mut metadata, (content, bytes))| {
+        if matches!(content, Content::Symlink { .. }) {
+            metadata.mode = 0o777;
+        }
+        let link = None;
         (
             Leaf {
                 metadata,
                 content,
-                link: None,
+                link,
             },
             bytes,
         )

@@ -6,7 +6,7 @@ use oci_spec::distribution::{ParseError, Reference};
 ///
 /// # Errors
 /// A sentence in Docker's words.
-pub(super) fn normalize(text: &str) -> Result<Reference, String> {
+pub fn normalize(text: &str) -> Result<Reference, String> {
     text.parse::<Reference>()
         .map_err(|error| match (error, upper_case_name(text)) {
             (_, Some(name)) => {

@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Unsupported`] for text that is no symbolic mode.
 pub(super) fn apply(text: &str, mode: u16, is_directory: bool) -> Result<u16> {
-    let invalid = || Error::Unsupported { what: format!("--chmod={text}: this mode") };
+    let invalid = || Error::Unsupported {
+        what: format!("--chmod={text}: this mode"),
+    };
     let mut mode = mode;
     for clause in text.split(',') {
         let operators = ['+', '-', '='];
@@ -49,7 +51,10 @@ fn classes(who: &str) -> Option<[bool; 3]> {
 }
 
 fn bits(what: &str, mode: u16, is_directory: bool) -> Option<Bits> {
-    let copied = |shift: u16| Bits { permissions: mode >> shift & 7, ..Bits::default() };
+    let copied = |shift: u16| Bits {
+        permissions: mode >> shift & 7,
+        ..Bits::default()
+    };
     match what {
         "u" => return Some(copied(6)),
         "g" => return Some(copied(3)),
@@ -108,7 +113,11 @@ mod tests {
             ("u+x-w", 0o644, false, 0o544),
             ("+t", 0o777, true, 0o1777),
         ] {
-            assert_eq!(apply(text, before, is_directory).unwrap(), after, "{text} of {before:o}");
+            assert_eq!(
+                apply(text, before, is_directory).unwrap(),
+                after,
+                "{text} of {before:o}"
+            );
         }
         for text in ["", "u", "z+x", "u+q", "755x"] {
             assert!(apply(text, 0o644, false).is_err(), "{text}");

@@ -34,7 +34,10 @@ impl Filter {
             patterns => Ignore::from_patterns(patterns).map(Some),
         };
         let (include, exclude) = (parse(&copy.include_patterns), parse(&copy.exclude_patterns));
-        Ok(Filter { include: include?, exclude: exclude? })
+        Ok(Filter {
+            include: include?,
+            exclude: exclude?,
+        })
     }
 
     fn is_empty(&self) -> bool {
@@ -44,8 +47,13 @@ impl Filter {
     /// Whether the path itself is selected. A directory that is not may hold something that is.
     fn selects(&self, path: &RelPath) -> bool {
         let path = path.to_bytes();
-        self.include.as_ref().is_none_or(|include| include.excludes(&path))
-            && !self.exclude.as_ref().is_some_and(|exclude| exclude.excludes(&path))
+        self.include
+            .as_ref()
+            .is_none_or(|include| include.excludes(&path))
+            && !self
+                .exclude
+                .as_ref()
+                .is_some_and(|exclude| exclude.excludes(&path))
     }
 }
 
@@ -61,22 +69,36 @@ impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
         for path in given {
             let resolved = editor.resolve(&path, copy.follow_symlink)?;
             if editor.get(&resolved)?.is_none() {
-                return Err(Error::NotFound { path: path.to_string() });
+                return Err(Error::NotFound {
+                    path: path.to_string(),
+                });
             }
             paths.push((path, resolved));
         }
         if paths.is_empty() && !copy.allow_empty_wildcard {
-            return Err(Error::NotFound { path: copy.src.clone() });
+            return Err(Error::NotFound {
+                path: copy.src.clone(),
+            });
         }
-        Ok(CopySource { editor, source, paths, filter: Filter::new(copy)? })
+        Ok(CopySource {
+            editor,
+            source,
+            paths,
+            filter: Filter::new(copy)?,
+        })
     }
 
     /// Names and entries that a cache key is made of.
     pub(super) fn selected(mut self) -> Result<Vec<(Vec<u8>, Entry)>, Error> {
         let mut selected = Vec::new();
         for (given, resolved) in std::mem::take(&mut self.paths) {
-            let Some(entry) = stored(self.source, &mut self.editor, &resolved)? else { continue };
-            let name = given.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+            let Some(entry) = stored(self.source, &mut self.editor, &resolved)? else {
+                continue;
+            };
+            let name = given
+                .file_name()
+                .map(|name| name.as_bytes().to_vec())
+                .unwrap_or_default();
             match entry {
                 Entry::Directory(tree) if !self.filter.is_empty() => {
                     self.filtered(tree, &RelPath::root(), &mut selected)?;
@@ -116,7 +138,9 @@ fn stored<S: TreeSource + ?Sized>(
     let Some((parent, name)) = path.split_last() else {
         return Ok(editor.untouched(&RelPath::root())?.map(Entry::Directory));
     };
-    let Some(parent) = editor.untouched(&parent)? else { return Ok(None) };
+    let Some(parent) = editor.untouched(&parent)? else {
+        return Ok(None);
+    };
     Ok(source.tree(parent.id)?.entries.get(name).cloned())
 }
 
@@ -126,6 +150,14 @@ pub(super) fn expand<S: TreeSource + ?Sized>(
     pattern: &[u8],
 ) -> Result<Vec<RelPath>, Error> {
     let pattern = RelPath::lenient(pattern)?;
+    if !pattern
+        .components()
+        .iter()
+        .any(|name| glob::has_meta(name.as_bytes()))
+    {
+        // A plain path is meant as it stands, whether it is there or not.
+        return Ok(vec![pattern]);
+    }
     let mut found = vec![RelPath::root()];
     for component in pattern.components() {
         let text = component.as_bytes();
@@ -154,7 +186,11 @@ pub(super) fn expand<S: TreeSource + ?Sized>(
 fn matches(pattern: &[u8], name: &[u8]) -> Result<bool, Error> {
     glob::matches(pattern, name).map_err(|problem| {
         let pattern = String::from_utf8_lossy(pattern).into_owned();
-        Error::Dockerfile(dockerfile::error::Error::Pattern { problem, pattern, line: 0 })
+        Error::Dockerfile(dockerfile::error::Error::Pattern {
+            problem,
+            pattern,
+            line: 0,
+        })
     })
 }
 
@@ -196,8 +232,14 @@ impl Changes<'_> {
         if matches!(leaf.content, store::Content::Symlink { .. }) {
             metadata.mode = leaf.metadata.mode;
         }
-        let link = leaf.link.map(|link| LinkId::derive(&self.origin, link.as_bytes()));
-        Ok(Leaf { metadata, content: leaf.content.clone(), link })
+        let link = leaf
+            .link
+            .map(|link| LinkId::derive(&self.origin, link.as_bytes()));
+        Ok(Leaf {
+            metadata,
+            content: leaf.content.clone(),
+            link,
+        })
     }
 }
 
@@ -225,7 +267,9 @@ pub(super) fn copy(
     };
     let destination = destination(target, copy, &made)?;
     for (given, resolved) in std::mem::take(&mut source.paths) {
-        let Some(entry) = stored(source.source, &mut source.editor, &resolved)? else { continue };
+        let Some(entry) = stored(source.source, &mut source.editor, &resolved)? else {
+            continue;
+        };
         if copy.attempt_unpack
             && let Entry::Leaf(leaf) = &entry
             && archive::unpack_into(target, leaf, &destination, owner, ingest)?
@@ -246,7 +290,12 @@ pub(super) fn copy(
         if let Some(parent) = to.parent() {
             target.make_directories(&parent, &made)?;
         }
-        let merge = Merge { source: source.source, filter: &source.filter, changes: &changes, ingest };
+        let merge = Merge {
+            source: source.source,
+            filter: &source.filter,
+            changes: &changes,
+            ingest,
+        };
         match entry {
             Entry::Leaf(leaf) => merge.leaf(target, &leaf, &to)?,
             Entry::Directory(tree) => {
@@ -265,12 +314,18 @@ fn destination(
 ) -> Result<RelPath, Error> {
     let path = target.resolve(&RelPath::lenient(copy.dest.as_bytes())?, true)?;
     let is_directory = copy.dest.ends_with('/') || copy.dest.ends_with("/.");
-    let wanted = if is_directory { Some(path.clone()) } else { path.parent() };
+    let wanted = if is_directory {
+        Some(path.clone())
+    } else {
+        path.parent()
+    };
     if let Some(wanted) = wanted {
         if copy.create_dest_path {
             target.make_directories(&wanted, made)?;
         } else if target.get(&wanted)?.is_none() {
-            return Err(Error::NotFound { path: wanted.to_string() });
+            return Err(Error::NotFound {
+                path: wanted.to_string(),
+            });
         }
     }
     Ok(path)
@@ -380,7 +435,10 @@ impl Merge<'_, '_> {
         if let Some(parent) = to.parent() {
             target.make_directories(&parent, made)?;
         }
-        debug_assert!(std::ptr::eq(self.source, self.ingest), "one ingest serves both sides");
+        debug_assert!(
+            std::ptr::eq(self.source, self.ingest),
+            "one ingest serves both sides"
+        );
         self.leaf(target, leaf, to)
     }
 }

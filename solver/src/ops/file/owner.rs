@@ -11,10 +11,13 @@ const ACCOUNT_FILE_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The file systems in which names of this owner are looked up.
 pub(super) fn inputs(owner: &Owner) -> impl Iterator<Item = FileInput> {
-    [&owner.user, &owner.group].into_iter().flatten().filter_map(|part| match part {
-        UserRef::Id(_) => None,
-        UserRef::Name { input, .. } => Some(*input),
-    })
+    [&owner.user, &owner.group]
+        .into_iter()
+        .flatten()
+        .filter_map(|part| match part {
+            UserRef::Id(_) => None,
+            UserRef::Name { input, .. } => Some(*input),
+        })
 }
 
 /// User and group id. No owner is root; a user by name brings its own group if none is given, a
@@ -24,7 +27,9 @@ pub(super) fn resolve(
     tree_of: &dyn Fn(FileInput) -> Option<TreeRef>,
     environment: &Environment,
 ) -> Result<(u32, u32), Error> {
-    let Some(owner) = owner else { return Ok((0, 0)) };
+    let Some(owner) = owner else {
+        return Ok((0, 0));
+    };
     let (uid, own_gid) = match &owner.user {
         None => (0, 0),
         Some(UserRef::Id(id)) => (*id, *id),
@@ -49,7 +54,10 @@ pub(super) fn resolve(
                 name: name.clone(),
                 file: "group",
             })?;
-            fields.get(2).and_then(|field| field.parse().ok()).unwrap_or_default()
+            fields
+                .get(2)
+                .and_then(|field| field.parse().ok())
+                .unwrap_or_default()
         }
     };
     Ok((uid, gid))
@@ -67,19 +75,23 @@ fn account_file(
     path: &str,
     environment: &Environment,
 ) -> Result<String, Error> {
-    let Some(tree) = tree else { return Ok(String::new()) };
+    let Some(tree) = tree else {
+        return Ok(String::new());
+    };
     let store = &**environment.store();
     let mut editor = Editor::open(store, tree);
     let path = editor.resolve(&RelPath::lenient(path.as_bytes())?, true)?;
     match editor.get(&path)? {
-        Some(Found::Leaf(Leaf { content: Content::File { blob, size }, .. }))
-            if size <= ACCOUNT_FILE_MAX_BYTES =>
-        {
+        Some(Found::Leaf(Leaf {
+            content: Content::File { blob, size },
+            ..
+        })) if size <= ACCOUNT_FILE_MAX_BYTES => {
             Ok(String::from_utf8_lossy(&store.objects().read_all(blob)?).into_owned())
         }
-        Some(Found::Leaf(Leaf { content: Content::File { .. }, .. })) => {
-            Err(Error::file_op(&path, "it is larger than 8 MiB"))
-        }
+        Some(Found::Leaf(Leaf {
+            content: Content::File { .. },
+            ..
+        })) => Err(Error::file_op(&path, "it is larger than 8 MiB")),
         _ => Ok(String::new()),
     }
 }

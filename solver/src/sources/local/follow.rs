@@ -22,8 +22,7 @@ pub(super) struct Followed {
 impl Followed {
     /// Follows the symbolic links of the given paths below `root`.
     pub(super) fn resolve(root: &Path, paths: &[String]) -> Result<Self> {
-        let mut queue: VecDeque<Vec<String>> =
-            paths.iter().map(|path| components(path)).collect();
+        let mut queue: VecDeque<Vec<String>> = paths.iter().map(|path| components(path)).collect();
         let any_depth = |path: &Vec<String>| path.iter().any(|component| component == "**");
         if queue.is_empty() || queue.iter().any(|path| path.is_empty() || any_depth(path)) {
             return Ok(Followed { patterns: None });
@@ -42,7 +41,9 @@ impl Followed {
                 queue.push_back(target);
             }
         }
-        Ok(Followed { patterns: Some(seen.into_iter().collect()) })
+        Ok(Followed {
+            patterns: Some(seen.into_iter().collect()),
+        })
     }
 
     /// Whether a path is needed: it, or a directory above it, is named.
@@ -56,7 +57,9 @@ impl Followed {
     }
 
     fn matches(&self, path: &str, lengths: impl Fn(usize, usize) -> bool) -> bool {
-        let Some(patterns) = &self.patterns else { return true };
+        let Some(patterns) = &self.patterns else {
+            return true;
+        };
         let path = components(path);
         patterns.iter().any(|pattern| {
             lengths(pattern.len(), path.len())
@@ -89,7 +92,9 @@ fn links_on(root: &Path, path: &[String]) -> Result<Vec<Vec<String>>> {
     for (index, component) in path.iter().enumerate() {
         let mut next = Vec::new();
         for directory in here {
-            let absolute = directory.iter().fold(root.to_owned(), |path, name| path.join(name));
+            let absolute = directory
+                .iter()
+                .fold(root.to_owned(), |path, name| path.join(name));
             let names = match glob::has_meta(component) {
                 false => vec![component.clone()],
                 true => std::fs::read_dir(&absolute)

@@ -53,7 +53,11 @@ impl<'s> Memory<'s> {
         let digest = blake3::hash(context.as_os_str().as_bytes());
         let mut prefix = [0; 16];
         prefix.copy_from_slice(&digest.as_bytes()[..16]);
-        Memory { store, prefix, opened: now_nanoseconds() }
+        Memory {
+            store,
+            prefix,
+            opened: now_nanoseconds(),
+        }
     }
 
     fn key(&self, below: &str) -> Vec<u8> {

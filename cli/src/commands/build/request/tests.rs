@@ -31,21 +31,45 @@ fn context() -> (tempfile::TempDir, String) {
 fn the_dockerfile_is_in_the_context_unless_named() {
     let (directory, path) = context();
     let file = |name: &str| DockerfileSource::File(directory.path().join(name));
-    assert_eq!(request(&[&path], &[]).unwrap().dockerfile, file("Dockerfile"));
+    assert_eq!(
+        request(&[&path], &[]).unwrap().dockerfile,
+        file("Dockerfile")
+    );
     let other = directory.path().join("other").display().to_string();
-    assert_eq!(request(&["-f", &other, &path], &[]).unwrap().dockerfile, file("other"));
-    fs::rename(directory.path().join("Dockerfile"), directory.path().join("dockerfile")).unwrap();
-    assert_eq!(request(&[&path], &[]).unwrap().dockerfile, file("dockerfile"));
+    assert_eq!(
+        request(&["-f", &other, &path], &[]).unwrap().dockerfile,
+        file("other")
+    );
+    fs::rename(
+        directory.path().join("Dockerfile"),
+        directory.path().join("dockerfile"),
+    )
+    .unwrap();
+    assert_eq!(
+        request(&[&path], &[]).unwrap().dockerfile,
+        file("dockerfile")
+    );
     fs::remove_file(directory.path().join("dockerfile")).unwrap();
     let error = request(&[&path], &[]).unwrap_err().to_string();
-    assert!(error.contains("failed to read dockerfile") && error.contains("-f"), "{error}");
+    assert!(
+        error.contains("failed to read dockerfile") && error.contains("-f"),
+        "{error}"
+    );
 }
 
 #[test]
 fn arguments_without_a_value_come_from_the_environment() {
     let (_directory, path) = context();
     let environment = [("SET", "s"), ("SOURCE_DATE_EPOCH", "7"), ("OTHER", "o")];
-    let line = ["--build-arg", "A=1=2", "--build-arg", "SET", "--build-arg", "UNSET", &path];
+    let line = [
+        "--build-arg",
+        "A=1=2",
+        "--build-arg",
+        "SET",
+        "--build-arg",
+        "UNSET",
+        &path,
+    ];
     let arguments = request(&line, &environment).unwrap().build_args;
     let arguments: Vec<_> = arguments.iter().map(|(n, v)| format!("{n}={v}")).collect();
     assert_eq!(arguments, ["A=1=2", "SET=s", "SOURCE_DATE_EPOCH=7"]);
@@ -57,13 +81,29 @@ fn arguments_without_a_value_come_from_the_environment() {
 #[test]
 fn outputs_become_absolute_and_names_of_images_tags() {
     let (_directory, path) = context();
-    let line =
-        ["-t", "a", "-o", "out", "-o", "type=image,\"name=a,b:1\"", "-o", "type=oci,dest=f", &path];
+    let line = [
+        "-t",
+        "a",
+        "-o",
+        "out",
+        "-o",
+        "type=image,\"name=a,b:1\"",
+        "-o",
+        "type=oci,dest=f",
+        &path,
+    ];
     let request = request(&line, &[]).unwrap();
     assert_eq!(request.tags, ["a", "b:1"]);
     let here = std::env::current_dir().unwrap();
-    assert_eq!(request.outputs[0], Output::Local { directory: here.join("out") });
-    let Output::Image(image) = &request.outputs[1] else { panic!("{:?}", request.outputs) };
+    assert_eq!(
+        request.outputs[0],
+        Output::Local {
+            directory: here.join("out")
+        }
+    );
+    let Output::Image(image) = &request.outputs[1] else {
+        panic!("{:?}", request.outputs)
+    };
     assert_eq!(image.destination, Destination::Path(here.join("f")));
 }
 
@@ -72,9 +112,18 @@ fn named_contexts_are_known_by_their_short_names() {
     let (_directory, path) = context();
     let directory = format!("docker.io/library/base:latest={path}");
     let image = "other:3=docker-image://mine";
-    let line = ["--build-context", &directory, "--build-context", image, &path];
+    let line = [
+        "--build-context",
+        &directory,
+        "--build-context",
+        image,
+        &path,
+    ];
     let named = request(&line, &[]).unwrap().named_contexts;
-    assert_eq!(named["base"], NamedContextSource::Directory(PathBuf::from(&path)));
+    assert_eq!(
+        named["base"],
+        NamedContextSource::Directory(PathBuf::from(&path))
+    );
     let mine = "docker.io/library/mine:latest".to_owned();
     assert_eq!(named["other:3"], NamedContextSource::Image(mine));
 }
@@ -84,7 +133,10 @@ fn what_makes_no_sense_is_refused_before_anything_is_built() {
     let (directory, path) = context();
     let file = directory.path().join("Dockerfile").display().to_string();
     for (arguments, part) in [
-        (&["/nowhere/at/all"][..], "path \"/nowhere/at/all\" not found"),
+        (
+            &["/nowhere/at/all"][..],
+            "path \"/nowhere/at/all\" not found",
+        ),
         (&[&file], "is not a directory"),
         (&["https://example.com/x.git"], "not supported yet"),
         (&["-f", "-", "-"], "cannot be both"),
@@ -92,13 +144,22 @@ fn what_makes_no_sense_is_refused_before_anything_is_built() {
         (&["-t", "No Name", &path], "invalid -t"),
         (&["--build-arg", "=x", &path], "invalid --build-arg"),
         (&["--label", "=x", &path], "invalid --label"),
-        (&["--build-context", "a=/nowhere/at/all", &path], "build context a: path"),
-        (&["--build-context", "a=oci-layout:///nowhere/at/all", &path], "build context a:"),
+        (
+            &["--build-context", "a=/nowhere/at/all", &path],
+            "build context a: path",
+        ),
+        (
+            &["--build-context", "a=oci-layout:///nowhere/at/all", &path],
+            "build context a:",
+        ),
         (&["--build-context", "A B=/", &path], "invalid context name"),
         (&["-o", "-", "-o", "type=oci", &path], "two outputs"),
     ] {
         let error = request(arguments, &[]).unwrap_err();
-        assert!(format!("{error:#}").contains(part), "{arguments:?}: {error:#}");
+        assert!(
+            format!("{error:#}").contains(part),
+            "{arguments:?}: {error:#}"
+        );
     }
 }
 
