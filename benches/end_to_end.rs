@@ -1,8 +1,8 @@
 //! `cargo xtask bench end_to_end`: whole builds, as a person starts them, by varve and by BuildKit.
 //!
-//! Each workload of `end_to_end/workloads.rs` is built by `varve build` and, where they are on PATH,
-//! by `buildctl build` with a `buildkitd` of its own: in turns, on the same file system, with every
-//! result checked. `--help` lists the flags.
+//! Each workload of `end_to_end/workloads.rs` is built by `varve build` and, where they are on
+//! PATH, by `buildctl build` with a `buildkitd` of its own: in turns, on the same file system, with
+//! every result checked. `--help` lists the flags.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

@@ -203,8 +203,8 @@ fn copy_trees(word: &str) -> String {
     )
 }
 
-/// One stage makes 1 GB that no compression makes smaller, once; it is copied to a new place in each
-/// round.
+/// One stage makes 1 GB that no compression makes smaller, once; it is copied to a new place in
+/// each round.
 fn copy_big(word: &str) -> String {
     format!(
         "FROM base AS big\n\

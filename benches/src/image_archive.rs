@@ -19,9 +19,9 @@ struct Archive {
     documents: HashMap<String, Vec<u8>>,
 }
 
-/// Checks that the archive holds an image whose largest layer is compressed as said and has at least
-/// `layer_bytes_min` bytes, every layer being in the archive with its size. Returns how many bytes
-/// the largest has. The other layers are those of the base: they may stay as they came.
+/// Checks that the archive holds an image whose largest layer is compressed as said and has at
+/// least `layer_bytes_min` bytes, every layer being in the archive with its size. Returns how many
+/// bytes the largest has. The other layers are those of the base: they may stay as they came.
 pub(crate) fn check(path: &Path, compression: Compression, layer_bytes_min: u64) -> Result<u64> {
     let archive = Archive::read(path).with_context(|| format!("read {}", path.display()))?;
     let mut document = archive.document("index.json")?;

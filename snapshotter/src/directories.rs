@@ -43,15 +43,21 @@ impl Directories {
         let mut strays = Vec::new();
         for entry in listing {
             let entry = entry.map_err(|e| Error::io("list", &self.parent, e))?;
-            let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            let number = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<u64>().ok());
             if let Some(number) = number {
-                self.next.fetch_max(number.saturating_add(1), Ordering::Relaxed);
+                self.next
+                    .fetch_max(number.saturating_add(1), Ordering::Relaxed);
             }
             if discard && !number.is_some_and(|number| named.contains(&number)) {
                 strays.push(entry.path());
             }
         }
-        strays.iter().try_for_each(|stray| Ok(self.store.trash().take(stray)?))
+        strays
+            .iter()
+            .try_for_each(|stray| Ok(self.store.trash().take(stray)?))
     }
 
     /// A new directory whose upper has these attributes: the root of an overlay shows those of the

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use store::sweep::{self, Mode, Roots};
-use store::{Batch, Durability, Store};
+use store::{Batch, Durability, Store, Table};
 
 use crate::catalog::{self, Row, State};
 use crate::error::{Error, Result};
@@ -42,6 +42,9 @@ pub fn collect(manager: &Manager, dry_run: bool) -> Result<Collected> {
             store.write(batch, Durability::Disk)?;
         }
     }
+    if !dry_run {
+        forget_contexts(store)?;
+    }
     // Not under the lock: the sweep waits for ingests to end, and those wait for the lock.
     let mode = if dry_run { Mode::DryRun } else { Mode::Delete };
     collected.store = sweep::sweep::<Error>(store, || roots(store), mode)?;
@@ -49,6 +52,19 @@ pub fn collect(manager: &Manager, dry_run: bool) -> Result<Collected> {
         collected.image_bytes = manager.drop_unused_images()?;
     }
     Ok(collected)
+}
+
+/// Drops what is known of build contexts: it names blobs that no lease holds. The next build reads
+/// its context once more.
+fn forget_contexts(store: &Store) -> Result<()> {
+    let mut batch = Batch::new();
+    for row in store.rows().scan(Table::Context, b"") {
+        batch.delete(Table::Context, row?.0);
+    }
+    if !batch.is_empty() {
+        store.write(batch, Durability::Disk)?;
+    }
+    Ok(())
 }
 
 /// What leases and live snapshots keep.

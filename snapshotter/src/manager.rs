@@ -122,7 +122,10 @@ impl Manager {
             if exists && !self.directories.is_in_doubt(directory) {
                 named.insert(directory);
             } else {
-                tracing::info!(key = row.info.key, "dropped a snapshot that was never committed");
+                tracing::info!(
+                    key = row.info.key,
+                    "dropped a snapshot that was never committed"
+                );
                 catalog::delete(&mut lost, &row.info.key);
             }
         }

@@ -37,8 +37,13 @@ pub fn repair(manager: &Manager, options: &Options<'_>) -> Result<Repaired> {
         }
         Ok(batch)
     })?;
-    directories.into_iter().for_each(|directory| manager.directories().discard(directory));
-    Ok(Repaired { report, snapshots: given_up })
+    directories
+        .into_iter()
+        .for_each(|directory| manager.directories().discard(directory));
+    Ok(Repaired {
+        report,
+        snapshots: given_up,
+    })
 }
 
 /// Drops snapshots whose tree cannot be trusted, those that rest on them, and rows that cannot be

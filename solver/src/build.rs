@@ -11,6 +11,7 @@ use store::{Batch, Durability, Store};
 
 use crate::cache::Records;
 use crate::error::{Error, Result};
+use crate::exec_mounts;
 use crate::executing::Execution;
 use crate::exporters::{self, Export};
 use crate::frontend::{self, Text};
@@ -89,6 +90,7 @@ impl Solver {
     pub fn open(snapshots: Arc<Manager>, executor: Executor) -> Result<Self> {
         let root = snapshots.store().root().to_owned();
         release_stale_leases(&snapshots)?;
+        exec_mounts::remove_stale(&snapshots)?;
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         // Steps wait for disks and networks as often as for processors.
         let limits = Limits {
@@ -299,7 +301,7 @@ impl Solver {
     ) -> Result<Exit> {
         let name = frontend::normalize(reference)?;
         let (images, snapshots) = (self.images.clone(), self.snapshots.clone());
-        let key = format!("container/{}", std::process::id());
+        let key = exec_mounts::transient_key("container/");
         let prepared = {
             let (name, key) = (name.clone(), key.clone());
             blocking(move || {
@@ -318,7 +320,11 @@ impl Solver {
         let (image, mounts) = prepared;
         let process = container_process(&name, image.config.config, options);
         let exit = match process {
-            Ok(process) => self.execution.run(&mounts, process, output, cancel).await,
+            Ok(process) => {
+                self.execution
+                    .run(&mounts, &[], process, output, cancel)
+                    .await
+            }
             Err(error) => Err(error),
         };
         let snapshots = self.snapshots.clone();

@@ -75,8 +75,7 @@ impl ContentStore {
     /// [`Error::BadImage`] if it is missing or too large; those of reading the blob.
     pub fn document(&self, what: &str, digest: Digest) -> Result<Vec<u8>> {
         let located = self.find(digest)?;
-        let located =
-            located.ok_or_else(|| Error::bad_image(what, format!("{digest} is missing")))?;
+        let located = located.ok_or_else(|| Error::bad_image(what, missing(digest)))?;
         if located.size > DOCUMENT_MAX_BYTES {
             return Err(Error::bad_image(
                 what,
@@ -92,8 +91,7 @@ impl ContentStore {
     /// [`Error::BadImage`] if it is missing; those of reading; what `sink` returns.
     pub fn copy_to(&self, digest: Digest, mut sink: impl Write) -> Result<u64> {
         let located = self.find(digest)?;
-        let located =
-            located.ok_or_else(|| Error::bad_image("content", format!("{digest} is missing")))?;
+        let located = located.ok_or_else(|| Error::bad_image("content", missing(digest)))?;
         Ok(self
             .store
             .objects()
@@ -111,11 +109,13 @@ impl ContentStore {
         what: &str,
         digest: Digest,
         size: Option<u64>,
-        mut from: impl Read,
+        from: impl Read,
     ) -> Result<Located> {
         if let Some(located) = self.find(digest)? {
             return Ok(located);
         }
+        // One byte more than there may be tells a body that is too long.
+        let mut from = from.take(size.map_or(u64::MAX, |size| size.saturating_add(1)));
         let mut writer = ingest.blob_writer();
         let mut digester = Digester::new();
         let mut buffer = vec![0; COPY_BUFFER_BYTES];
@@ -133,9 +133,15 @@ impl ContentStore {
         }
         let (blob, length) = writer.commit()?;
         let (found, _) = digester.finish();
-        if found != digest || size.is_some_and(|size| size != length) {
-            let reason = format!("{digest} has the bytes of {found} ({length} bytes)");
+        if let Some(size) = size.filter(|size| *size != length) {
+            let reason = format!("{digest} has {length} bytes or more, its descriptor says {size}");
             return Err(Error::bad_image(what, reason));
+        }
+        if found != digest {
+            return Err(Error::bad_image(
+                what,
+                format!("{digest} has the bytes of {found}"),
+            ));
         }
         let located = Located { blob, size: length };
         note(batch, digest, located);
@@ -160,6 +166,12 @@ impl ContentStore {
         note(batch, digest, located);
         Ok((digest, located))
     }
+}
+
+fn missing(digest: Digest) -> String {
+    format!(
+        "{digest} is missing from the store; run `varve fsck --repair`, then import the image again"
+    )
 }
 
 /// Adds the row of content to a batch.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use executor::{Cancel, Executor, Exit, OutputSender, Process};
+use executor::{Cancel, Executor, Exit, ExtraMount, ExtraMountKind, OutputSender, Process};
 use mount::Mount;
 
 use crate::error::{Error, Result};
+use crate::exec_mounts::BindMount;
 
 /// Directory of mount points and bundles of running processes, below the root.
 const RUN: &str = "run";
@@ -40,8 +41,8 @@ impl Execution {
         }))
     }
 
-    /// Runs a process on mounts that make its root file system. When this returns nothing is
-    /// mounted and nothing runs any more, whatever the outcome.
+    /// Runs a process on mounts that make its root file system, with others shown inside it. When
+    /// this returns nothing is mounted and nothing runs any more, whatever the outcome.
     ///
     /// # Errors
     /// [`Error::Mount`]; [`Error::Executor`]. A process that ends with a code other than 0 is no
@@ -49,15 +50,27 @@ impl Execution {
     pub async fn run(
         &self,
         mounts: &[Mount],
-        process: Process,
+        binds: &[BindMount],
+        mut process: Process,
         output: OutputSender,
         cancel: Cancel,
     ) -> Result<Exit> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let directory = self.directory.join(number.to_string());
-        let rootfs = directory.join("rootfs");
-        fs::create_dir_all(&rootfs).map_err(|e| Error::io("create", &rootfs, e))?;
-        let guard = mount::apply(mounts, &rootfs)?;
+        let directory = Directory::create(self.directory.join(number.to_string()))?;
+        let rootfs = directory.part("rootfs")?;
+        let mut guards = vec![mount::apply(mounts, &rootfs)?];
+        for (index, bind) in binds.iter().enumerate() {
+            let shown = directory.part(&format!("bind-{index}"))?;
+            guards.push(mount::apply(&bind.mounts, &shown)?);
+            let kind = ExtraMountKind::Bind {
+                source: shown.join(&bind.path),
+                read_only: bind.read_only,
+            };
+            process.mounts.push(ExtraMount {
+                target: bind.target.clone(),
+                kind,
+            });
+        }
         let id = format!("varve-{}-{number}", std::process::id());
         let request = executor::RunRequest {
             id,
@@ -67,10 +80,37 @@ impl Execution {
             cancel,
         };
         let exit = self.executor.run(request).await;
-        drop(guard);
-        if let Err(error) = fs::remove_dir_all(&directory) {
-            tracing::warn!(directory = %directory.display(), %error, "cannot remove");
-        }
+        // Before the directory goes: a mount point cannot be removed.
+        drop(guards);
         Ok(exit?)
+    }
+}
+
+/// A directory of mount points, removed on drop. Only empty directories are: should something
+/// still be mounted there, nothing of it is touched.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn create(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
+        Ok(Directory(path))
+    }
+
+    fn part(&self, name: &str) -> Result<PathBuf> {
+        let path = self.0.join(name);
+        fs::create_dir(&path).map_err(|e| Error::io("create", &path, e))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let parts = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let paths = parts.map(|part| part.path()).chain([self.0.clone()]);
+        for path in paths {
+            if let Err(error) = fs::remove_dir(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a mount point");
+            }
+        }
     }
 }

@@ -17,9 +17,6 @@ use crate::result::Value;
 
 use self::document::{Descriptor, ImageConfig, Index, Manifest, Platform};
 
-/// Most layers of an image; overlayfs itself ends at 500 and docker at 127, flat images at none.
-const LAYERS_MAX: usize = 1_024;
-
 /// Version byte of rows in this module.
 const ROW_VERSION: u8 = 1;
 
@@ -198,12 +195,7 @@ impl Images {
     fn open_manifest(&self, what: &str, digest: Digest, bytes: &[u8]) -> Result<Image> {
         let manifest: Manifest = document::parse(what, bytes)?;
         let config_bytes = self.content.document(what, manifest.config.digest)?;
-        let config: ImageConfig = document::parse(what, &config_bytes)?;
-        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-        if layers != diff_ids || layers > LAYERS_MAX {
-            let reason = format!("its manifest has {layers} layers, its config {diff_ids}");
-            return Err(Error::bad_image(what, reason));
-        }
+        let config = document::check(what, &manifest, &config_bytes)?;
         Ok(Image {
             digest,
             manifest,
@@ -274,10 +266,15 @@ impl Images {
         below: Option<TreeRef>,
         ingest: &Ingest<'_>,
     ) -> Result<TreeRef> {
-        let located = self
-            .content
-            .find(layer.digest)?
-            .ok_or_else(|| Error::bad_image(what, format!("layer {} is missing", layer.digest)))?;
+        let located = self.content.find(layer.digest)?.ok_or_else(|| {
+            Error::bad_image(
+                what,
+                format!(
+                    "layer {} is missing from the store; import the image again",
+                    layer.digest
+                ),
+            )
+        })?;
         let objects = self.store().objects();
         let body = objects.open_blob(located.blob)?;
         let limits = Limits::default();
@@ -352,7 +349,7 @@ impl Images {
     }
 }
 
-fn snapshot_name(chain: Digest) -> String {
+pub(crate) fn snapshot_name(chain: Digest) -> String {
     format!("image/{chain}")
 }
 

@@ -3,12 +3,14 @@
 //! Reading order: [`build`] (one request from beginning to end), [`request`] (what is asked),
 //! [`frontend`] (Dockerfile to graph), `ops` (what the engine runs), [`cache`] (what is
 //! remembered), [`sources`], [`images`] and [`content`] (what comes in), [`exporters`] (what goes
-//! out), [`progress`] (what a person sees), [`executing`] (the container runtime on mounts).
+//! out), [`progress`] (what a person sees), [`exec_mounts`] and [`executing`] (the container
+//! runtime on mounts).
 
 pub mod build;
 pub mod cache;
 pub mod content;
 pub mod error;
+pub mod exec_mounts;
 pub mod executing;
 pub mod exporters;
 pub mod frontend;

@@ -15,7 +15,7 @@ use engine::{CacheKey, OpError, VertexId};
 use llb::op::Op;
 use llb::{Graph, Vertex};
 use snapshotter::{Manager, leases};
-use store::{Batch, Ingest, Store, TreeRef};
+use store::{Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeRef, TreeSource};
 
 use crate::cache::now;
 use crate::error::{Error, Result};
@@ -124,14 +124,14 @@ fn commit_tree(
 }
 
 /// The name of a step's snapshot: the same change of the same parent is the same snapshot.
-fn snapshot_name(parent: &str, tree: TreeRef) -> String {
+pub(crate) fn snapshot_name(parent: &str, tree: TreeRef) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("varve 2026-11 step snapshot v1");
     hasher.update(parent.as_bytes()).update(tree.id.as_bytes());
     format!("step/{}", &hasher.finalize().to_hex()[..40])
 }
 
 /// Holds a snapshot until the records of its build hold it.
-fn build_lease(name: &str) -> Batch {
+pub(crate) fn build_lease(name: &str) -> Batch {
     let mut batch = Batch::new();
     let id = format!("{}{name}", crate::build::LEASE_PREFIX);
     let references = vec![leases::Reference::Snapshot(name.to_owned())];
@@ -144,4 +144,27 @@ fn build_lease(name: &str) -> Batch {
         },
     );
     batch
+}
+
+/// A regular file of a tree whose object is not there, or not of the right length.
+///
+/// # Errors
+/// Those of reading trees.
+pub(crate) fn missing_object(tree: TreeRef, store: &Store) -> Result<Option<BlobId>> {
+    let mut rest = vec![tree.id];
+    while let Some(id) = rest.pop() {
+        for entry in store.tree(id)?.entries.values() {
+            match entry {
+                Entry::Directory(child) => rest.push(child.id),
+                Entry::Leaf(Leaf {
+                    content: Content::File { blob, size },
+                    ..
+                }) if *size > 0 && !store.objects().has(*blob, *size) => {
+                    return Ok(Some(*blob));
+                }
+                Entry::Leaf(_) => {}
+            }
+        }
+    }
+    Ok(None)
 }

@@ -7,4 +7,5 @@
 #[path = "."]
 mod privileged {
     mod build;
+    mod dockerfile_semantics;
 }

@@ -4,8 +4,10 @@
 use std::path::{Path, PathBuf};
 
 pub mod base_image;
+pub mod layout;
 pub mod privileged;
 pub mod transcript;
+pub mod tree;
 pub mod workspace;
 
 /// The checkout: the directory of the root Cargo.toml.

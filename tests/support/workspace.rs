@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::layout::Layout;
 use crate::transcript::Transcript;
 use crate::{base_image, privileged};
 
@@ -168,6 +169,38 @@ impl Varve {
     /// Builds the context with plain progress and the base image at hand.
     pub fn build<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Outcome {
         run(&mut self.build_command(arguments))
+    }
+
+    /// Builds the context and writes the files of the result to the directory `files`, in place
+    /// of earlier ones.
+    ///
+    /// # Panics
+    /// The build fails.
+    #[track_caller]
+    pub fn files<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> PathBuf {
+        if self.path("files").exists() {
+            fs::remove_dir_all(self.path("files")).expect("earlier files can be removed");
+        }
+        let arguments = arguments.into_iter().map(|one| one.as_ref().to_owned());
+        self.build(std::iter::once(OsString::from("-ofiles")).chain(arguments))
+            .succeeded();
+        self.path("files")
+    }
+
+    /// Builds the context and exports it as the OCI layout `image`, in place of an earlier one.
+    ///
+    /// # Panics
+    /// The build fails, or the layout is none.
+    #[track_caller]
+    pub fn image<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Layout {
+        if self.path("image").exists() {
+            fs::remove_dir_all(self.path("image")).expect("an earlier layout can be removed");
+        }
+        let output = OsString::from("-otype=oci,dest=image,tar=false");
+        let arguments = arguments.into_iter().map(|one| one.as_ref().to_owned());
+        self.build(std::iter::once(output).chain(arguments))
+            .succeeded();
+        Layout::open(&self.path("image"))
     }
 
     /// Runs `script` by the shell of an image of the store; what it prints.

@@ -16,7 +16,14 @@ use crate::{Error, Method};
 
 fn lease(sandbox: &Sandbox, id: &str, references: Vec<Reference>) {
     let mut batch = Batch::new();
-    leases::put(&mut batch, &Lease { id: id.into(), created: Timestamp::EPOCH, references });
+    leases::put(
+        &mut batch,
+        &Lease {
+            id: id.into(),
+            created: Timestamp::EPOCH,
+            references,
+        },
+    );
     sandbox.store().write(batch, Durability::Process).unwrap();
 }
 
@@ -36,7 +43,9 @@ fn keys(sandbox: &Sandbox) -> Vec<String> {
 
 /// A step that writes the file `name` with content `name`.
 fn step(sandbox: &Sandbox, parent: &str, name: &str) -> TreeRef {
-    sandbox.step(parent, name, |root| fs::write(root.join(name), name).unwrap())
+    sandbox.step(parent, name, |root| {
+        fs::write(root.join(name), name).unwrap()
+    })
 }
 
 fn blob(content: &str) -> BlobId {
@@ -51,39 +60,74 @@ fn has_blob(sandbox: &Sandbox, content: &str) -> bool {
 }
 
 fn check(sandbox: &Sandbox) -> fsck::Report {
-    fsck::check(sandbox.store(), &fsck::Options { quick: false, progress: &|_| {} }).unwrap()
+    fsck::check(
+        sandbox.store(),
+        &fsck::Options {
+            quick: false,
+            progress: &|_| {},
+        },
+    )
+    .unwrap()
 }
 
 fn repaired(sandbox: &Sandbox) -> Repaired {
-    repair(&sandbox.manager, &fsck::Options { quick: false, progress: &|_| {} }).unwrap()
+    repair(
+        &sandbox.manager,
+        &fsck::Options {
+            quick: false,
+            progress: &|_| {},
+        },
+    )
+    .unwrap()
 }
 
 #[test]
 fn what_a_lease_names_stays_with_its_ancestors_and_the_rest_goes() {
     for method in [Method::Kernel, Method::Directories] {
-        let Some(sandbox) = Sandbox::new(stacking(method)) else { return };
+        let Some(sandbox) = Sandbox::new(stacking(method)) else {
+            return;
+        };
         step(&sandbox, "", "a");
         step(&sandbox, "a", "b");
         step(&sandbox, "b", "c");
         step(&sandbox, "a", "d");
         step(&sandbox, "", "e");
-        lease(&sandbox, "build/1", vec![snapshot("b"), snapshot("never there")]);
+        lease(
+            &sandbox,
+            "build/1",
+            vec![snapshot("b"), snapshot("never there")],
+        );
         let planned = gc::collect(&sandbox.manager, true).unwrap();
         assert_eq!(planned.snapshots, 3);
-        assert_eq!(keys(&sandbox), ["a", "b", "c", "d", "e"], "a dry run changes nothing");
+        assert_eq!(
+            keys(&sandbox),
+            ["a", "b", "c", "d", "e"],
+            "a dry run changes nothing"
+        );
         let collected = gc::collect(&sandbox.manager, false).unwrap();
         assert_eq!(collected.snapshots, 3);
         assert_eq!(keys(&sandbox), ["a", "b"]);
-        for (content, stays) in [("a", true), ("b", true), ("c", false), ("d", false), ("e", false)] {
+        for (content, stays) in [
+            ("a", true),
+            ("b", true),
+            ("c", false),
+            ("d", false),
+            ("e", false),
+        ] {
             assert_eq!(has_blob(&sandbox, content), stays, "{content}");
         }
         assert!(check(&sandbox).is_clean());
-        sandbox.show("b", |root| assert_eq!(fs::read(root.join("a")).unwrap(), b"a"));
+        sandbox.show("b", |root| {
+            assert_eq!(fs::read(root.join("a")).unwrap(), b"a")
+        });
         let mut batch = Batch::new();
         leases::delete(&mut batch, "build/1");
         sandbox.store().write(batch, Durability::Process).unwrap();
         assert_eq!(gc::collect(&sandbox.manager, false).unwrap().snapshots, 2);
-        assert_eq!(sandbox.store().rows().scan(store::Table::Tree, b"").count(), 0);
+        assert_eq!(
+            sandbox.store().rows().scan(store::Table::Tree, b"").count(),
+            0
+        );
         let nothing = gc::collect(&sandbox.manager, false).unwrap();
         assert_eq!(nothing, Collected::default());
     }
@@ -91,7 +135,9 @@ fn what_a_lease_names_stays_with_its_ancestors_and_the_rest_goes() {
 
 #[test]
 fn what_a_dry_run_tells_is_what_a_collection_does() {
-    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
     step(&sandbox, "", "a");
     step(&sandbox, "a", "b");
     lease(&sandbox, "build/1", vec![snapshot("a")]);
@@ -103,7 +149,9 @@ fn what_a_dry_run_tells_is_what_a_collection_does() {
 
 #[test]
 fn leases_keep_single_trees_and_blobs() {
-    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
     let a = step(&sandbox, "", "a");
     step(&sandbox, "", "b");
     step(&sandbox, "", "c");
@@ -118,11 +166,16 @@ fn leases_keep_single_trees_and_blobs() {
 #[test]
 fn an_open_snapshot_keeps_what_it_rests_on() {
     for method in [Method::Kernel, Method::Directories] {
-        let Some(sandbox) = Sandbox::new(stacking(method)) else { return };
+        let Some(sandbox) = Sandbox::new(stacking(method)) else {
+            return;
+        };
         step(&sandbox, "", "a");
         step(&sandbox, "a", "b");
         step(&sandbox, "b", "c");
-        let mounts = sandbox.manager.prepare("active", "b", Labels::new()).unwrap();
+        let mounts = sandbox
+            .manager
+            .prepare("active", "b", Labels::new())
+            .unwrap();
         let (guard, target) = sandbox.mount(&mounts);
         fs::write(target.join("new"), "new").unwrap();
         assert_eq!(gc::collect(&sandbox.manager, false).unwrap().snapshots, 1);
@@ -133,15 +186,26 @@ fn an_open_snapshot_keeps_what_it_rests_on() {
         let (guard, target) = sandbox.mount(&sandbox.manager.mounts("active").unwrap());
         assert_eq!(fs::read(target.join("b")).unwrap(), b"b");
         guard.unmount().unwrap();
-        sandbox.manager.commit("d", "active", Labels::new()).unwrap();
-        sandbox.show("d", |root| assert_eq!(fs::read(root.join("new")).unwrap(), b"new"));
+        sandbox
+            .manager
+            .commit("d", "active", Labels::new())
+            .unwrap();
+        sandbox.show("d", |root| {
+            assert_eq!(fs::read(root.join("new")).unwrap(), b"new")
+        });
     }
 }
 
 #[test]
 fn images_that_no_snapshot_needs_are_unmounted_and_removed() {
-    for options in [Options::new(Method::Kernel), stacking(Method::Kernel), stacking(Method::Directories)] {
-        let Some(sandbox) = Sandbox::new(options) else { return };
+    for options in [
+        Options::new(Method::Kernel),
+        stacking(Method::Kernel),
+        stacking(Method::Directories),
+    ] {
+        let Some(sandbox) = Sandbox::new(options) else {
+            return;
+        };
         step(&sandbox, "", "a");
         step(&sandbox, "a", "b");
         step(&sandbox, "", "c");
@@ -152,7 +216,11 @@ fn images_that_no_snapshot_needs_are_unmounted_and_removed() {
             let count = |name: &str| fs::read_dir(sandbox.root().join(name)).unwrap().count();
             count("meta") + count("checkouts")
         };
-        let mounts = || mount::mounts_below(&sandbox.root().join("mounts")).unwrap().len();
+        let mounts = || {
+            mount::mounts_below(&sandbox.root().join("mounts"))
+                .unwrap()
+                .len()
+        };
         let (files_before, mounts_before) = (files(), mounts());
         lease(&sandbox, "build/1", vec![snapshot("b")]);
         let collected = gc::collect(&sandbox.manager, false).unwrap();
@@ -162,13 +230,17 @@ fn images_that_no_snapshot_needs_are_unmounted_and_removed() {
             assert_eq!(mounts(), mounts_before - 1);
         }
         assert_eq!(gc::collect(&sandbox.manager, false).unwrap().image_bytes, 0);
-        sandbox.show("b", |root| assert_eq!(fs::read(root.join("a")).unwrap(), b"a"));
+        sandbox.show("b", |root| {
+            assert_eq!(fs::read(root.join("a")).unwrap(), b"a")
+        });
     }
 }
 
 #[test]
 fn steps_and_collections_do_not_disturb_each_other() {
-    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
     step(&sandbox, "", "base");
     lease(&sandbox, "image/base", vec![snapshot("base")]);
     let done = AtomicBool::new(false);
@@ -193,7 +265,14 @@ fn steps_and_collections_do_not_disturb_each_other() {
                             let references = vec![snapshot(&name)];
                             let id = format!("build/{builder}");
                             let created = Timestamp::EPOCH;
-                            leases::put(&mut batch, &Lease { id, created, references });
+                            leases::put(
+                                &mut batch,
+                                &Lease {
+                                    id,
+                                    created,
+                                    references,
+                                },
+                            );
                             (name, batch)
                         });
                         parent = committed.unwrap().0;
@@ -215,19 +294,32 @@ fn steps_and_collections_do_not_disturb_each_other() {
 
 #[test]
 fn leases_are_found_by_the_beginning_of_their_ids() {
-    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
     let tree = TreeId::from_bytes([7; 32]);
-    let references = vec![snapshot("a b/ü"), Reference::Tree(tree), Reference::Blob(blob("x"))];
+    let references = vec![
+        snapshot("a b/ü"),
+        Reference::Tree(tree),
+        Reference::Blob(blob("x")),
+    ];
     lease(&sandbox, "image/one", references.clone());
     lease(&sandbox, "image/two", vec![]);
     lease(&sandbox, "record/three", vec![snapshot("c")]);
     let ids = |prefix: &str| -> Vec<String> {
-        leases::all(sandbox.store(), prefix).unwrap().into_iter().map(|lease| lease.id).collect()
+        leases::all(sandbox.store(), prefix)
+            .unwrap()
+            .into_iter()
+            .map(|lease| lease.id)
+            .collect()
     };
     assert_eq!(ids(""), ["image/one", "image/two", "record/three"]);
     assert_eq!(ids("image/"), ["image/one", "image/two"]);
     assert_eq!(ids("none"), [""; 0]);
-    assert_eq!(leases::all(sandbox.store(), "image/one").unwrap()[0].references, references);
+    assert_eq!(
+        leases::all(sandbox.store(), "image/one").unwrap()[0].references,
+        references
+    );
     lease(&sandbox, "image/one", vec![snapshot("new")]);
     let replaced = &leases::all(sandbox.store(), "image/one").unwrap()[0];
     assert_eq!(replaced.references, [snapshot("new")]);
@@ -241,37 +333,62 @@ fn corrupt(sandbox: &Sandbox, content: &str) {
 
 #[test]
 fn a_repair_gives_up_what_rests_on_a_corrupt_object_and_nothing_else() {
-    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
     step(&sandbox, "", "a");
     step(&sandbox, "a", "b");
     step(&sandbox, "b", "c");
     // It no longer has the file that will break, but rests on a layer that has.
-    sandbox.step("b", "without", |root| fs::remove_file(root.join("b")).unwrap());
+    sandbox.step("b", "without", |root| {
+        fs::remove_file(root.join("b")).unwrap()
+    });
     step(&sandbox, "a", "d");
     step(&sandbox, "", "e");
-    sandbox.manager.prepare("active", "c", Labels::new()).unwrap();
+    sandbox
+        .manager
+        .prepare("active", "c", Labels::new())
+        .unwrap();
     sandbox.manager.prepare("free", "d", Labels::new()).unwrap();
     let c = sandbox.manager.tree("c").unwrap();
-    lease(&sandbox, "image/c", vec![snapshot("c"), Reference::Tree(c.id), Reference::Blob(blob("b"))]);
+    lease(
+        &sandbox,
+        "image/c",
+        vec![
+            snapshot("c"),
+            Reference::Tree(c.id),
+            Reference::Blob(blob("b")),
+        ],
+    );
     corrupt(&sandbox, "b");
     let done = repaired(&sandbox);
     assert_eq!(done.snapshots, ["active", "b", "c", "without"]);
     assert_eq!(keys(&sandbox), ["a", "d", "e", "free"]);
     let kept = &leases::all(sandbox.store(), "image/c").unwrap()[0].references;
-    assert_eq!(*kept, [snapshot("c")], "dangling names of snapshots do no harm");
+    assert_eq!(
+        *kept,
+        [snapshot("c")],
+        "dangling names of snapshots do no harm"
+    );
     assert!(check(&sandbox).is_clean());
-    sandbox.show("d", |root| assert_eq!(fs::read(root.join("a")).unwrap(), b"a"));
+    sandbox.show("d", |root| {
+        assert_eq!(fs::read(root.join("a")).unwrap(), b"a")
+    });
     assert!(repaired(&sandbox).snapshots.is_empty());
     // It can all be made again, and collected.
     step(&sandbox, "a", "b");
-    sandbox.show("b", |root| assert_eq!(fs::read(root.join("b")).unwrap(), b"b"));
+    sandbox.show("b", |root| {
+        assert_eq!(fs::read(root.join("b")).unwrap(), b"b")
+    });
     gc::collect(&sandbox.manager, false).unwrap();
     assert_eq!(keys(&sandbox), ["a", "d", "free"]);
 }
 
 #[test]
 fn a_repair_drops_rows_that_cannot_be_read() {
-    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
     step(&sandbox, "", "a");
     step(&sandbox, "a", "b");
     lease(&sandbox, "image/a", vec![snapshot("a")]);
@@ -289,15 +406,26 @@ fn a_repair_drops_rows_that_cannot_be_read() {
 
 #[test]
 fn a_repair_of_what_is_whole_changes_nothing() {
-    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
     let tree = step(&sandbox, "", "a");
     step(&sandbox, "a", "b");
     assert!(repaired(&sandbox).snapshots.is_empty());
     assert_eq!(keys(&sandbox), ["a", "b"]);
     let model = read_model(tree, sandbox.store()).unwrap();
     let is_file = |found: &&Found| {
-        matches!(found, Found::Leaf(Leaf { content: Content::File { .. }, .. }))
+        matches!(
+            found,
+            Found::Leaf(Leaf {
+                content: Content::File { .. },
+                ..
+            })
+        )
     };
     assert_eq!(model.values().filter(is_file).count(), 1);
-    assert!(matches!(sandbox.manager.stat("c"), Err(Error::NotFound { .. })));
+    assert!(matches!(
+        sandbox.manager.stat("c"),
+        Err(Error::NotFound { .. })
+    ));
 }

@@ -39,8 +39,13 @@ fn assert_disk_full(error: &Error) {
 
 #[test]
 fn a_commit_that_fails_leaves_the_snapshot_as_it_was() {
-    let rates = Rates { write_lost: 1_000, ..no_faults() };
-    let Some((sandbox, rows)) = Sandbox::faulty(stacking(Method::Kernel), 1, rates) else { return };
+    let rates = Rates {
+        write_lost: 1_000,
+        ..no_faults()
+    };
+    let Some((sandbox, rows)) = Sandbox::faulty(stacking(Method::Kernel), 1, rates) else {
+        return;
+    };
     sandbox.step("", "base", |root| file(root, "a"));
     let key = sandbox.write("base", "next", |root| {
         for number in 0..200 {
@@ -54,7 +59,10 @@ fn a_commit_that_fails_leaves_the_snapshot_as_it_was() {
     let before = list(&upper);
     for _ in 0..2 {
         rows.arm();
-        let error = sandbox.manager.commit("next", &key, Labels::new()).unwrap_err();
+        let error = sandbox
+            .manager
+            .commit("next", &key, Labels::new())
+            .unwrap_err();
         assert_disk_full(&error);
         let error = sandbox
             .manager
@@ -63,7 +71,10 @@ fn a_commit_that_fails_leaves_the_snapshot_as_it_was() {
         assert_disk_full(&error);
         rows.disarm();
         assert_eq!(sandbox.manager.stat(&key).unwrap().kind, Kind::Active);
-        assert!(matches!(sandbox.manager.stat("next"), Err(Error::NotFound { .. })));
+        assert!(matches!(
+            sandbox.manager.stat("next"),
+            Err(Error::NotFound { .. })
+        ));
         let mut after = list(&upper);
         // The object files that were made of them are still there, as names without rows.
         for (name, listed) in &mut after {
@@ -81,21 +92,37 @@ fn a_commit_that_fails_leaves_the_snapshot_as_it_was() {
         assert_eq!(fs::read(root.join("7")).unwrap(), b"7");
         assert_eq!(fs::read(root.join("b")).unwrap(), b"b");
     });
-    let report =
-        fsck::check(sandbox.store(), &fsck::Options { quick: false, progress: &|_| {} }).unwrap();
+    let report = fsck::check(
+        sandbox.store(),
+        &fsck::Options {
+            quick: false,
+            progress: &|_| {},
+        },
+    )
+    .unwrap();
     assert!(report.is_clean(), "{report:?}");
 }
 
 #[test]
 fn a_full_disk_stops_a_prepare_and_nothing_of_it_is_left() {
     for method in [Method::Kernel, Method::Directories] {
-        let Some(sandbox) = Sandbox::sized(stacking(method), Some(8 << 20)) else { return };
-        sandbox.step("", "base", |root| fs::write(root.join("a"), vec![7; 100_000]).unwrap());
+        let Some(sandbox) = Sandbox::sized(stacking(method), Some(8 << 20)) else {
+            return;
+        };
+        sandbox.step("", "base", |root| {
+            fs::write(root.join("a"), vec![7; 100_000]).unwrap()
+        });
         let filler = fill(sandbox.root());
         for _ in 0..2 {
-            let error = sandbox.manager.prepare("key", "base", Labels::new()).unwrap_err();
+            let error = sandbox
+                .manager
+                .prepare("key", "base", Labels::new())
+                .unwrap_err();
             assert_disk_full(&error);
-            assert!(matches!(sandbox.manager.stat("key"), Err(Error::NotFound { .. })));
+            assert!(matches!(
+                sandbox.manager.stat("key"),
+                Err(Error::NotFound { .. })
+            ));
         }
         let left = ["snapshots", "meta", "checkouts"]
             .map(|name| fs::read_dir(sandbox.root().join(name)).unwrap().count());
@@ -110,27 +137,42 @@ fn a_full_disk_stops_a_prepare_and_nothing_of_it_is_left() {
 
 #[test]
 fn a_step_that_fills_the_disk_can_still_be_committed_or_removed() {
-    let Some(sandbox) = Sandbox::sized(stacking(Method::Kernel), Some(8 << 20)) else { return };
+    let Some(sandbox) = Sandbox::sized(stacking(Method::Kernel), Some(8 << 20)) else {
+        return;
+    };
     sandbox.step("", "base", |root| file(root, "a"));
     sandbox.step("base", "warm", |root| file(root, "b"));
     // Files are renamed into the store, not copied.
     sandbox.step("base", "full", |root| drop(fill(root)));
     let tree = sandbox.manager.tree("full").unwrap();
     assert!(tree.bytes > 6 << 20, "{tree:?}");
-    let error = sandbox.manager.prepare("more", "full", Labels::new()).unwrap_err();
+    let error = sandbox
+        .manager
+        .prepare("more", "full", Labels::new())
+        .unwrap_err();
     assert_disk_full(&error);
     sandbox.manager.remove("full").unwrap();
     crate::gc::collect(&sandbox.manager, false).unwrap();
     while sandbox.store().trash().reap(100).unwrap().more {}
-    sandbox.step("", "again", |root| fs::write(root.join("a"), vec![7; 4 << 20]).unwrap());
+    sandbox.step("", "again", |root| {
+        fs::write(root.join("a"), vec![7; 4 << 20]).unwrap()
+    });
 }
 
 #[test]
 fn whatever_calls_fail_each_step_is_whole_or_not_there() {
-    let rates = Rates { get: 20, scan: 20, write_lost: 150, write_applied: 0, sync: 100 };
+    let rates = Rates {
+        get: 20,
+        scan: 20,
+        write_lost: 150,
+        write_applied: 0,
+        sync: 100,
+    };
     for seed in 0..6 {
         let faulty = Sandbox::faulty(stacking(Method::Kernel), seed, rates);
-        let Some((sandbox, rows)) = faulty else { return };
+        let Some((sandbox, rows)) = faulty else {
+            return;
+        };
         let mut random = StdRng::seed_from_u64(seed);
         let (mut parent, mut expected) = (String::new(), std::collections::BTreeMap::new());
         for step in 0..25 {
@@ -147,7 +189,10 @@ fn whatever_calls_fail_each_step_is_whole_or_not_there() {
             fs::write(target.join(&written), &name).unwrap();
             guard.unmount().unwrap();
             while sandbox.manager.commit(&name, &key, Labels::new()).is_err() {
-                assert!(matches!(sandbox.manager.stat(&name), Err(_)), "seed {seed}: {name}");
+                assert!(
+                    matches!(sandbox.manager.stat(&name), Err(_)),
+                    "seed {seed}: {name}"
+                );
             }
             rows.disarm();
             expected.insert(written, name.clone());
@@ -166,12 +211,17 @@ fn whatever_calls_fail_each_step_is_whole_or_not_there() {
 #[test]
 fn a_dead_process_leaves_nothing_but_what_was_committed() {
     let options = stacking(Method::Kernel);
-    let Some(sandbox) = Sandbox::new(options) else { return };
+    let Some(sandbox) = Sandbox::new(options) else {
+        return;
+    };
     sandbox.step("", "base", |root| file(root, "a"));
     sandbox.step("base", "next", |root| file(root, "b"));
     sandbox.write("next", "lost", |root| file(root, "c"));
     sandbox.manager.view("view", "next", Labels::new()).unwrap();
-    sandbox.manager.prepare("never mounted", "next", Labels::new()).unwrap();
+    sandbox
+        .manager
+        .prepare("never mounted", "next", Labels::new())
+        .unwrap();
     let sandbox = sandbox.reopen(|root, _| {
         fs::create_dir_all(root.join("snapshots/99/upper")).unwrap();
         fs::create_dir_all(root.join("snapshots/stray")).unwrap();
@@ -180,19 +230,29 @@ fn a_dead_process_leaves_nothing_but_what_was_committed() {
     });
     let kinds = ["base", "next", "view", "never mounted"]
         .map(|key| sandbox.manager.stat(key).unwrap().kind);
-    assert_eq!(kinds, [Kind::Committed, Kind::Committed, Kind::View, Kind::Active]);
+    assert_eq!(
+        kinds,
+        [Kind::Committed, Kind::Committed, Kind::View, Kind::Active]
+    );
     // It was mounted volatile: nobody knows what of it is there.
-    assert!(matches!(sandbox.manager.stat("lost-active"), Err(Error::NotFound { .. })));
+    assert!(matches!(
+        sandbox.manager.stat("lost-active"),
+        Err(Error::NotFound { .. })
+    ));
     let count = |name: &str| fs::read_dir(sandbox.root().join(name)).unwrap().count();
     assert_eq!(count("snapshots"), 2);
     assert_eq!(count("checkouts"), 0);
     sandbox.step("next", "lost", |root| file(root, "c"));
-    sandbox.show("lost", |root| assert_eq!(fs::read_dir(root).unwrap().count(), 3));
+    sandbox.show("lost", |root| {
+        assert_eq!(fs::read_dir(root).unwrap().count(), 3)
+    });
 }
 
 #[test]
 fn an_upper_that_is_not_volatile_survives_its_process() {
-    let Some(sandbox) = Sandbox::new(Options::new(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(Options::new(Method::Kernel)) else {
+        return;
+    };
     sandbox.step("", "base", |root| file(root, "a"));
     let key = sandbox.write("base", "next", |root| file(root, "b"));
     let sandbox = sandbox.reopen(|_, _| {});
@@ -200,34 +260,58 @@ fn an_upper_that_is_not_volatile_survives_its_process() {
     file(&target, "c");
     guard.unmount().unwrap();
     sandbox.manager.commit("next", &key, Labels::new()).unwrap();
-    sandbox.show("next", |root| assert_eq!(fs::read_dir(root).unwrap().count(), 3));
+    sandbox.show("next", |root| {
+        assert_eq!(fs::read_dir(root).unwrap().count(), 3)
+    });
 }
 
 #[test]
 fn a_loss_of_power_loses_no_committed_snapshot() {
-    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
     sandbox.step("", "base", |root| file(root, "a"));
     sandbox.step("base", "next", |root| file(root, "b"));
-    sandbox.manager.prepare("open", "next", Labels::new()).unwrap();
+    sandbox
+        .manager
+        .prepare("open", "next", Labels::new())
+        .unwrap();
     let sandbox = sandbox.reopen(|root, medium| {
         medium.lose_power();
         fs::remove_dir_all(root.join("meta")).unwrap();
     });
     // Its row was not worth a flush.
-    assert!(matches!(sandbox.manager.stat("open"), Err(Error::NotFound { .. })));
-    assert_eq!(fs::read_dir(sandbox.root().join("snapshots")).unwrap().count(), 0);
-    sandbox.show("next", |root| assert_eq!(fs::read_dir(root).unwrap().count(), 2));
+    assert!(matches!(
+        sandbox.manager.stat("open"),
+        Err(Error::NotFound { .. })
+    ));
+    assert_eq!(
+        fs::read_dir(sandbox.root().join("snapshots"))
+            .unwrap()
+            .count(),
+        0
+    );
+    sandbox.show("next", |root| {
+        assert_eq!(fs::read_dir(root).unwrap().count(), 2)
+    });
 }
 
 #[test]
 fn an_open_snapshot_whose_directory_is_gone_is_gone() {
-    let Some(sandbox) = Sandbox::new(Options::new(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(Options::new(Method::Kernel)) else {
+        return;
+    };
     sandbox.manager.prepare("one", "", Labels::new()).unwrap();
     sandbox.manager.prepare("two", "", Labels::new()).unwrap();
-    let sandbox =
-        sandbox.reopen(|root, _| fs::remove_dir_all(root.join("snapshots/1")).unwrap());
-    assert!(matches!(sandbox.manager.stat("one"), Err(Error::NotFound { .. })));
-    sandbox.manager.commit("layer", "two", Labels::new()).unwrap();
+    let sandbox = sandbox.reopen(|root, _| fs::remove_dir_all(root.join("snapshots/1")).unwrap());
+    assert!(matches!(
+        sandbox.manager.stat("one"),
+        Err(Error::NotFound { .. })
+    ));
+    sandbox
+        .manager
+        .commit("layer", "two", Labels::new())
+        .unwrap();
 }
 
 #[test]
@@ -250,14 +334,18 @@ fn a_torn_image_file_is_made_again() {
         }),
     ];
     for (what, damage) in damages {
-        let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else { return };
+        let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+            return;
+        };
         sandbox.step("", "base", |root| file(root, "a"));
         sandbox.step("base", "next", |root| file(root, "b"));
         sandbox.show("next", |_| ());
         let sandbox = sandbox.reopen(|root, _| {
             let images: Vec<_> = fs::read_dir(root.join("meta")).unwrap().collect();
             assert_eq!(images.len(), 2);
-            images.into_iter().for_each(|image| damage(&image.unwrap().path()));
+            images
+                .into_iter()
+                .for_each(|image| damage(&image.unwrap().path()));
         });
         sandbox.show("next", |root| {
             assert_eq!(fs::read(root.join("a")).unwrap(), b"a", "{what}");
@@ -268,11 +356,16 @@ fn a_torn_image_file_is_made_again() {
 
 #[test]
 fn a_row_that_cannot_be_read_keeps_nobody_from_opening_the_store() {
-    let Some(sandbox) = Sandbox::new(Options::new(Method::Kernel)) else { return };
+    let Some(sandbox) = Sandbox::new(Options::new(Method::Kernel)) else {
+        return;
+    };
     sandbox.manager.prepare("one", "", Labels::new()).unwrap();
     let mut batch = store::Batch::new();
     batch.put(store::Table::Snapshot, b"torn", b"\xff");
-    sandbox.store().write(batch, store::Durability::Process).unwrap();
+    sandbox
+        .store()
+        .write(batch, store::Durability::Process)
+        .unwrap();
     let sandbox = sandbox.reopen(|root, _| {
         fs::create_dir_all(root.join("snapshots/7/upper")).unwrap();
     });

@@ -94,7 +94,17 @@ impl Sandbox {
         let store = Arc::new(Store::open(lock, Box::new(rows.clone())).unwrap());
         let manager = Manager::open(store, options).unwrap();
         let (memory, targets) = (Some(memory), AtomicU64::new(0));
-        Some((Sandbox { manager, medium, root, targets, memory, directory }, rows))
+        Some((
+            Sandbox {
+                manager,
+                medium,
+                root,
+                targets,
+                memory,
+                directory,
+            },
+            rows,
+        ))
     }
 
     fn inside(directory: TempDir, memory: Option<MountGuard>, options: Options) -> Self {

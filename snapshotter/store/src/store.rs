@@ -51,6 +51,7 @@ impl RootLock {
         let mut directory = DirBuilder::new();
         let made = directory.recursive(true).mode(ROOT_MODE).create(root);
         made.map_err(|e| Error::io("create", root, e))?;
+        check_is_ours(root)?;
         let path = root.join(layout::LOCK);
         let file = File::options()
             .read(true)
@@ -384,6 +385,57 @@ impl TreeSource for Store {
             cache.add(std::iter::once((id, tree.clone())));
         }
         Ok(tree)
+    }
+}
+
+/// Everything that varve keeps in a root directory, and what a new file system brings along.
+const ROOT_ENTRIES: [&str; 11] = [
+    layout::LOCK,
+    layout::DATABASE,
+    layout::OBJECTS,
+    layout::INGEST,
+    layout::TRASH,
+    "snapshots",
+    "meta",
+    "mounts",
+    "checkouts",
+    "run",
+    "lost+found",
+];
+
+/// Refuses a directory that somebody else uses: opening a store tidies up in it.
+fn check_is_ours(root: &Path) -> Result<()> {
+    let refused = |reason: String| {
+        Err(Error::NotAStore {
+            path: root.into(),
+            reason,
+        })
+    };
+    let mut has_lock = false;
+    let mut others = None;
+    for path in read_directory(root)? {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let found = fs::symlink_metadata(&path).map_err(|e| Error::io("stat", &path, e))?;
+        let known = ROOT_ENTRIES.contains(&&*name) || name.starts_with("host.json");
+        if !known || found.is_symlink() {
+            return refused(format!("it holds {name:?}, which is not varve's"));
+        }
+        if name == layout::LOCK {
+            has_lock = true;
+        } else if name != "lost+found" && !name.starts_with("host.json") {
+            others = Some(name);
+        }
+    }
+    match others {
+        Some(name) if !has_lock => refused(format!(
+            "it holds {name:?}, but no {:?} of a store",
+            layout::LOCK
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -170,7 +170,7 @@ pub(super) fn name(
     images: &Images,
     snapshots: &Manager,
 ) -> Result<()> {
-    if is_named(assembled, names, images)? {
+    if is_named(assembled, names, images, snapshots)? {
         return Ok(());
     }
     let store = snapshots.store();
@@ -229,7 +229,23 @@ pub(super) fn name(
 }
 
 /// Whether all names stand for this very image already: then there is nothing to write or flush.
-fn is_named(assembled: &Assembled, names: &[String], images: &Images) -> Result<bool> {
+fn is_named(
+    assembled: &Assembled,
+    names: &[String],
+    images: &Images,
+    snapshots: &Manager,
+) -> Result<bool> {
+    let diff_ids: Vec<Digest> = assembled.layers.iter().map(|layer| layer.diff_id).collect();
+    if let Some(chain) = chain_ids(&diff_ids).last()
+        && catalog::find(snapshots.store(), &crate::images::snapshot_name(*chain))?.is_none()
+    {
+        return Ok(false);
+    }
+    for change in assembled.layers.iter().filter_map(|layer| layer.change) {
+        if !snapshots.store().has_tree(change.tree.id)? {
+            return Ok(false);
+        }
+    }
     for name in names {
         match images.resolve(name)? {
             Some(target) if target.digest == assembled.manifest_digest => {}

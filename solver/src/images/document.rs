@@ -19,6 +19,8 @@ pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Media type of a layer that is not compressed.
 pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Most layers of an image; overlayfs itself ends at 500 and docker at 127, flat images at none.
+const LAYERS_MAX: usize = 1_024;
 /// Docker's manifest list.
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
@@ -190,6 +192,29 @@ pub fn parse<'d, T: Deserialize<'d>>(what: &str, bytes: &'d [u8]) -> Result<T> {
         what: what.into(),
         source,
     })
+}
+
+/// Checks that a manifest and its config belong together and can be unpacked.
+///
+/// # Errors
+/// [`Error::Json`], [`Error::BadImage`].
+pub fn check(what: &str, manifest: &Manifest, config: &[u8]) -> Result<ImageConfig> {
+    let config: ImageConfig = parse(&format!("image config in {what}"), config)?;
+    let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+    if layers != diff_ids || layers > LAYERS_MAX {
+        let reason = format!("its manifest has {layers} layers, its config {diff_ids}");
+        return Err(Error::bad_image(what, reason));
+    }
+    for layer in &manifest.layers {
+        if layer::Compression::from_media_type(&layer.media_type).is_none() {
+            let reason = format!(
+                "layer {} has the unknown type {}",
+                layer.digest, layer.media_type
+            );
+            return Err(Error::bad_image(what, reason));
+        }
+    }
+    Ok(config)
 }
 
 /// Whether a document lists manifests.

@@ -1,32 +1,28 @@
 //! RUN: a process on a writable snapshot of its root input; what it changed is the result.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::{BoxFuture, CacheKey, Op, OpContext, OpError, OutputStream};
 use executor::{Cancel, Exit, HostEntry, Network, Process, Stream};
 use llb::Vertex;
-use llb::op::{Exec, InputIndex, MountKind, Security};
-use snapshotter::{Labels, Snapshots};
+use llb::op::{Exec, Security};
+use store::Store;
 use tokio::sync::mpsc;
 
 use crate::build::blocking;
 use crate::error::{Error, Result};
-use crate::ops::{Environment, build_lease, definition_key, op_error, snapshot_name};
+use crate::exec_mounts::{self, StepMounts};
+use crate::ops::{Environment, definition_key, missing_object, op_error};
 use crate::result::Value;
 
 /// Lines of output on their way to the display; a step that writes faster waits.
 const OUTPUT_QUEUE_LINES: usize = 1_024;
-
-/// Makes keys of active snapshots different from each other.
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// An exec operation of the graph.
 #[derive(Debug)]
 pub(super) struct ExecOp {
     exec: Exec,
     definition: CacheKey,
-    root: Option<InputIndex>,
     environment: Arc<Environment>,
 }
 
@@ -49,21 +45,11 @@ impl ExecOp {
         if !exec.ulimits.is_empty() {
             return unsupported("--ulimit");
         }
-        if let Some(mount) = exec.mounts.iter().find(|mount| mount.dest != "/") {
-            return unsupported(match mount.kind {
-                MountKind::Bind => "RUN --mount=type=bind",
-                MountKind::Secret(_) => "RUN --mount=type=secret",
-                MountKind::Ssh(_) => "RUN --mount=type=ssh",
-                MountKind::Cache(_) => "RUN --mount=type=cache",
-                MountKind::Tmpfs { .. } => "RUN --mount=type=tmpfs",
-            });
-        }
+        exec_mounts::check(&exec)?;
         let definition = definition_key(vertex);
-        let root = exec.root().and_then(|mount| mount.input);
         Ok(ExecOp {
             exec,
             definition,
-            root,
             environment,
         })
     }
@@ -101,41 +87,22 @@ impl ExecOp {
     }
 
     async fn run(&self, inputs: &[Value], context: OpContext) -> Result<Vec<Value>> {
-        let parent = self
-            .root
-            .map(|root| inputs[root.position()].name().to_owned());
-        let parent = parent.unwrap_or_default();
         let process = self.process()?;
-        let snapshots = self.environment.snapshots.clone();
-        let key = format!("run/{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mounts = {
-            let (snapshots, key, parent) = (snapshots.clone(), key.clone(), parent.clone());
-            blocking(move || Ok(snapshots.prepare(&key, &parent, Labels::new())?)).await?
+            let (exec, inputs) = (self.exec.clone(), inputs.to_vec());
+            let snapshots = self.environment.snapshots.clone();
+            blocking(move || StepMounts::prepare(&exec, &inputs, snapshots)).await?
         };
-        let outcome = self.supervise(&mounts, process, context).await;
-        let committed = match outcome {
-            Ok(()) => {
-                let (snapshots, key) = (snapshots.clone(), key.clone());
+        match self.supervise(&mounts, process, context).await {
+            Ok(()) => blocking(move || Ok(vec![mounts.commit()?])).await,
+            Err(error) => {
+                let store = self.environment.store().clone();
+                let inputs = inputs.to_vec();
                 blocking(move || {
-                    Ok(snapshots.commit_as(&key, |tree| {
-                        let name = snapshot_name(&parent, *tree);
-                        let lease = build_lease(&name);
-                        (name, lease)
-                    })?)
+                    mounts.discard();
+                    Err(blame(error, &inputs, &store))
                 })
                 .await
-            }
-            Err(error) => Err(error),
-        };
-        match committed {
-            Ok((name, tree)) => Ok(vec![Value::new(name, tree)]),
-            Err(error) => {
-                // The error that is reported is the step's, not that of tidying up after it.
-                let removed = blocking(move || Ok(snapshots.remove(&key)?)).await;
-                if let Err(error) = removed {
-                    tracing::debug!(%error, "cannot remove the snapshot of a failed step");
-                }
-                Err(error)
             }
         }
     }
@@ -143,7 +110,7 @@ impl ExecOp {
     /// Runs the process, passes its output on, and turns a bad exit into an error.
     async fn supervise(
         &self,
-        mounts: &[mount::Mount],
+        mounts: &StepMounts,
         process: Process,
         context: OpContext,
     ) -> Result<()> {
@@ -168,10 +135,14 @@ impl ExecOp {
             cancel.cancel();
             std::future::pending::<()>().await;
         };
-        let run = self
-            .environment
-            .execution
-            .run(mounts, process, sender, cancel.clone());
+        let execution = &self.environment.execution;
+        let run = execution.run(
+            mounts.root(),
+            mounts.binds(),
+            process,
+            sender,
+            cancel.clone(),
+        );
         let both = async { tokio::join!(run, forward).0 };
         let exit = tokio::select! {
             exit = both => exit?,
@@ -226,6 +197,22 @@ impl Op for ExecOp {
         context: OpContext,
     ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
         Box::pin(async move { self.run(inputs, context).await.map_err(op_error) })
+    }
+}
+
+/// A step that failed because a file of its file system is lost says so in its own words only; ours
+/// name the object and the way out.
+fn blame(error: Error, inputs: &[Value], store: &Store) -> Error {
+    if !matches!(error, Error::Executor(_) | Error::Exit { .. }) {
+        return error;
+    }
+    let mut lost = inputs
+        .iter()
+        .filter_map(Value::tree)
+        .map(|tree| missing_object(tree, store));
+    match lost.find_map(|found| found.ok().flatten()) {
+        Some(id) => Error::Store(store::Error::BlobMissing { id }),
+        None => error,
     }
 }
 

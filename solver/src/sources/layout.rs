@@ -110,6 +110,10 @@ impl Layout {
         match &self.form {
             Form::Directory => {
                 let path = self.path.join(name);
+                let found = std::fs::metadata(&path).map_err(|e| Error::io("open", &path, e))?;
+                if !found.is_file() {
+                    return Err(Error::bad_image(self.what(), format!("{name} is no file")));
+                }
                 Ok(Box::new(
                     File::open(&path).map_err(|e| Error::io("open", &path, e))?,
                 ))
@@ -139,6 +143,12 @@ impl Layout {
             return Ok(Vec::new());
         }
         let index: Index = document::parse(&self.what(), &self.document("index.json")?)?;
+        if index.manifests.is_empty() && !self.has("manifest.json") {
+            return Err(Error::bad_image(
+                self.what(),
+                "its index.json names no image",
+            ));
+        }
         let name = |annotations: &BTreeMap<String, String>| {
             annotations
                 .get(CONTAINERD_NAME)
@@ -199,6 +209,8 @@ impl Layout {
             }
         } else {
             let manifest: Manifest = document::parse(&self.what(), &bytes)?;
+            let config = self.document(&blob_name(manifest.config.digest))?;
+            document::check(&self.what(), &manifest, &config)?;
             for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
                 let what = format!("{} in {}", part.digest, self.what());
                 let located = match content.find(part.digest)? {

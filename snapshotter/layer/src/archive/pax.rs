@@ -424,6 +424,11 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn arbitrary_bytes_never_panic_the_record_reader(body: Vec<u8>) {
             let outcome = read(&body);

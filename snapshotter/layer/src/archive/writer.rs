@@ -289,6 +289,11 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn a_written_time_is_read_as_it_was(seconds: i64, nanoseconds in 0u32..1_000_000_000) {
             let time = Timestamp { seconds, nanoseconds };

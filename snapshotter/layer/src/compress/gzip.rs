@@ -144,11 +144,12 @@ fn lost_thread() -> io::Error {
 }
 
 fn compress_all(jobs: &Mutex<Receiver<Job>>, level: u32) {
-    let mut compress = Compress::new(flate2::Compression::new(level), false);
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        compress.reset();
+        // A fresh state for each piece: what zlib-rs keeps over a reset changes which matches it
+        // finds, so the stream would depend on which thread took which piece before.
+        let mut compress = Compress::new(flate2::Compression::new(level), false);
         // Nobody waits for the result if writing has failed.
         drop(job.reply.send(compress_piece(&mut compress, &job)));
     }

@@ -1,0 +1,84 @@
+//! ADD of local archives, which are unpacked.
+
+use std::fs;
+
+use support::workspace::Varve;
+
+use super::{names, text};
+
+/// A context with `tree.tar` and `tree.tar.gz`, which hold a file, a link and a directory.
+fn context() -> Varve {
+    let varve = Varve::new();
+    varve.write("tree/d/f", "content");
+    std::os::unix::fs::symlink("d/f", varve.path("tree/l")).unwrap();
+    for options in ["-cf", "-czf"] {
+        let name = if options == "-cf" {
+            "tree.tar"
+        } else {
+            "tree.tar.gz"
+        };
+        let archive = format!("context/{name}");
+        varve
+            .tool(
+                "tar",
+                [
+                    "--owner=5",
+                    "--group=6",
+                    "-C",
+                    "tree",
+                    options,
+                    &archive,
+                    ".",
+                ],
+            )
+            .succeeded();
+    }
+    varve
+}
+
+#[test]
+fn an_archive_is_unpacked_plain_or_compressed() {
+    let varve = context();
+    for archive in ["tree.tar", "tree.tar.gz"] {
+        varve.dockerfile(&format!(
+            "FROM busybox\nADD {archive} /t/\nRUN stat -c '%n %u:%g' /t/d/f > /report\n"
+        ));
+        let files = varve.files([""; 0]);
+        assert_eq!(names(&files.join("t")), ["d/f", "l"], "{archive}");
+        assert_eq!(text(&files, "t/l"), "content");
+        assert_eq!(text(&files, "report"), "/t/d/f 5:6\n");
+    }
+}
+
+#[test]
+fn an_archive_that_is_copied_stays_an_archive() {
+    let varve = context();
+    varve.dockerfile("FROM scratch\nCOPY tree.tar.gz /t/\nADD --unpack=false tree.tar /t/\n");
+    let files = varve.files([""; 0]);
+    assert_eq!(names(&files), ["t/tree.tar", "t/tree.tar.gz"]);
+    let original = fs::read(varve.path("context/tree.tar.gz")).unwrap();
+    assert_eq!(fs::read(files.join("t/tree.tar.gz")).unwrap(), original);
+}
+
+#[test]
+fn what_is_no_archive_is_added_as_it_is() {
+    let varve = context();
+    varve.write("context/plain.tar", "no archive");
+    varve.dockerfile("FROM scratch\nADD plain.tar /t/\nADD --chmod=600 Dockerfile /D\n");
+    let files = varve.files([""; 0]);
+    assert_eq!(text(&files, "t/plain.tar"), "no archive");
+    assert!(support::tree::list(&files)["D"].contains(" 600 0:0 "));
+}
+
+#[test]
+fn an_archive_goes_over_what_is_there_and_can_be_given_an_owner() {
+    let varve = context();
+    varve.dockerfile(
+        "FROM busybox\nRUN mkdir -p /t/d && echo kept > /t/d/kept && echo old > /t/d/f\n\
+         ADD --chown=nobody tree.tar /t\nRUN stat -c '%n %u' /t/d/f /t/d/kept > /report\n",
+    );
+    let files = varve.files([""; 0]);
+    assert_eq!(text(&files, "t/d/kept"), "kept\n");
+    assert_eq!(text(&files, "t/d/f"), "content");
+    assert_eq!(text(&files, "report"), "/t/d/f 65534\n/t/d/kept 0\n");
+}

@@ -1,0 +1,265 @@
+//! COPY: what goes where, as whom, with which mode and time.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+use support::workspace::Varve;
+use tar::EntryType;
+
+use super::{names, text};
+
+/// A context with some files, and the files that a Dockerfile makes of it.
+fn copied(lines: &str) -> (Varve, PathBuf) {
+    let varve = context();
+    varve.dockerfile(&format!("FROM scratch\n{lines}"));
+    let files = varve.files([""; 0]);
+    (varve, files)
+}
+
+fn context() -> Varve {
+    let varve = Varve::new();
+    for name in [
+        "a.txt",
+        "b.txt",
+        "c.md",
+        "with space",
+        "d/one.txt",
+        "d/two.md",
+        "d/e/three.txt",
+    ] {
+        varve.write(format!("context/{name}"), name);
+    }
+    varve
+}
+
+#[test]
+fn sources_go_where_the_reference_says() {
+    let everything_of_d = ["e/three.txt", "one.txt", "two.md"];
+    let below = |place: &str| {
+        everything_of_d
+            .map(|name| format!("{place}{name}"))
+            .to_vec()
+    };
+    let list = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (line, expect) in [
+        ("COPY a.txt /", list(&["a.txt"])),
+        ("COPY a.txt /new", list(&["new"])),
+        ("COPY a.txt /new/", list(&["new/a.txt"])),
+        ("COPY a.txt /x/y/z", list(&["x/y/z"])),
+        ("COPY *.txt /t/", list(&["t/a.txt", "t/b.txt"])),
+        ("COPY ?.* /t/", list(&["t/a.txt", "t/b.txt", "t/c.md"])),
+        ("COPY [a-b].txt /t/", list(&["t/a.txt", "t/b.txt"])),
+        ("COPY a.txt c.md /t/", list(&["t/a.txt", "t/c.md"])),
+        ("COPY [\"with space\", \"/t/\"]", list(&["t/with space"])),
+        ("COPY d /", below("")),
+        ("COPY d /new", below("new/")),
+        ("COPY d/ /new/", below("new/")),
+        (
+            "COPY d/*.txt d/e /new/",
+            list(&["new/one.txt", "new/three.txt"]),
+        ),
+        ("COPY d*/e/*.txt ./", list(&["three.txt"])),
+        ("WORKDIR /w\nCOPY a.txt .", list(&["w/a.txt"])),
+        ("WORKDIR /w\nCOPY a.txt sub/", list(&["w/sub/a.txt"])),
+        (
+            "COPY d /t\nCOPY a.txt /t",
+            [list(&["t/a.txt"]), below("t/")].concat(),
+        ),
+        ("COPY a.txt ../../../up", list(&["up"])),
+    ] {
+        let (_varve, files) = copied(line);
+        assert_eq!(names(&files), expect, "{line}");
+    }
+}
+
+#[test]
+fn what_is_excluded_is_left_out_and_parents_are_kept_on_request() {
+    let list = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (line, expect) in [
+        (
+            "COPY --exclude=*.md . /t/",
+            vec![
+                "t/Dockerfile",
+                "t/a.txt",
+                "t/b.txt",
+                "t/d/e/three.txt",
+                "t/d/one.txt",
+                "t/d/two.md",
+                "t/with space",
+            ],
+        ),
+        (
+            "COPY --exclude=**/*.md --exclude=d/e d /t/",
+            vec!["t/e/three.txt", "t/one.txt"],
+        ),
+        ("COPY --exclude=e d /t/", vec!["t/one.txt", "t/two.md"]),
+        (
+            "COPY --parents d/e/three.txt a.txt /t/",
+            vec!["t/a.txt", "t/d/e/three.txt"],
+        ),
+        ("COPY --parents d/./e/three.txt /t/", vec!["t/e/three.txt"]),
+        (
+            "COPY --parents **/*.txt /t/",
+            vec!["t/a.txt", "t/b.txt", "t/d/e/three.txt", "t/d/one.txt"],
+        ),
+    ] {
+        let (_varve, files) = copied(&format!("# syntax=docker/dockerfile:1\n{line}"));
+        assert_eq!(names(&files), list(&expect), "{line}");
+    }
+}
+
+#[test]
+fn owner_and_mode_are_as_asked_for() {
+    let varve = context();
+    varve.dockerfile(
+        "FROM busybox\n\
+         COPY a.txt /plain\n\
+         COPY --chown=nobody:nobody a.txt /named\n\
+         COPY --chown=12:34 d /numbers\n\
+         COPY --chown=56 a.txt /user-only\n\
+         COPY --chmod=4750 a.txt /mode\n\
+         ARG OWNER=nobody\nCOPY --chown=$OWNER:root --chmod=0600 c.md /made/there/c\n\
+         RUN stat -c '%n %a %u:%g' /plain /named /numbers /numbers/one.txt /user-only /mode \
+           /made /made/there /made/there/c > /report\n",
+    );
+    fs::set_permissions(varve.path("context/a.txt"), Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(varve.path("context/d"), Permissions::from_mode(0o750)).unwrap();
+    fs::set_permissions(
+        varve.path("context/d/one.txt"),
+        Permissions::from_mode(0o604),
+    )
+    .unwrap();
+    chown(varve.path("context/a.txt"), Some(1234), Some(1234)).unwrap();
+    let files = varve.files([""; 0]);
+    let expect = "/plain 640 0:0\n/named 640 65534:65534\n/numbers 750 12:34\n\
+        /numbers/one.txt 604 12:34\n/user-only 640 56:56\n/mode 4750 0:0\n\
+        /made 755 65534:0\n/made/there 755 65534:0\n/made/there/c 600 65534:0\n";
+    assert_eq!(text(&files, "report"), expect);
+}
+
+#[test]
+fn a_file_keeps_its_time_and_the_layer_says_so() {
+    let varve = context();
+    let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for name in ["context/a.txt", "context/d"] {
+        fs::File::open(varve.path(name))
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+    }
+    varve.dockerfile("FROM busybox\nCOPY a.txt /x\nCOPY d /d\n");
+    let image = varve.image([""; 0]);
+    let (x, d) = (image.layer(1), image.layer(2));
+    let x: Vec<_> = x
+        .iter()
+        .filter(|entry| entry.kind == EntryType::Regular)
+        .collect();
+    assert_eq!(
+        (x.len(), &*x[0].path, x[0].mtime, &*x[0].body),
+        (1, "x", 1_000_000_000, &b"a.txt"[..])
+    );
+    let d = d.iter().find(|entry| entry.path == "d").unwrap();
+    assert_eq!((d.kind, d.mtime), (EntryType::Directory, 1_000_000_000));
+}
+
+#[test]
+fn links_stay_links_in_directories_and_are_followed_as_sources_and_on_the_way() {
+    let varve = context();
+    symlink("one.txt", varve.path("context/d/inner")).unwrap();
+    symlink("../../outside", varve.path("context/d/dangling")).unwrap();
+    symlink("d/one.txt", varve.path("context/source")).unwrap();
+    symlink("d/e", varve.path("context/way")).unwrap();
+    varve.dockerfile(
+        "FROM busybox\nRUN mkdir /real && ln -s real /link\n\
+         COPY d /d/\nCOPY source /source\nCOPY way/three.txt /three\nCOPY a.txt /link/\n",
+    );
+    let files = varve.files([""; 0]);
+    assert_eq!(
+        fs::read_link(files.join("d/inner")).unwrap().to_str(),
+        Some("one.txt")
+    );
+    assert_eq!(
+        fs::read_link(files.join("d/dangling")).unwrap().to_str(),
+        Some("../../outside")
+    );
+    assert_eq!(text(&files, "source"), "d/one.txt");
+    assert!(!files.join("source").is_symlink());
+    assert_eq!(text(&files, "three"), "d/e/three.txt");
+    assert_eq!(text(&files, "real/a.txt"), "a.txt");
+    assert_eq!(
+        fs::read_link(files.join("link")).unwrap().to_str(),
+        Some("real")
+    );
+}
+
+#[test]
+fn a_link_of_the_context_does_not_lead_out_of_it() {
+    let varve = context();
+    varve.write("outside/secret", "secret");
+    symlink("../outside/secret", varve.path("context/relative")).unwrap();
+    symlink(varve.path("outside/secret"), varve.path("context/absolute")).unwrap();
+    for name in ["relative", "absolute"] {
+        varve.dockerfile(&format!("FROM scratch\nCOPY {name} /x\n"));
+        let failed = varve.build(["-o", "out"]).code(1);
+        assert!(failed.stderr.contains("not found"), "{failed}");
+        assert!(!varve.path("out/x").exists());
+    }
+}
+
+#[test]
+fn a_copy_from_a_stage_keeps_owner_mode_links_and_time() {
+    let varve = Varve::new();
+    varve.dockerfile(
+        "FROM busybox AS made\n\
+         RUN mkdir /m && cd /m && echo x > f && chown 7:8 f && chmod 2711 f && ln f g && \
+           ln -s f s && mkfifo p && touch -d @1000000000 f && chown -h 9:9 s\n\
+         FROM busybox\nCOPY --from=made /m /m\nCOPY --from=made --chown=1:2 /m/f /f\n\
+         RUN stat -c '%n %a %u:%g %Y %h %F' /m/f /m/g > /report && \
+           stat -c '%n %u:%g' /m/s >> /report && stat -c '%a %u:%g %F' /f /m/p >> /report\n",
+    );
+    let files = varve.files([""; 0]);
+    let expect = "/m/f 2711 7:8 1000000000 2 regular file\n/m/g 2711 7:8 1000000000 2 regular file\n\
+        /m/s 9:9\n2711 1:2 regular file\n644 0:0 fifo\n";
+    assert_eq!(text(&files, "report"), expect);
+}
+
+#[test]
+fn a_copy_lays_over_what_is_there_and_a_missing_source_is_named() {
+    let varve = context();
+    varve.dockerfile("FROM scratch\nCOPY a.txt /t/one.txt\nCOPY c.md /t/kept\nCOPY d /t\n");
+    let files = varve.files([""; 0]);
+    assert_eq!(text(&files, "t/one.txt"), "d/one.txt");
+    assert_eq!(text(&files, "t/kept"), "c.md");
+    for (line, name) in [
+        ("COPY absent /", "absent"),
+        ("COPY --from=busybox /gone /", "gone"),
+    ] {
+        varve.dockerfile(&format!("FROM busybox\n{line}\n"));
+        let failed = varve.build(["-t", "x"]).code(1);
+        assert!(
+            failed.stderr.contains(&format!("\"/{name}\": not found")),
+            "{failed}"
+        );
+        assert!(failed.stderr.contains(&format!(">>> {line}")), "{failed}");
+    }
+    varve.dockerfile("FROM scratch\nCOPY a.txt b.txt /t\n");
+    let failed = varve.build(["-t", "x"]).code(1);
+    assert!(
+        failed
+            .stderr
+            .contains("must be a directory and end with a /"),
+        "{failed}"
+    );
+}
