@@ -135,7 +135,7 @@ Outputs (-o, repeatable; FIELDS are separated by commas):
   type=local,dest=DIR       or just  -o DIR                    the files of the result
   type=tar,dest=FILE        or just  -o -  (standard output)   the same as a tar archive
   type=image[,name=NAME]                                       keep it in the store, as -t does
-  C is uncompressed (the default), gzip or zstd.
+  C is gzip (the default), zstd or uncompressed.
 
 Examples:
   varve build -t app .                          CONTEXT/Dockerfile, its last stage

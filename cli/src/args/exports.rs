@@ -130,8 +130,9 @@ fn image(format: ImageFormat, mut values: BTreeMap<String, String>) -> Result<Ex
         return Err("tar=false writes a directory and needs dest=DIR".to_owned());
     }
     let compression = match values.remove("compression").as_deref() {
-        None | Some("uncompressed") => Compression::None,
-        Some("gzip") => Compression::Gzip,
+        // gzip where nothing is said, as buildx: what everybody can read, and small.
+        None | Some("gzip") => Compression::Gzip,
+        Some("uncompressed") => Compression::None,
         Some("zstd") => Compression::Zstd,
         Some(other) => {
             let known = "uncompressed, gzip, zstd";
@@ -193,7 +194,7 @@ mod tests {
             },
             is_directory: false,
             names: Vec::new(),
-            compression: Compression::None,
+            compression: Compression::Gzip,
         }
     }
 

@@ -130,7 +130,8 @@ impl Layout {
             _ => (0, LAYOUT_FLAT_PLAIN, 0),
         };
         // An inline tail must lie in one block; kernels up to 6.11 also want the inode of a
-        // symbolic link in the same one, or refuse to read it. Of other inodes only the fixed part is kept together.
+        // symbolic link in the same one, or refuse to read it. Of other inodes only the fixed part
+        // is kept together.
         let together = if layout == LAYOUT_FLAT_INLINE {
             head + tail
         } else {

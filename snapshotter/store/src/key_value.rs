@@ -1,7 +1,8 @@
 //! The key-value contract under everything that is not a file's bytes.
 //!
-//! Three implementations: [`rocks`] is the real one; with the feature `testing`, `memory` is a strict
-//! twin for fast tests and `faulty` a seeded fault injector around either. All pass `conformance`.
+//! Three implementations: [`rocks`] is the real one; with the feature `testing`, `memory` is a
+//! strict twin for fast tests and `faulty` a seeded fault injector around either. All pass
+//! `conformance`.
 
 pub mod rocks;
 

@@ -43,8 +43,8 @@ use crate::error::{Error, Span};
 use crate::stages::{Base, StageTable};
 
 pub use self::images::{ImageRequest, ResolvedImage, ResolvedImages};
-pub use self::reference::normalize as normalize_reference;
 pub use self::options::{NamedContext, NoCache, Options};
+pub use self::reference::normalize as normalize_reference;
 pub use self::targets::{Target, targets};
 
 /// Most text that one lowering may produce, in bytes: environments, history entries and expanded

@@ -19,7 +19,8 @@
 //! # }
 //! ```
 //!
-//! Absent on purpose: LLB, images, snapshots (the root arrives mounted), resource limits, terminals.
+//! Absent on purpose: LLB, images, snapshots (the root arrives mounted), resource limits,
+//! terminals.
 
 mod run;
 

@@ -16,7 +16,8 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-/// Directories of every system, of which one is the overlay's second layer; nothing in them is used.
+/// Directories of every system, of which one is the overlay's second layer; nothing in them is
+/// used.
 const SECOND_LOWERS: [&str; 2] = ["/etc", "/dev"];
 
 /// A program that cannot be written to.

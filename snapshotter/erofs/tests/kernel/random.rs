@@ -87,7 +87,8 @@ fn content() -> impl Strategy<Value = Content> {
         6 => vec(any::<u8>(), 0..200).prop_map(Content::Stored),
         1 => (0..1_u64 << 43).prop_map(Content::Sparse),
         2 => vec(1..=255_u8, 1..4096).prop_map(Content::Symlink),
-        1 => (0..4096_u32, 0..1_u32 << 20).prop_map(|(major, minor)| Content::Character(major, minor)),
+        1 => (0..4096_u32, 0..1_u32 << 20)
+            .prop_map(|(major, minor)| Content::Character(major, minor)),
         1 => (0..4096_u32, 0..1_u32 << 20).prop_map(|(major, minor)| Content::Block(major, minor)),
         1 => Just(Content::Fifo),
         1 => Just(Content::Socket),
