@@ -76,11 +76,28 @@ pub(crate) fn sentence(error: &(dyn Error + 'static)) -> String {
         }
         cause = error.source();
     }
+    let mut text = without_error_numbers(&text);
     if let Some(hint) = hint(&text) {
         text.push_str("; ");
         text.push_str(hint);
     }
     text
+}
+
+/// The text without `(os error 2)` and the like, which std puts behind the kernel's words.
+fn without_error_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.parse::<i32>().is_ok() => kept.push_str(rest),
+            _ => {
+                kept.push_str(" (os error ");
+                kept.push_str(part);
+            }
+        }
+    }
+    kept
 }
 
 /// The next step for causes that can stand behind any message. Told from the text: by the time an
@@ -96,6 +113,9 @@ fn hint(text: &str) -> Option<&'static str> {
     let is_denied = has("Operation not permitted") || has("Permission denied");
     if is_denied && !rustix::process::geteuid().is_root() {
         return Some("varve mounts file systems and starts containers, which needs root: use sudo");
+    }
+    if has("Read-only file system") && has("/lock") {
+        return Some("choose another --root, or make that file system writable");
     }
     if has("Too many open files") {
         return Some("raise the limit with `ulimit -n 65536`");
@@ -123,7 +143,7 @@ mod tests {
         let error = anyhow::Error::new(Wrapped { source }).context("cannot start");
         assert_eq!(
             told(error),
-            "cannot start: open /x: No such file or directory (os error 2)"
+            "cannot start: open /x: No such file or directory"
         );
     }
 

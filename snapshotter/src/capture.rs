@@ -24,9 +24,11 @@ use std::path::Path;
 
 use store::{Ingest, Store, TreeRef};
 
+use crate::checkout::set_mtime;
 use crate::error::{Error, Result};
 
 use bodies::Bodies;
+use upper::{Upper, UpperDirectory};
 
 /// Largest extended attribute of Linux, bytes (`XATTR_SIZE_MAX`).
 const XATTR_SIZE_MAX: usize = 64 * 1024;
@@ -36,6 +38,13 @@ const XATTR_SIZE_MAX: usize = 64 * 1024;
 #[must_use = "after a failed commit the files must be given back"]
 pub(crate) struct Captured {
     pub(crate) tree: TreeRef,
+    taken: Taken,
+}
+
+/// What was read of the upper, and which of its files were moved.
+#[derive(Debug)]
+struct Taken {
+    directories: Vec<UpperDirectory>,
     bodies: Bodies,
 }
 
@@ -43,7 +52,19 @@ impl Captured {
     /// Gives the upper directory its files back. Nothing that was ingested may have been swept
     /// since: the caller holds another ingest open.
     pub(crate) fn restore(&self, store: &Store) {
+        self.taken.restore(store);
+    }
+}
+
+impl Taken {
+    fn restore(&self, store: &Store) {
         self.bodies.restore(store.objects());
+        // Moving a file changes the time of its directory.
+        for directory in &self.directories {
+            if let Err(error) = set_mtime(&directory.path, directory.metadata.mtime) {
+                tracing::warn!(%error, "a directory of a failed commit has another time now");
+            }
+        }
     }
 }
 
@@ -56,29 +77,23 @@ impl Captured {
 /// # Errors
 /// [`Error::Capture`] for an upper that overlayfs did not make, for paths too deep to be stored,
 /// and for the name in the root that the store reserves; those of the store.
-pub fn capture(ingest: &Ingest<'_>, upper: &Path, base: Option<TreeRef>) -> Result<TreeRef> {
-    capture_revocably(ingest, upper, base).map(|captured| captured.tree)
-}
-
-/// As [`capture`], with what is needed to take it back.
-///
-/// # Errors
-/// As [`capture`].
-pub(crate) fn capture_revocably(
+pub(crate) fn capture(
     ingest: &Ingest<'_>,
     upper: &Path,
     base: Option<TreeRef>,
 ) -> Result<Captured> {
-    let objects = ingest.store().objects();
-    let mut upper = upper::read(upper, base.is_some(), objects.nonce())?;
-    let mut bodies = Bodies::new(std::mem::take(&mut upper.files));
-    let merged = bodies
-        .adopt(ingest)
-        .and_then(|ids| merge::merge(&upper, &ids, base, ingest));
-    match merged {
-        Ok(tree) => Ok(Captured { tree, bodies }),
+    let store = ingest.store();
+    let Upper { directories, files } = upper::read(upper, base.is_some(), store.objects().nonce())?;
+    let mut taken = Taken {
+        directories,
+        bodies: Bodies::new(files),
+    };
+    let bodies = taken.bodies.adopt(ingest);
+    let tree = bodies.and_then(|ids| merge::merge(&taken.directories, &ids, base, ingest));
+    match tree {
+        Ok(tree) => Ok(Captured { tree, taken }),
         Err(error) => {
-            bodies.restore(objects);
+            taken.restore(store);
             Err(error)
         }
     }

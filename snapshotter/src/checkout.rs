@@ -16,8 +16,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use store::{
-    Content, Delta, DeltaDirectory, DeltaEntry, Entry, Leaf, LinkId, Metadata, Objects, TreeRef,
-    TreeSource,
+    Content, Delta, DeltaDirectory, DeltaEntry, Entry, Leaf, LinkId, Metadata, Objects, Timestamp,
+    TreeRef, TreeSource,
 };
 
 use crate::error::{Error, Result};
@@ -186,13 +186,19 @@ pub(crate) fn set_metadata(target: &Path, metadata: &Metadata, symlink: bool) ->
             set_xattr(target, name, value)?;
         }
     }
+    set_mtime(target, metadata.mtime)
+}
+
+/// Symbolic links are not followed.
+pub(crate) fn set_mtime(target: &Path, mtime: Timestamp) -> Result<()> {
     let time = Timespec {
-        tv_sec: metadata.mtime.seconds,
-        tv_nsec: metadata.mtime.nanoseconds.into(),
+        tv_sec: mtime.seconds,
+        tv_nsec: mtime.nanoseconds.into(),
     };
     let times = Timestamps {
         last_access: time,
         last_modification: time,
     };
-    utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("set times of"))
+    utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|e| Error::io("set times of", target, e.into()))
 }

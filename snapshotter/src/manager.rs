@@ -8,7 +8,7 @@ use store::{
     Batch, Durability, Ingest, Name, Store, Timestamp, TreeRef, TreeSource, Usage, delta, diff,
 };
 
-use crate::capture::capture_revocably;
+use crate::capture::capture;
 use crate::catalog::{self, Row, State};
 use crate::directories::Directories;
 use crate::error::{Error, Result};
@@ -270,7 +270,7 @@ impl Manager {
         // Keeps sweeps away until the files of the upper are either committed or given back.
         let shield = self.store.begin();
         let ingest = self.store.begin();
-        let captured = capture_revocably(&ingest, &self.directories.upper(directory), base)?;
+        let captured = capture(&ingest, &self.directories.upper(directory), base)?;
         let tree = captured.tree;
         let commit = || {
             let usage = delta::usage(&diff(base, tree, &ingest)?);

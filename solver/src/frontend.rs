@@ -73,7 +73,12 @@ pub(crate) fn read(request: &BuildRequest, progress: &Progress) -> Result<Text> 
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > dockerfile::DOCKERFILE_SIZE_MAX as u64 {
+    let found = fs::metadata(path)?;
+    if !found.is_file() {
+        // A pipe would be waited for, a device read without end.
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if found.len() > dockerfile::DOCKERFILE_SIZE_MAX as u64 {
         return Err(io::Error::other("it is too large for a Dockerfile"));
     }
     fs::read(path)
@@ -205,7 +210,7 @@ fn load_ignore(request: &BuildRequest, progress: &Progress) -> Result<Vec<String
 /// The patterns of the first ignore file that is there.
 fn read_ignore(candidates: &[PathBuf], step: Option<&Step>) -> Result<Vec<String>> {
     for path in candidates {
-        let bytes = match fs::read(path) {
+        let bytes = match read_bounded(path) {
             Ok(bytes) => bytes,
             Err(e)
                 if matches!(

@@ -7,5 +7,7 @@
 #[path = "."]
 mod privileged {
     mod build;
+    mod cache_reuse;
     mod dockerfile_semantics;
+    mod export;
 }

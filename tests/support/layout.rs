@@ -108,15 +108,23 @@ impl Layout {
     /// The entries of a layer, 0 for the lowest; its diff id is checked.
     ///
     /// # Panics
-    /// The layer is not what manifest and config say, or not uncompressed.
+    /// The layer is not what manifest and config say, or neither plain nor gzip.
     #[must_use]
     pub fn layer(&self, index: usize) -> Vec<LayerEntry> {
         let descriptor = &self.manifest["layers"][index];
-        assert_eq!(
-            descriptor["mediaType"],
-            "application/vnd.oci.image.layer.v1.tar"
-        );
-        let bytes = blob(&self.directory, descriptor);
+        let stored = blob(&self.directory, descriptor);
+        let kind = descriptor["mediaType"].as_str().unwrap_or_default();
+        let bytes = match kind.strip_prefix("application/vnd.oci.image.layer.v1.tar") {
+            Some("") => stored,
+            Some("+gzip") => {
+                let mut bytes = Vec::new();
+                flate2::read::GzDecoder::new(&*stored)
+                    .read_to_end(&mut bytes)
+                    .expect("gzip");
+                bytes
+            }
+            _ => panic!("a layer of type {kind:?}"),
+        };
         assert_eq!(
             self.config["rootfs"]["diff_ids"][index],
             digest_of(&bytes).as_str()

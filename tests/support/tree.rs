@@ -14,7 +14,7 @@ pub type Tree = BTreeMap<String, String>;
 /// Most bytes of names and values of extended attributes of one file of a test.
 const XATTR_BYTES_MAX: usize = 1 << 16;
 
-/// Everything below `root`, and `.` for itself: kind, mode, owner, size, time, hard links, extended
+/// Everything below `root`, which itself does not count: kind, mode, owner, size, time, hard links, extended
 /// attributes, content.
 ///
 /// # Panics
@@ -24,6 +24,7 @@ pub fn list(root: &Path) -> Tree {
     let mut tree = Tree::new();
     let mut first_names = BTreeMap::new();
     walk(root, root, &mut tree, &mut first_names);
+    tree.remove(".");
     tree
 }
 

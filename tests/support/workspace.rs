@@ -266,7 +266,6 @@ impl Outcome {
     /// # Panics
     /// It is not.
     #[track_caller]
-    #[must_use = "or call `succeeded`"]
     pub fn success(self) -> Self {
         self.code(0)
     }
@@ -285,7 +284,6 @@ impl Outcome {
     /// # Panics
     /// It is not.
     #[track_caller]
-    #[must_use = "look at what it says"]
     pub fn code(self, expected: i32) -> Self {
         assert!(
             self.code == expected,

@@ -79,20 +79,21 @@ impl Bodies {
     /// with the next sweep.
     pub(super) fn restore(&self, objects: &Objects) {
         for (file, found) in self.files.iter().zip(&self.found) {
-            let restore = || -> io::Result<()> {
-                if let Some((blob, _)) = found
-                    && fs::symlink_metadata(&file.path).is_err()
-                {
-                    fs::hard_link(objects.path(*blob), &file.path)?;
-                }
-                fs::set_permissions(&file.path, Permissions::from_mode(file.mode))
-            };
-            if let Err(error) = restore() {
+            if let Err(error) = restore(file, *found, objects) {
                 let path = file.path.display();
                 tracing::warn!(%path, %error, "a file of a failed commit is lost");
             }
         }
     }
+}
+
+fn restore(file: &UpperFile, found: Option<Body>, objects: &Objects) -> io::Result<()> {
+    if let Some((blob, _)) = found
+        && fs::symlink_metadata(&file.path).is_err()
+    {
+        fs::hard_link(objects.path(blob), &file.path)?;
+    }
+    fs::set_permissions(&file.path, Permissions::from_mode(file.mode))
 }
 
 fn take<'f>(files: &'f [UpperFile], next: &AtomicUsize) -> Option<(usize, &'f UpperFile)> {

@@ -10,12 +10,13 @@ use store::{
 };
 
 use super::bodies::Body;
-use super::upper::{Upper, UpperContent, UpperDirectory, UpperEntry, UpperLeaf};
+use super::upper::{UpperContent, UpperDirectory, UpperEntry, UpperLeaf};
 use crate::error::{Error, Result};
 
-/// The tree of `upper` over `base`; `bodies` has the contents that the upper brought along.
+/// The tree of an upper over `base`. `directories` are those of the upper, its root first, and
+/// `bodies` the contents of its files.
 pub(super) fn merge<S: TreeSink + ?Sized>(
-    upper: &Upper,
+    directories: &[UpperDirectory],
     bodies: &[Body],
     base: Option<TreeRef>,
     trees: &S,
@@ -35,7 +36,7 @@ pub(super) fn merge<S: TreeSink + ?Sized>(
     };
     // Depth first and in the order of names, so that groups of hard links get the same ids always.
     while let Some((index, path, below)) = merge.waiting.pop() {
-        merge.directory(&upper.directories, index, &path, below.as_ref())?;
+        merge.directory(directories, index, &path, below.as_ref())?;
     }
     Ok(merge.editor.finish()?)
 }

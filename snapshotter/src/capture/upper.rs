@@ -39,6 +39,7 @@ pub(super) struct Upper {
 
 #[derive(Debug)]
 pub(super) struct UpperDirectory {
+    pub(super) path: PathBuf,
     pub(super) metadata: Metadata,
     /// Whether it hides the lower directory of its name.
     pub(super) opaque: bool,
@@ -153,6 +154,7 @@ impl Reader<'_> {
         }
         entries.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(UpperDirectory {
+            path: path.into(),
             metadata: metadata(&found, attributes.visible),
             opaque: attributes.opaque,
             redirect: attributes.redirect,

@@ -1,5 +1,6 @@
 //! Full disks, failing databases, and processes that die.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,16 +11,16 @@ use store::key_value::faulty::Rates;
 
 use super::listing::{assert_same, list};
 use super::sandbox::{Sandbox, stacking};
+use crate::gc;
 use crate::manager::Options;
 use crate::snapshots::{Kind, Labels, Snapshots};
 use crate::{Error, Method};
 
+/// Size of a small disk; the store leaves 8 MiB of it free.
+const DISK_BYTES: u64 = 32 << 20;
+
 fn file(root: &Path, name: &str) {
     fs::write(root.join(name), name).unwrap();
-}
-
-fn no_faults() -> Rates {
-    Rates::default()
 }
 
 /// Fills the file system of `directory` to the last byte.
@@ -38,19 +39,16 @@ fn assert_disk_full(error: &Error) {
 }
 
 #[test]
-fn a_commit_that_fails_leaves_the_snapshot_as_it_was() {
-    let rates = Rates {
-        write_lost: 1_000,
-        ..no_faults()
-    };
-    let Some((sandbox, rows)) = Sandbox::faulty(stacking(Method::Kernel), 1, rates) else {
-        return;
-    };
+fn a_full_disk_stops_a_commit_and_leaves_the_snapshot_as_it_was() {
+    let sandbox = Sandbox::sized(stacking(Method::Kernel), Some(DISK_BYTES));
+    let Some(sandbox) = sandbox else { return };
     sandbox.step("", "base", |root| file(root, "a"));
     let key = sandbox.write("base", "next", |root| {
         for number in 0..200 {
             file(root, &number.to_string());
         }
+        fs::create_dir(root.join("dir")).unwrap();
+        file(&root.join("dir"), "deeper");
         rustix::fs::chmod(root.join("7"), 0o4711.into()).unwrap();
         fs::hard_link(root.join("8"), root.join("9 too")).unwrap();
         fs::remove_file(root.join("a")).unwrap();
@@ -58,18 +56,12 @@ fn a_commit_that_fails_leaves_the_snapshot_as_it_was() {
     let upper = sandbox.root().join("snapshots/2/upper");
     let before = list(&upper);
     for _ in 0..2 {
-        rows.arm();
-        let error = sandbox
-            .manager
-            .commit("next", &key, Labels::new())
-            .unwrap_err();
-        assert_disk_full(&error);
-        let error = sandbox
-            .manager
-            .commit_as(&key, |_| ("next".into(), store::Batch::new()))
-            .unwrap_err();
-        assert_disk_full(&error);
-        rows.disarm();
+        let filler = fill(sandbox.root());
+        let commit = || sandbox.manager.commit("next", &key, Labels::new());
+        assert_disk_full(&commit().unwrap_err());
+        let name = |_: &store::TreeRef| ("next".to_owned(), store::Batch::new());
+        assert_disk_full(&sandbox.manager.commit_as(&key, name).unwrap_err());
+        fs::remove_file(filler).unwrap();
         assert_eq!(sandbox.manager.stat(&key).unwrap().kind, Kind::Active);
         assert!(matches!(
             sandbox.manager.stat("next"),
@@ -88,25 +80,22 @@ fn a_commit_that_fails_leaves_the_snapshot_as_it_was() {
     guard.unmount().unwrap();
     sandbox.manager.commit("next", &key, Labels::new()).unwrap();
     sandbox.show("next", |root| {
-        assert_eq!(fs::read_dir(root).unwrap().count(), 202);
+        assert_eq!(fs::read_dir(root).unwrap().count(), 203);
         assert_eq!(fs::read(root.join("7")).unwrap(), b"7");
         assert_eq!(fs::read(root.join("b")).unwrap(), b"b");
     });
-    let report = fsck::check(
-        sandbox.store(),
-        &fsck::Options {
-            quick: false,
-            progress: &|_| {},
-        },
-    )
-    .unwrap();
+    let options = fsck::Options {
+        quick: false,
+        progress: &|_| {},
+    };
+    let report = fsck::check(sandbox.store(), &options).unwrap();
     assert!(report.is_clean(), "{report:?}");
 }
 
 #[test]
 fn a_full_disk_stops_a_prepare_and_nothing_of_it_is_left() {
     for method in [Method::Kernel, Method::Directories] {
-        let Some(sandbox) = Sandbox::sized(stacking(method), Some(8 << 20)) else {
+        let Some(sandbox) = Sandbox::sized(stacking(method), Some(DISK_BYTES)) else {
             return;
         };
         sandbox.step("", "base", |root| {
@@ -136,23 +125,20 @@ fn a_full_disk_stops_a_prepare_and_nothing_of_it_is_left() {
 }
 
 #[test]
-fn a_step_that_fills_the_disk_can_still_be_committed_or_removed() {
-    let Some(sandbox) = Sandbox::sized(stacking(Method::Kernel), Some(8 << 20)) else {
-        return;
-    };
+fn a_step_that_filled_the_disk_can_be_removed() {
+    let sandbox = Sandbox::sized(stacking(Method::Kernel), Some(DISK_BYTES));
+    let Some(sandbox) = sandbox else { return };
     sandbox.step("", "base", |root| file(root, "a"));
-    sandbox.step("base", "warm", |root| file(root, "b"));
-    // Files are renamed into the store, not copied.
-    sandbox.step("base", "full", |root| drop(fill(root)));
-    let tree = sandbox.manager.tree("full").unwrap();
-    assert!(tree.bytes > 6 << 20, "{tree:?}");
+    let key = sandbox.write("base", "full", |root| drop(fill(root)));
     let error = sandbox
         .manager
-        .prepare("more", "full", Labels::new())
+        .commit("full", &key, Labels::new())
         .unwrap_err();
     assert_disk_full(&error);
-    sandbox.manager.remove("full").unwrap();
-    crate::gc::collect(&sandbox.manager, false).unwrap();
+    sandbox.manager.remove(&key).unwrap();
+    while sandbox.store().trash().reap(100).unwrap().more {}
+    // What the commit had already made of the files.
+    gc::collect(&sandbox.manager, false).unwrap();
     while sandbox.store().trash().reap(100).unwrap().more {}
     sandbox.step("", "again", |root| {
         fs::write(root.join("a"), vec![7; 4 << 20]).unwrap()
@@ -160,13 +146,11 @@ fn a_step_that_fills_the_disk_can_still_be_committed_or_removed() {
 }
 
 #[test]
-fn whatever_calls_fail_each_step_is_whole_or_not_there() {
+fn reads_that_fail_now_and_then_stop_calls_and_break_nothing() {
     let rates = Rates {
         get: 20,
         scan: 20,
-        write_lost: 150,
-        write_applied: 0,
-        sync: 100,
+        ..Rates::default()
     };
     for seed in 0..6 {
         let faulty = Sandbox::faulty(stacking(Method::Kernel), seed, rates);
@@ -174,42 +158,83 @@ fn whatever_calls_fail_each_step_is_whole_or_not_there() {
             return;
         };
         let mut random = StdRng::seed_from_u64(seed);
-        let (mut parent, mut expected) = (String::new(), std::collections::BTreeMap::new());
+        let (mut parent, mut expected) = (String::new(), BTreeMap::new());
         for step in 0..25 {
             let (name, key) = (format!("step {step}"), format!("key {step}"));
             rows.arm();
             let Ok(mounts) = sandbox.manager.prepare(&key, &parent, Labels::new()) else {
                 rows.disarm();
-                // Unless removing it failed as well.
+                // It is there only if taking it back failed too.
                 sandbox.manager.remove(&key).ok();
                 continue;
             };
             let (guard, target) = sandbox.mount(&mounts);
-            let written = format!("{}", random.random_range(0..5));
+            let written = random.random_range(0..5).to_string();
             fs::write(target.join(&written), &name).unwrap();
             guard.unmount().unwrap();
             for attempt in 1.. {
-                let Err(error) = sandbox.manager.commit(&name, &key, Labels::new()) else {
-                    break;
-                };
-                eprintln!("{attempt} {error:?} {:?}", rows.calls());
+                let commit = sandbox.manager.commit(&name, &key, Labels::new());
+                let Err(error) = commit else { break };
                 assert!(attempt < 100, "seed {seed}: {name}: {error}");
-                assert!(
-                    sandbox.manager.stat(&name).is_err(),
-                    "seed {seed}: {name}: {error}"
-                );
             }
             rows.disarm();
             expected.insert(written, name.clone());
-            sandbox.show(&name, |root| {
-                for (file, content) in &expected {
-                    let found = fs::read_to_string(root.join(file)).unwrap();
-                    assert_eq!(found, *content, "seed {seed}, {name}");
-                }
-            });
+            sandbox.show(&name, |root| assert_shows(root, &expected, seed));
             parent = name;
         }
-        assert!(!parent.is_empty(), "seed {seed}: something succeeded");
+        assert!(expected.len() > 2, "seed {seed}: most succeeds");
+    }
+}
+
+#[test]
+fn a_write_that_fails_loses_no_step_once_the_store_is_opened_again() {
+    let rates = Rates {
+        write_lost: 100,
+        ..Rates::default()
+    };
+    // Not volatile: the upper is to outlive the manager.
+    let options = Options {
+        volatile: false,
+        ..stacking(Method::Kernel)
+    };
+    for seed in 0..6 {
+        let Some((sandbox, rows)) = Sandbox::faulty(options, seed, rates) else {
+            return;
+        };
+        let (mut parent, mut expected) = (String::new(), BTreeMap::new());
+        rows.arm();
+        let failed = loop {
+            let step = expected.len();
+            let (name, key) = (format!("step {step}"), format!("key {step}"));
+            let Ok(mounts) = sandbox.manager.prepare(&key, &parent, Labels::new()) else {
+                break None;
+            };
+            let (guard, target) = sandbox.mount(&mounts);
+            fs::write(target.join(step.to_string()), &name).unwrap();
+            guard.unmount().unwrap();
+            expected.insert(step.to_string(), name.clone());
+            if sandbox.manager.commit(&name, &key, Labels::new()).is_err() {
+                break Some((name, key));
+            }
+            parent = name;
+        };
+        drop(rows);
+        let sandbox = sandbox.reopen(|_, _| {});
+        if let Some((name, key)) = failed {
+            assert!(sandbox.manager.stat(&name).is_err(), "seed {seed}");
+            sandbox.manager.commit(&name, &key, Labels::new()).unwrap();
+            parent = name;
+        }
+        if !parent.is_empty() {
+            sandbox.show(&parent, |root| assert_shows(root, &expected, seed));
+        }
+    }
+}
+
+fn assert_shows(root: &Path, expected: &BTreeMap<String, String>, seed: u64) {
+    for (file, content) in expected {
+        let found = fs::read_to_string(root.join(file)).unwrap();
+        assert_eq!(found, *content, "seed {seed}: {file}");
     }
 }
 

@@ -117,6 +117,14 @@ fn apply_link<S: TreeSource + ?Sized>(
     target: &RelPath,
     base: Option<TreeRef>,
 ) -> Result<()> {
+    // The layer may have deleted the target itself, after it was linked: then it is in the base.
+    let below = match (editor.get(target)?, base) {
+        (None, Some(base)) => Editor::open(editor.source(), base).get(target)?,
+        _ => None,
+    };
+    if let Some(Found::Leaf(leaf)) = below {
+        return editor.insert(path, Entry::Leaf(leaf));
+    }
     let Some(Found::Leaf(mut leaf)) = editor.get(target)? else {
         let (path, target) = (path.to_string(), target.to_string());
         return Err(Error::LinkTargetMissing { path, target });

@@ -196,6 +196,11 @@ impl<'s, S: TreeSource + ?Sized> Editor<'s, S> {
         Ok(directory)
     }
 
+    /// Where trees are read from.
+    pub(crate) fn source(&self) -> &'s S {
+        self.source
+    }
+
     /// What stands at `path`, symbolic links not followed; `None` if nothing.
     ///
     /// # Errors

@@ -47,6 +47,13 @@ impl RootLock {
     /// # Errors
     /// [`Error::Locked`] with the holder's pid while another process has it; [`Error::Io`].
     pub fn acquire(root: &Path) -> Result<Self> {
+        if root.exists() && !root.is_dir() {
+            let reason = "it is not a directory".to_owned();
+            return Err(Error::NotAStore {
+                path: root.into(),
+                reason,
+            });
+        }
         // Images hold files that not every user of the host may read.
         let mut directory = DirBuilder::new();
         let made = directory.recursive(true).mode(ROOT_MODE).create(root);

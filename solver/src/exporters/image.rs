@@ -255,3 +255,95 @@ fn is_named(
     let present = images.content().find(assembled.manifest_digest)?.is_some();
     Ok(present && images.content().find(assembled.config_digest)?.is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(empty_layer: bool) -> History {
+        History {
+            empty_layer,
+            ..History::default()
+        }
+    }
+
+    fn layers_said(history: &[History]) -> usize {
+        history.iter().filter(|entry| !entry.empty_layer).count()
+    }
+
+    #[test]
+    fn history_says_as_many_layers_as_there_are() {
+        for (said, layers) in [(0, 0), (0, 3), (2, 2), (2, 5), (5, 2)] {
+            let mut history = vec![entry(true)];
+            history.extend(std::iter::repeat_with(|| entry(false)).take(said));
+            match_history(&mut history, layers);
+            assert_eq!(layers_said(&history), layers, "{said} said, {layers} there");
+        }
+    }
+
+    fn layer(created: Option<i64>) -> Packed {
+        let digest = Digest::of(b"layer");
+        Packed {
+            descriptor: Descriptor::new("t", digest, 1),
+            diff_id: digest,
+            change: None,
+            created: created.map(store::Timestamp::from_seconds),
+        }
+    }
+
+    fn times(epoch: Option<i64>) -> (Option<String>, Vec<Option<String>>) {
+        let base = History {
+            created: Some("2020-01-01T00:00:00Z".into()),
+            ..entry(false)
+        };
+        let history = vec![base, entry(true), entry(false), entry(true), entry(false)];
+        let image = DockerImageConfig {
+            history,
+            ..DockerImageConfig::default()
+        };
+        let layers = [layer(None), layer(Some(100)), layer(Some(50))];
+        let config = config(&image, &layers, epoch).unwrap();
+        let read: DockerImageConfig = serde_json::from_slice(&config).unwrap();
+        (
+            read.created,
+            read.history
+                .into_iter()
+                .map(|entry| entry.created)
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn entries_are_as_old_as_their_steps_and_the_image_as_its_newest() {
+        let (created, history) = times(None);
+        assert_eq!(created.as_deref(), Some("1970-01-01T00:01:40Z"));
+        let history: Vec<_> = history
+            .iter()
+            .map(|time| time.as_deref().unwrap())
+            .collect();
+        let (base, first, second) = (
+            "2020-01-01T00:00:00Z",
+            "1970-01-01T00:01:40Z",
+            "1970-01-01T00:00:50Z",
+        );
+        assert_eq!(history, [base, first, first, first, second]);
+    }
+
+    #[test]
+    fn source_date_epoch_is_the_time_of_all_that_was_built() {
+        let (created, history) = times(Some(7));
+        let epoch = "1970-01-01T00:00:07Z";
+        assert_eq!(created.as_deref(), Some(epoch));
+        assert!(
+            history[1..]
+                .iter()
+                .all(|time| time.as_deref() == Some(epoch)),
+            "{history:?}"
+        );
+        assert_eq!(
+            history[0].as_deref(),
+            Some("2020-01-01T00:00:00Z"),
+            "the base keeps its own"
+        );
+    }
+}

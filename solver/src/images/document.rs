@@ -245,3 +245,84 @@ pub fn media_type_of(what: &str, bytes: &[u8]) -> Result<String> {
 pub fn is_index_type(media_type: &str) -> bool {
     matches!(media_type, INDEX | DOCKER_LIST)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn platform(os: &str, architecture: &str, variant: &str) -> Platform {
+        let text = str::to_owned;
+        Platform {
+            os: text(os),
+            architecture: text(architecture),
+            variant: text(variant),
+        }
+    }
+
+    fn index(platforms: &[Option<Platform>]) -> Index {
+        let manifests = platforms
+            .iter()
+            .enumerate()
+            .map(|(number, platform)| Descriptor {
+                platform: platform.clone(),
+                ..Descriptor::new(MANIFEST, Digest::of(&[number as u8]), 1)
+            });
+        Index {
+            schema_version: 2,
+            media_type: INDEX.into(),
+            manifests: manifests.collect(),
+        }
+    }
+
+    #[test]
+    fn an_index_gives_the_manifest_of_the_platform() {
+        let arm = platform("linux", "arm64", "v8");
+        let index = index(&[Some(platform("linux", "amd64", "")), Some(arm)]);
+        let chosen = |wanted: Platform| index.choose(&wanted).map(|found| found.digest);
+        assert_eq!(
+            chosen(platform("linux", "arm64", "")),
+            Some(Digest::of(&[1]))
+        );
+        assert_eq!(
+            chosen(platform("linux", "amd64", "")),
+            Some(Digest::of(&[0]))
+        );
+        assert_eq!(chosen(platform("linux", "s390x", "")), None);
+        assert_eq!(chosen(platform("windows", "amd64", "")), None);
+    }
+
+    #[test]
+    fn a_single_manifest_without_a_platform_is_for_all() {
+        let wanted = platform("linux", "amd64", "");
+        assert!(index(&[None]).choose(&wanted).is_some());
+        assert!(index(&[None, None]).choose(&wanted).is_none());
+    }
+
+    #[test]
+    fn a_manifest_that_contradicts_its_config_is_refused() {
+        let config = Descriptor::new(CONFIG, Digest::of(b"c"), 1);
+        let manifest = |layers: &[&str]| Manifest {
+            schema_version: 2,
+            media_type: MANIFEST.into(),
+            config: config.clone(),
+            layers: layers
+                .iter()
+                .map(|t| Descriptor::new(*t, Digest::of(b"l"), 1))
+                .collect(),
+        };
+        let diff_id = Digest::of(b"d");
+        let one = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#);
+        assert!(check("x", &manifest(&[LAYER_GZIP]), one.as_bytes()).is_ok());
+        for (layers, config) in [
+            (&[LAYER_GZIP, LAYER_TAR][..], &*one),
+            (&["text/html"], &*one),
+            (&[LAYER_GZIP], "{}"),
+            (&[LAYER_GZIP], "not JSON"),
+        ] {
+            assert!(
+                check("x", &manifest(layers), config.as_bytes()).is_err(),
+                "{layers:?}"
+            );
+        }
+    }
+}

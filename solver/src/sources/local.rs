@@ -380,3 +380,6 @@ fn now_nanoseconds() -> i128 {
         .unwrap_or_default();
     i128::try_from(now.as_nanos()).unwrap_or(i128::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,18 +83,23 @@ fn a_stage_that_the_target_does_not_need_never_runs() {
 }
 
 #[test]
-fn a_target_is_built_by_name_in_any_case_or_by_number() {
+fn a_target_is_built_by_name_in_any_case() {
     let varve = Varve::new();
     varve.dockerfile(
         "FROM busybox AS Test\nRUN echo test > /f\nFROM busybox AS release\nRUN exit 9\n",
     );
-    for target in ["Test", "test", "0"] {
+    for target in ["Test", "test", "TEST"] {
         let out = format!("out-{target}");
         varve.build(["--target", target, "-o", &out]).succeeded();
         assert_eq!(varve.read(format!("{out}/f")), "test\n");
     }
     let failed = varve.build(["--target", "absent", "-o", "out"]).code(1);
-    assert!(failed.stderr.contains("absent"), "{failed}");
+    let message = "ERROR: failed to solve: target stage \"absent\" could not be found";
+    assert!(failed.stderr.contains(message), "{failed}");
+    assert!(
+        !failed.stderr.contains("-----"),
+        "an excerpt of no lines: {failed}"
+    );
 }
 
 #[test]

@@ -42,9 +42,9 @@ fn a_step_has_the_environment_of_the_image_and_its_arguments() {
     let lines = "ENV E=1\nARG A=2\nARG UNSET\nENV A2=$A\nWORKDIR /w\n\
         RUN echo $E $A $A2 ${UNSET-unset} $PATH $PWD\n";
     assert_eq!(said(lines), ["1 2 2 unset /bin /w"]);
-    // ENV goes before ARG of the same name.
+    // Of an ARG and an ENV of the same name the later one counts.
     assert_eq!(said("ARG X=arg\nENV X=env\nRUN echo $X\n"), ["env"]);
-    assert_eq!(said("ENV X=env\nARG X=arg\nRUN echo $X\n"), ["env"]);
+    assert_eq!(said("ENV X=env\nARG X=arg\nRUN echo $X\n"), ["arg"]);
 }
 
 #[test]

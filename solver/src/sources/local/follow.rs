@@ -28,12 +28,15 @@ impl Followed {
             return Ok(Followed { patterns: None });
         }
         let mut seen = BTreeSet::new();
+        // Links are needed themselves, or what is copied by their name would not be found.
+        let mut on_the_way = BTreeSet::new();
         let mut links = 0;
         while let Some(path) = queue.pop_front() {
             if !seen.insert(path.clone()) {
                 continue;
             }
-            for target in links_on(root, &path)? {
+            for (link, target) in links_on(root, &path) {
+                on_the_way.insert(link);
                 links += 1;
                 if target.is_empty() || links > LINKS_MAX {
                     return Ok(Followed { patterns: None });
@@ -42,7 +45,7 @@ impl Followed {
             }
         }
         Ok(Followed {
-            patterns: Some(seen.into_iter().collect()),
+            patterns: Some(seen.into_iter().chain(on_the_way).collect()),
         })
     }
 
@@ -85,8 +88,9 @@ fn components(path: &str) -> Vec<String> {
     components
 }
 
-/// Where symbolic links on the way of a path (or pattern) lead, with the rest of the path behind.
-fn links_on(root: &Path, path: &[String]) -> Result<Vec<Vec<String>>> {
+/// Symbolic links on the way of a path (or pattern), and where they lead, with the rest of the path
+/// behind.
+fn links_on(root: &Path, path: &[String]) -> Vec<(Vec<String>, Vec<String>)> {
     let mut found = Vec::new();
     let mut here: Vec<Vec<String>> = vec![Vec::new()];
     for (index, component) in path.iter().enumerate() {
@@ -118,7 +122,8 @@ fn links_on(root: &Path, path: &[String]) -> Result<Vec<Vec<String>>> {
                             false => directory.join("/"),
                         };
                         let rest = path[index + 1..].join("/");
-                        found.push(components(&format!("{base}/{target}/{rest}")));
+                        let target = components(&format!("{base}/{target}/{rest}"));
+                        found.push((reached, target));
                     }
                     Err(_) => next.push(reached),
                 }
@@ -126,5 +131,62 @@ fn links_on(root: &Path, path: &[String]) -> Result<Vec<Vec<String>>> {
         }
         here = next;
     }
-    Ok(found)
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn followed(paths: &[&str]) -> Followed {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("real/deep")).unwrap();
+        std::os::unix::fs::symlink("real", root.path().join("alias")).unwrap();
+        std::os::unix::fs::symlink("/real/deep", root.path().join("absolute")).unwrap();
+        std::os::unix::fs::symlink("round", root.path().join("round")).unwrap();
+        let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+        Followed::resolve(root.path(), &paths).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_named_is_selected_and_the_way_to_it_entered() {
+        let followed = followed(&["src/main.c", "include"]);
+        for (path, selects, enters) in [
+            ("src", false, true),
+            ("src/main.c", true, true),
+            ("src/other.c", false, false),
+            ("include/a/b.h", true, true),
+            ("docs", false, false),
+        ] {
+            assert_eq!(followed.selects(path), selects, "{path}");
+            assert_eq!(followed.enters(path), enters, "{path}");
+        }
+    }
+
+    #[test]
+    fn patterns_select_by_component() {
+        let followed = followed(&["*.c", "lib*/x"]);
+        assert!(followed.selects("a.c") && followed.selects("lib1/x"));
+        assert!(!followed.selects("dir/a.c") && !followed.selects("lib1/y"));
+    }
+
+    #[test]
+    fn where_a_symbolic_link_leads_is_needed_too() {
+        let followed = followed(&["alias/file", "absolute/x"]);
+        assert!(followed.selects("alias"), "the link itself");
+        assert!(followed.selects("real/file") && followed.selects("real/deep/x"));
+        assert!(!followed.selects("real/other"));
+    }
+
+    #[test]
+    fn nothing_named_the_root_named_and_any_depth_mean_everything() {
+        for paths in [&[][..], &["."], &["/"], &["**/*.c"], &["a", "/"]] {
+            assert!(followed(paths).selects("any/thing"), "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_to_itself_ends() {
+        assert!(followed(&["round/x"]).enters("round"));
+    }
 }

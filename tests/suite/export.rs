@@ -1,0 +1,6 @@
+//! Results outside: layouts and archives that other tools take, and plain files.
+
+mod archives;
+mod files;
+mod layers;
+mod reproducible;

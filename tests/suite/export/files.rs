@@ -1,0 +1,132 @@
+//! Plain files, and the same files as another tool unpacks them of the exported image.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use support::tree;
+use support::workspace::Varve;
+
+/// An image with everything that a tree can have, over three layers.
+fn everything() -> Varve {
+    let varve = Varve::new();
+    let file = varve.write("context/attributes", "with attributes");
+    fs::set_permissions(&file, Permissions::from_mode(0o4751)).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&file, "user.note", b"a note\0\xff", flags).unwrap();
+    varve.dockerfile(
+        "FROM busybox\n\
+         RUN mkdir -p /d/sub && cd /d && echo one > file && ln file hard && ln -s file soft && \
+           ln -s /absent dangling && mkfifo pipe && mknod null c 1 3 && mknod disk b 7 200 && \
+           chmod 1777 sub && chmod 2755 . && touch -d @1234567890 file && \
+           echo gone > gone && mkdir opaque && echo old > opaque/old && \
+           touch \"$(printf 'n\\303\\266n-ascii \\377')\" && \
+           dd if=/dev/zero of=holes bs=1 count=1 seek=200000 2>/dev/null\n\
+         COPY attributes /d/\n\
+         RUN cd /d && rm gone && rm -r opaque && mkdir opaque && echo new > opaque/new && \
+           echo two >> hard && long=$(printf '%0200d' 7) && mkdir $long && echo x > $long/$long\n",
+    );
+    varve
+}
+
+#[test]
+fn files_are_those_that_umoci_unpacks_of_the_exported_image() {
+    let varve = everything();
+    varve
+        .build(["-otype=oci,dest=image,tar=false,name=a:b", "-o", "files"])
+        .succeeded();
+    varve
+        .tool("umoci", ["raw", "unpack", "--image", "image:b", "unpacked"])
+        .succeeded();
+    let (ours, theirs) = (
+        tree::list(&varve.path("files")),
+        tree::list(&varve.path("unpacked")),
+    );
+    tree::assert_same(&ours, &theirs);
+
+    let of = |name: &str| ours.get(name).map(String::as_str).unwrap_or_default();
+    assert!(
+        of("d/attributes").contains("user.note=a note\\x00\\xff"),
+        "{}",
+        of("d/attributes")
+    );
+    assert!(
+        of("d/attributes").contains(" 4751 0:0 "),
+        "{}",
+        of("d/attributes")
+    );
+    assert!(
+        of("d/hard").contains("8 bytes") && of("d/hard").contains("2 links"),
+        "{}",
+        of("d/hard")
+    );
+    assert!(of("d/file").contains("first d/file") && of("d/hard").contains("first d/file"));
+    assert!(of("d/pipe").starts_with("fifo") && of("d/null").starts_with("special"));
+    assert!(!ours.contains_key("d/gone") && !ours.contains_key("d/opaque/old"));
+    assert!(ours.contains_key("d/opaque/new") && ours.contains_key("d/n\\xc3\\xb6n-ascii \\xff"));
+}
+
+#[test]
+fn a_tar_archive_holds_the_same_files_with_their_owners() {
+    let varve = everything();
+    varve
+        .build([
+            "-otype=tar,dest=files.tar",
+            "-otype=oci,dest=image,tar=false,name=a:b",
+        ])
+        .succeeded();
+    fs::create_dir(varve.path("from-tar")).unwrap();
+    let options = [
+        "--xattrs",
+        "--xattrs-include=*",
+        "--numeric-owner",
+        "--same-owner",
+    ];
+    let options = options
+        .iter()
+        .chain(&["-xpf", "files.tar", "-C", "from-tar"]);
+    varve.tool("tar", options).succeeded();
+    varve
+        .tool("umoci", ["raw", "unpack", "--image", "image:b", "unpacked"])
+        .succeeded();
+    let [tar, image] = ["from-tar", "unpacked"].map(|name| tree::list(&varve.path(name)));
+    tree::assert_same(&tar, &image);
+}
+
+#[test]
+fn files_go_over_those_that_are_there_and_never_through_a_link() {
+    let varve = Varve::new();
+    varve.dockerfile(
+        "FROM busybox AS made\nRUN mkdir -p /r/d && echo new > /r/f && echo new > /r/d/g\n\
+         FROM scratch\nCOPY --from=made /r /\n",
+    );
+    varve.write("out/f", "old");
+    varve.write("out/kept", "kept");
+    varve.write("elsewhere/g", "untouched");
+    std::os::unix::fs::symlink("../elsewhere", varve.path("out/d")).unwrap();
+    varve.build(["-o", "out"]).succeeded();
+    assert_eq!(varve.read("out/f"), "new\n");
+    assert_eq!(varve.read("out/d/g"), "new\n");
+    assert_eq!(varve.read("out/kept"), "kept");
+    assert_eq!(varve.read("elsewhere/g"), "untouched");
+}
+
+#[test]
+fn two_outputs_of_one_build_are_both_written_and_hold_the_same() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN echo x > /f\n");
+    varve
+        .build([
+            "-o",
+            "one",
+            "-otype=local,dest=two",
+            "-otype=oci,dest=image,tar=false",
+            "-t",
+            "x",
+        ])
+        .succeeded();
+    let [one, two] = ["one", "two"].map(|name| tree::list(&varve.path(name)));
+    tree::assert_same(&one, &two);
+    assert!(one.contains_key("f"));
+    assert_eq!(varve.shell("x", "cat /f"), "x\n");
+    assert!(varve.path("image/index.json").is_file());
+}

@@ -1,0 +1,63 @@
+//! The same inputs and SOURCE_DATE_EPOCH give the same bytes.
+
+use support::workspace::{Varve, run};
+
+const EPOCH: &str = "1700000000";
+
+#[test]
+fn the_same_inputs_give_the_same_digest_in_two_roots() {
+    let varve = Varve::new();
+    varve.write("context/a/b.txt", "b");
+    varve.write("context/c.txt", "c");
+    varve.dockerfile(
+        "FROM busybox AS made\nRUN mkdir /m && date > /dev/null && echo made > /m/f && ln /m/f /m/g\n\
+         FROM busybox\nWORKDIR /w\nCOPY . .\nCOPY --from=made /m /m\n\
+         RUN rm c.txt && echo run > f && mkdir -p x/y && ln -s f l\nENV A=1\n",
+    );
+    let layouts = ["one", "two"].map(|name| {
+        let dest = format!("type=oci,dest={name},tar=false");
+        let mut command = varve.build_command(["--root", &format!("root-{name}"), "-o", &dest]);
+        run(command.env("SOURCE_DATE_EPOCH", EPOCH)).succeeded();
+        // The clock goes on between the two, and so do the times of the context.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        varve.write("context/a/b.txt", "b");
+        support::layout::Layout::open(&varve.path(name))
+    });
+    assert_eq!(layouts[0].layer_digests(), layouts[1].layer_digests());
+    assert_eq!(layouts[0].config(), layouts[1].config());
+    assert_eq!(layouts[0].digest(), layouts[1].digest());
+    assert_eq!(layouts[0].config()["created"], "2023-11-14T22:13:20Z");
+    for layer in 1..layouts[0].layer_digests().len() {
+        for entry in layouts[0].layer(layer) {
+            assert!(
+                entry.mtime <= 1_700_000_000,
+                "{} is of {}",
+                entry.path,
+                entry.mtime
+            );
+        }
+    }
+}
+
+#[test]
+fn archives_of_two_builds_are_the_same_bytes() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN echo x > /f\n");
+    for kind in ["oci", "docker"] {
+        let archives = ["one", "two"].map(|name| {
+            let dest = format!("type={kind},dest={name}.tar,name=app");
+            let root = format!("root-{name}");
+            let arguments = [
+                "--root",
+                &root,
+                "--build-arg",
+                "SOURCE_DATE_EPOCH=1700000000",
+                "-o",
+                &dest,
+            ];
+            varve.build(arguments).succeeded();
+            std::fs::read(varve.path(format!("{name}.tar"))).unwrap()
+        });
+        assert!(archives[0] == archives[1], "{kind}");
+    }
+}
