@@ -4,7 +4,7 @@ use store::codec::{Decoder, Encoder};
 use store::{Batch, ContentKey, Store, Table, Timestamp, TreeId, TreeRef, Usage};
 
 use crate::error::{Error, Result};
-use crate::snapshots::{Info, Kind, Labels};
+use crate::snapshots::{Info, Kind, Labels, now};
 
 /// Version byte of a row.
 const ROW_VERSION: u8 = 1;
@@ -38,6 +38,48 @@ pub enum State {
 }
 
 impl Row {
+    /// A row made now.
+    fn new(key: &str, parent: &str, kind: Kind, labels: Labels, state: State) -> Self {
+        let created = now();
+        let (key, parent) = (key.into(), parent.into());
+        let info = Info {
+            key,
+            parent,
+            kind,
+            created,
+            updated: created,
+            labels,
+        };
+        Row { info, state }
+    }
+
+    /// An active snapshot or a view with the writable directory `directory`.
+    pub(crate) fn open(
+        (key, kind): (&str, Kind),
+        (parent, base): (&str, Option<TreeRef>),
+        labels: Labels,
+        directory: u64,
+    ) -> Self {
+        Row::new(key, parent, kind, labels, State::Open { directory, base })
+    }
+
+    /// A committed snapshot.
+    pub(crate) fn committed(
+        name: &str,
+        parent: &str,
+        labels: Labels,
+        tree: TreeRef,
+        usage: Usage,
+    ) -> Self {
+        Row::new(
+            name,
+            parent,
+            Kind::Committed,
+            labels,
+            State::Committed { tree, usage },
+        )
+    }
+
     /// The tree of a committed snapshot.
     pub fn tree(&self) -> Option<TreeRef> {
         match self.state {

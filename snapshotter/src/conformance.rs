@@ -3,43 +3,55 @@
 //!
 //! What shows through the mounts is tested where mounts can be made.
 
+macro_rules! assert_error {
+    ($result:expr, $pattern:pat $(if $condition:expr)?) => {{
+        let result = $result;
+        assert!(
+            matches!(&result, Err($pattern) $(if $condition)?),
+            "expected {}, found {result:?}",
+            stringify!($pattern)
+        );
+    }};
+}
+
+mod rivals;
+
 use mount::Mount;
 use store::Timestamp;
 
-use crate::error::{Error, Result};
-use crate::manager::{KEY_LENGTH_MAX, LABEL_LENGTH_MAX, now};
-use crate::snapshots::{Info, Kind, Labels, Snapshots};
+use crate::error::Error;
+use crate::snapshots::{Info, KEY_LENGTH_MAX, Kind, LABEL_LENGTH_MAX, Labels, Snapshots, now};
 
 /// Calls what it is given with fresh, empty snapshots.
 pub type With<'w> = dyn Fn(&dyn Fn(&dyn Snapshots)) + 'w;
 
+/// A check of fresh, empty snapshots.
+type Check = fn(&dyn Snapshots);
+
 /// Layers of the deepest image that is mounted in practice.
 const CHAIN_LENGTH: usize = 128;
-
-/// Threads that want the same thing.
-const RIVALS: usize = 8;
 
 /// Runs every check, each on fresh snapshots.
 ///
 /// # Panics
 /// At the first guarantee that does not hold.
 pub fn check(with: &With<'_>) {
-    let checks: &[&dyn Fn(&dyn Snapshots)] = &[
-        &a_snapshot_lives_from_prepare_to_remove,
-        &a_key_is_used_once,
-        &a_parent_is_a_committed_snapshot,
-        &a_view_is_read_only_and_stays_a_view,
-        &a_committed_snapshot_is_final,
-        &what_does_not_exist_is_not_found,
-        &a_name_that_is_taken_stops_a_commit,
-        &a_parent_outlives_its_children,
-        &keys_are_free_again_after_remove,
-        &a_walk_shows_everything_in_order,
-        &labels_are_kept_and_replaced,
-        &keys_are_any_text_but_none,
-        &times_are_those_of_the_calls,
-        &chains_may_be_long,
-        &one_of_many_rivals_wins,
+    let checks: &[Check] = &[
+        a_snapshot_lives_from_prepare_to_remove,
+        a_key_is_used_once,
+        a_parent_is_a_committed_snapshot,
+        a_view_is_read_only_and_stays_a_view,
+        a_committed_snapshot_is_final,
+        what_does_not_exist_is_not_found,
+        a_name_that_is_taken_stops_a_commit,
+        a_parent_outlives_its_children,
+        keys_are_free_again_after_remove,
+        a_walk_shows_everything_in_order,
+        labels_are_kept_and_replaced,
+        keys_are_any_text_but_none,
+        times_are_those_of_the_calls,
+        chains_may_be_long,
+        rivals::one_of_many_rivals_wins,
     ];
     for check in checks {
         with(check);
@@ -81,17 +93,6 @@ fn keys(snapshots: &dyn Snapshots) -> Vec<String> {
 #[track_caller]
 fn kind(snapshots: &dyn Snapshots, key: &str) -> Kind {
     snapshots.stat(key).expect("it exists").kind
-}
-
-macro_rules! assert_error {
-    ($result:expr, $pattern:pat $(if $condition:expr)?) => {{
-        let result = $result;
-        assert!(
-            matches!(&result, Err($pattern) $(if $condition)?),
-            "expected {}, found {result:?}",
-            stringify!($pattern)
-        );
-    }};
 }
 
 fn is_read_only(mounts: &[Mount]) -> bool {
@@ -487,53 +488,4 @@ fn chains_may_be_long(snapshots: &dyn Snapshots) {
     }
     assert_eq!(length, CHAIN_LENGTH);
     assert!(keys(snapshots).is_empty());
-}
-
-fn one_of_many_rivals_wins(snapshots: &dyn Snapshots) {
-    commit(snapshots, "base", "");
-    let race = |call: &(dyn Fn(usize) -> Result<()> + Sync)| {
-        let results: Vec<Result<()>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..RIVALS)
-                .map(|rival| scope.spawn(move || call(rival)))
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().expect("no panic"))
-                .collect()
-        });
-        let won = results.iter().filter(|result| result.is_ok()).count();
-        (won, results)
-    };
-    let (won, results) = race(&|rival| {
-        let parent = if rival % 2 == 0 { "base" } else { "" };
-        snapshots.prepare("one", parent, none()).map(drop)
-    });
-    assert_eq!(won, 1, "{results:?}");
-    for result in results.into_iter().filter(Result::is_err) {
-        assert_error!(result, Error::AlreadyExists { .. });
-    }
-    let (won, results) = race(&|rival| {
-        snapshots
-            .prepare(&format!("rival {rival}"), "base", none())
-            .map(drop)
-    });
-    assert_eq!(
-        won, RIVALS,
-        "different keys do not hinder each other: {results:?}"
-    );
-    let (won, results) = race(&|rival| snapshots.commit("name", &format!("rival {rival}"), none()));
-    assert_eq!(won, 1, "{results:?}");
-    for result in results.into_iter().filter(Result::is_err) {
-        assert_error!(result, Error::AlreadyExists { .. });
-    }
-    let (won, results) = race(&|rival| snapshots.commit(&format!("name {rival}"), "one", none()));
-    assert_eq!(won, 1, "a snapshot is committed once: {results:?}");
-    for result in results.into_iter().filter(Result::is_err) {
-        assert_error!(
-            result,
-            Error::NotFound { .. } | Error::FailedPrecondition { .. }
-        );
-    }
-    let (won, results) = race(&|_| snapshots.remove("name"));
-    assert_eq!(won, 1, "{results:?}");
 }

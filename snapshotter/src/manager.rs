@@ -1,19 +1,17 @@
 //! The real [`Snapshots`]: life cycle over the store.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mount::Mount;
-use store::{
-    Batch, Durability, Ingest, Name, Store, Timestamp, TreeRef, TreeSource, Usage, delta, diff,
-};
+use store::{Batch, Durability, Ingest, Name, Store, TreeRef, TreeSource, Usage, delta, diff};
 
 use crate::capture::capture;
 use crate::catalog::{self, Row, State};
 use crate::directories::Directories;
 use crate::error::{Error, Result};
 use crate::images::{Images, Method, Shape};
-use crate::snapshots::{Info, Kind, Labels, Snapshots};
+use crate::snapshots::{Info, Kind, Labels, Snapshots, check_key, check_labels};
 
 /// A tree of up to this many inodes is always used whole: its image is made in 2 ms, and a single
 /// metadata layer needs no `metacopy=on`.
@@ -25,12 +23,6 @@ const STACK_MAX: usize = 16;
 /// As [`STACK_MAX`] for plain directories, whose merging copies all bodies. As many fit into the
 /// option string of mount(2), a page.
 const DIRECTORY_STACK_MAX: usize = 40;
-
-/// Longest key in bytes; containerd's are some 100.
-pub const KEY_LENGTH_MAX: usize = 4096;
-
-/// Longest label, name and value together, in bytes (containerd `pkg/labels`).
-pub const LABEL_LENGTH_MAX: usize = 4096;
 
 /// How a [`Manager`] does its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +193,7 @@ impl Manager {
             let usage = delta::usage(&diff(base, tree, &ingest)?);
             catalog::put(
                 &mut batch,
-                &committed(name, parent, tree, usage, Labels::new()),
+                &Row::committed(name, parent, Labels::new(), tree, usage),
             );
         }
         batch.append(extra);
@@ -250,7 +242,7 @@ impl Manager {
                 let parent = &row.info.parent;
                 catalog::put(
                     &mut batch,
-                    &committed(&name, parent, tree, usage, Labels::new()),
+                    &Row::committed(&name, parent, Labels::new(), tree, usage),
                 );
             }
             batch.append(extra);
@@ -349,11 +341,7 @@ impl Manager {
                 None => store::Metadata::default_directory(),
             };
             let directory = self.directories.create(&root)?;
-            let state = State::Open { directory, base };
-            let row = Row {
-                info: info(key, parent, kind, labels),
-                state,
-            };
+            let row = Row::open((key, kind), (parent, base), labels, directory);
             let mut batch = Batch::new();
             catalog::put(&mut batch, &row);
             if let Err(error) = self.store.write(batch, Durability::Process) {
@@ -374,13 +362,17 @@ impl Manager {
     pub(crate) fn drop_unused_images(&self) -> Result<u64> {
         // Whoever opens a snapshot has its row written under this lock before it uses an image.
         let _changing = self.lock();
+        let rows = catalog::all(&self.store).collect::<Result<Vec<_>>>()?;
+        let trees: HashMap<&str, TreeRef> = rows
+            .iter()
+            .filter_map(|row| Some((row.info.key.as_str(), row.tree()?)))
+            .collect();
         let mut live = HashSet::new();
-        for row in catalog::all(&self.store) {
-            let row = row?;
+        for row in &rows {
             let Some(tree) = row.tree() else { continue };
             live.insert(Shape::Flat(tree).key());
-            if let Some(below) = self.parent_tree(&row.info.parent)? {
-                live.insert(Shape::Stacked(below, tree).key());
+            if let Some(below) = trees.get(row.info.parent.as_str()) {
+                live.insert(Shape::Stacked(*below, tree).key());
             }
         }
         self.images.retain(&live)
@@ -414,7 +406,7 @@ impl Snapshots for Manager {
             let mut batch = Batch::new();
             catalog::put(
                 &mut batch,
-                &committed(name, &row.info.parent, tree, usage, labels),
+                &Row::committed(name, &row.info.parent, labels, tree, usage),
             );
             Ok((name.to_owned(), batch))
         })?;
@@ -483,35 +475,6 @@ fn being_committed(operation: &'static str, key: &str) -> Error {
     }
 }
 
-/// What every implementation asks of keys and names.
-pub(crate) fn check_key(key: &str) -> Result<()> {
-    let reason = match key.len() {
-        0 => "the key of a snapshot must not be empty".into(),
-        length if length > KEY_LENGTH_MAX => {
-            format!("the key of a snapshot has {length} bytes, more than {KEY_LENGTH_MAX}")
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::InvalidArgument { reason })
-}
-
-/// What every implementation asks of labels.
-pub(crate) fn check_labels(labels: &Labels) -> Result<()> {
-    match labels
-        .iter()
-        .find(|(name, value)| name.len() + value.len() > LABEL_LENGTH_MAX)
-    {
-        None => Ok(()),
-        Some((name, value)) => Err(Error::InvalidArgument {
-            reason: format!(
-                "the label {:?} has {} bytes, more than {LABEL_LENGTH_MAX}",
-                name.chars().take(64).collect::<String>(),
-                name.len() + value.len()
-            ),
-        }),
-    }
-}
-
 fn active(row: &Row) -> Result<(u64, Option<TreeRef>)> {
     match row.state {
         State::Open { directory, base } if row.info.kind == Kind::Active => Ok((directory, base)),
@@ -520,35 +483,5 @@ fn active(row: &Row) -> Result<(u64, Option<TreeRef>)> {
             key: row.info.key.clone(),
             reason: "it is not active".into(),
         }),
-    }
-}
-
-fn info(key: &str, parent: &str, kind: Kind, labels: Labels) -> Info {
-    let now = now();
-    let (key, parent) = (key.into(), parent.into());
-    Info {
-        key,
-        parent,
-        kind,
-        created: now,
-        updated: now,
-        labels,
-    }
-}
-
-fn committed(name: &str, parent: &str, tree: TreeRef, usage: Usage, labels: Labels) -> Row {
-    let info = info(name, parent, Kind::Committed, labels);
-    Row {
-        info,
-        state: State::Committed { tree, usage },
-    }
-}
-
-pub(crate) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let since = since.unwrap_or_default();
-    Timestamp {
-        seconds: since.as_secs() as i64,
-        nanoseconds: since.subsec_nanos(),
     }
 }

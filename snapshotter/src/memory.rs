@@ -11,8 +11,7 @@ use mount::Mount;
 use store::{Timestamp, Usage};
 
 use crate::error::{Error, Result};
-use crate::manager::{check_key, check_labels, now};
-use crate::snapshots::{Info, Kind, Labels, Snapshots};
+use crate::snapshots::{Info, Kind, Labels, Snapshots, check_key, check_labels, now};
 
 /// Where the mounts pretend to be.
 const NOWHERE: &str = "/nonexistent/varve-memory-snapshots";

@@ -6,7 +6,13 @@ use std::collections::BTreeMap;
 use mount::Mount;
 use store::{Timestamp, Usage};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Longest key in bytes; containerd's are some 100.
+pub const KEY_LENGTH_MAX: usize = 4096;
+
+/// Longest label, name and value together, in bytes (containerd `pkg/labels`).
+pub const LABEL_LENGTH_MAX: usize = 4096;
 
 /// Labels of a snapshot: opaque to us, kept for the client.
 pub type Labels = BTreeMap<String, String>;
@@ -99,4 +105,42 @@ pub trait Snapshots: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `NotFound`.
     fn usage(&self, key: &str) -> Result<Usage>;
+}
+
+/// What every implementation asks of keys and names.
+pub(crate) fn check_key(key: &str) -> Result<()> {
+    let reason = match key.len() {
+        0 => "the key of a snapshot must not be empty".into(),
+        length if length > KEY_LENGTH_MAX => {
+            format!("the key of a snapshot has {length} bytes, more than {KEY_LENGTH_MAX}")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::InvalidArgument { reason })
+}
+
+/// What every implementation asks of labels.
+pub(crate) fn check_labels(labels: &Labels) -> Result<()> {
+    match labels
+        .iter()
+        .find(|(name, value)| name.len() + value.len() > LABEL_LENGTH_MAX)
+    {
+        None => Ok(()),
+        Some((name, value)) => Err(Error::InvalidArgument {
+            reason: format!(
+                "the label {:?} has {} bytes, more than {LABEL_LENGTH_MAX}",
+                name.chars().take(64).collect::<String>(),
+                name.len() + value.len()
+            ),
+        }),
+    }
+}
+
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    Timestamp {
+        seconds: since.as_secs() as i64,
+        nanoseconds: since.subsec_nanos(),
+    }
 }

@@ -2,12 +2,18 @@
 //!
 //! `tests/tidy.rs` fails where a file of this directory has no `mod` line here.
 
+// A test stops at the first surprise.
+#![allow(clippy::unwrap_used)]
+
 // Steps are mounted and run, so all of it needs root; `cargo xtask test --unprivileged` skips what
 // has this name in its path.
 #[path = "."]
 mod privileged {
+    mod bad_input;
     mod build;
     mod cache_reuse;
     mod dockerfile_semantics;
     mod export;
+    mod mounted_image;
+    mod real_input;
 }

@@ -4,8 +4,12 @@
 use std::path::{Path, PathBuf};
 
 pub mod base_image;
+pub mod forged_image;
 pub mod layout;
+pub mod leftovers;
 pub mod privileged;
+pub mod refusal;
+pub mod small_disk;
 pub mod transcript;
 pub mod tree;
 pub mod workspace;

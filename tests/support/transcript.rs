@@ -26,6 +26,8 @@ pub struct Step {
     pub ending: Ending,
     /// What it wrote, line by line, without the times.
     pub output: Vec<String>,
+    /// What it said of itself: `transferring context: 2B done`.
+    pub parts: Vec<String>,
 }
 
 /// The steps of a build, by number.
@@ -58,6 +60,7 @@ impl Transcript {
                 name: text.to_owned(),
                 ending: Ending::Unknown,
                 output: Vec::new(),
+                parts: Vec::new(),
             });
             return;
         };
@@ -76,6 +79,8 @@ impl Transcript {
             && time.parse::<f64>().is_ok()
         {
             step.output.push(output.to_owned());
+        } else if text != step.name && text != "..." {
+            step.parts.push(text.to_owned());
         }
     }
 
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn steps_endings_and_output_are_read_back() {
         let transcript = Transcript::parse(
-            "#1 [internal] load build context\n#1 DONE 0.0s\n\n\
+            "#1 [internal] load build context\n#1 transferring context: 2B done\n#1 DONE 0.0s\n\n\
              #2 [summer 1/3] FROM busybox\n#2 CACHED\n\
              #3 [summer 2/3] RUN echo 1\n#3 0.213 #9 DONE 1.0s\n#3 ...\n\n\
              #4 [ 2/12] COPY a b\n#4 CACHED\n\n\
@@ -168,6 +173,11 @@ mod tests {
             transcript.step("false").ending,
             Ending::Failed("exit code: 1".to_owned())
         );
+        assert_eq!(
+            transcript.step("load").parts,
+            ["transferring context: 2B done"]
+        );
+        assert_eq!(transcript.step("echo 1").parts, [""; 0]);
         assert!(transcript.has("load build context") && !transcript.has("plain"));
     }
 }

@@ -14,8 +14,8 @@ pub type Tree = BTreeMap<String, String>;
 /// Most bytes of names and values of extended attributes of one file of a test.
 const XATTR_BYTES_MAX: usize = 1 << 16;
 
-/// Everything below `root`, which itself does not count: kind, mode, owner, size, time, hard links, extended
-/// attributes, content.
+/// Everything below `root`, which itself does not count: kind, mode, owner, size, time, hard links,
+/// extended attributes, content.
 ///
 /// # Panics
 /// Something cannot be read.
@@ -28,7 +28,11 @@ pub fn list(root: &Path) -> Tree {
     tree
 }
 
-fn walk(root: &Path, path: &Path, tree: &mut Tree, first_names: &mut BTreeMap<u64, String>) {
+/// The first name of each inode. Below an overlay of several file systems only both numbers
+/// together tell inodes apart.
+type FirstNames = BTreeMap<(u64, u64), String>;
+
+fn walk(root: &Path, path: &Path, tree: &mut Tree, first_names: &mut FirstNames) {
     let metadata = fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let relative = path.strip_prefix(root).expect("below the root");
     let name = if relative.as_os_str().is_empty() {
@@ -43,7 +47,7 @@ fn walk(root: &Path, path: &Path, tree: &mut Tree, first_names: &mut BTreeMap<u6
         format!("symlink {}", fs::read_link(path).expect("a link").display())
     } else if kind.is_file() {
         let first = first_names
-            .entry(metadata.ino())
+            .entry((metadata.dev(), metadata.ino()))
             .or_insert_with(|| name.clone());
         let link = format!("{} links, first {first}", metadata.nlink());
         let body = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

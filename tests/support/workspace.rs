@@ -27,6 +27,12 @@ use crate::{base_image, privileged};
 /// The base image is to be had as `FROM busybox`.
 pub const BASE: &str = "busybox";
 
+/// A file system in memory, on every Linux machine (but small in most containers).
+const MEMORY: &str = "/dev/shm";
+
+/// Room that the largest test needs, and as much again for its neighbours.
+const MEMORY_BYTES_MIN: u64 = 6 << 30;
+
 /// No command of a test takes so long, on however busy a machine; one that does hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 
@@ -53,11 +59,30 @@ impl Varve {
     /// Without root: steps are mounted and run.
     #[must_use]
     pub fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// The same in memory, if there is room: for so many or so large files that a slow disk would
+    /// take most of the time.
+    ///
+    /// # Panics
+    /// As [`Varve::new`].
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let room =
+            rustix::fs::statvfs(MEMORY).map_or(0, |memory| memory.f_bavail * memory.f_frsize);
+        Self::on((room >= MEMORY_BYTES_MIN).then_some(Path::new(MEMORY)))
+    }
+
+    fn on(place: Option<&Path>) -> Self {
         privileged::assert_root();
-        let directory = tempfile::Builder::new()
-            .prefix("varve-test-")
-            .tempdir()
-            .expect("a temporary directory");
+        let mut directory = tempfile::Builder::new();
+        let directory = directory.prefix("varve-test-");
+        let directory = match place {
+            Some(place) => directory.tempdir_in(place),
+            None => directory.tempdir(),
+        };
+        let directory = directory.expect("a temporary directory");
         fs::create_dir(directory.path().join("context")).expect("a context");
         let base = base_layout();
         Varve { directory, base }

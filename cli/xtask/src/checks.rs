@@ -15,6 +15,9 @@ use crate::workspace::{Workspace, is_ci};
 /// them.
 const PRIVILEGED_MODULE: &str = "privileged::";
 
+/// Tests that reach package registries live in a module of this name.
+const NETWORK_MODULE: &str = "network::";
+
 /// Tells the tests' own support code that it runs without root on purpose.
 const UNPRIVILEGED_VARIABLE: &str = "VARVE_TEST_UNPRIVILEGED";
 
@@ -58,16 +61,29 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
     step(&mut times, "tidy", || {
         run_to_end(&mut cargo(&["test", "--workspace", "--test", "tidy"]))
     })?;
-    let totals = step(&mut times, "test", || {
-        // `cargo test` compiles a binary as its unit tests only; the suite runs the real one.
-        let binary = varve_binary::build(workspace, &lib_dir, false)?;
-        let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
-        tests.env(varve_binary::VARIABLE, binary);
-        if unprivileged {
-            tests.args(["--", "--skip", PRIVILEGED_MODULE]);
-        }
-        run_and_count(&mut tests)
+    // `cargo test` compiles a binary as its unit tests only; the suite runs the real one.
+    let binary = step(&mut times, "build", || {
+        varve_binary::build(workspace, &lib_dir, false)
     })?;
+    let test = |selection: &[&str], words: &[&str]| {
+        let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
+        tests.env(varve_binary::VARIABLE, &binary);
+        tests.args(selection).arg("--").args(words);
+        run_and_count(&mut tests)
+    };
+    let mut totals = step(&mut times, "test", || {
+        let mut words = vec!["--skip", NETWORK_MODULE];
+        if unprivileged {
+            words.extend(["--skip", PRIVILEGED_MODULE]);
+        }
+        test(&[], &words)
+    })?;
+    if !unprivileged && !offline() {
+        // Apart from the others: they install Debian packages inside a build.
+        totals.add(step(&mut times, "network", || {
+            test(&["--test", "suite"], &[NETWORK_MODULE])
+        })?);
+    }
 
     console::heading("all checks passed");
     for (name, took) in &times {
@@ -83,6 +99,11 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
         console::note("tests that need root were left out (--unprivileged)");
     }
     Ok(())
+}
+
+/// Tests that fetch packages are left out with `VARVE_TEST_OFFLINE=1`.
+fn offline() -> bool {
+    std::env::var_os("VARVE_TEST_OFFLINE").is_some_and(|value| value == "1")
 }
 
 fn step<T>(
@@ -133,6 +154,13 @@ struct Totals {
 }
 
 impl Totals {
+    fn add(&mut self, other: Totals) {
+        self.binaries += other.binaries;
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+
     /// Counts a line like `test result: ok. 12 passed; 0 failed; 1 ignored; …`; others count
     /// nothing.
     fn add_line(&mut self, line: &str) {

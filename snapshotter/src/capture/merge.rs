@@ -175,10 +175,10 @@ impl<S: TreeSink + ?Sized> Merge<'_, S> {
                 ..
             })) => Ok(content),
             _ => Err(Error::Capture {
-                path: format!("/{path}"),
+                path: path.to_string(),
                 reason: match origin {
                     Some(origin) => format!(
-                        "it is a metadata-only copy of /{origin}, which is no file in the layer \
+                        "it is a metadata-only copy of {origin}, which is no file in the layer \
                          below"
                     ),
                     None => "it is a metadata-only copy of nothing".into(),

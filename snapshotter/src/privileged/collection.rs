@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use store::fixtures::read_model;
 use store::{Batch, BlobId, Content, Durability, Found, Leaf, Timestamp, TreeId, TreeRef, fsck};
 
-use super::sandbox::{Sandbox, stacking};
+use super::sandbox::{Sandbox, stacking, unmount};
 use crate::gc::{self, Collected};
 use crate::leases::{self, Lease, Reference};
 use crate::manager::Options;
@@ -181,11 +181,11 @@ fn an_open_snapshot_keeps_what_it_rests_on() {
         assert_eq!(gc::collect(&sandbox.manager, false).unwrap().snapshots, 1);
         assert_eq!(keys(&sandbox), ["a", "active", "b"]);
         assert_eq!(fs::read(target.join("a")).unwrap(), b"a");
-        guard.unmount().unwrap();
+        unmount(guard);
         // What its mounts rest on is still there too.
         let (guard, target) = sandbox.mount(&sandbox.manager.mounts("active").unwrap());
         assert_eq!(fs::read(target.join("b")).unwrap(), b"b");
-        guard.unmount().unwrap();
+        unmount(guard);
         sandbox
             .manager
             .commit("d", "active", Labels::new())

@@ -10,7 +10,7 @@ use store::fsck;
 use store::key_value::faulty::Rates;
 
 use super::listing::{assert_same, list};
-use super::sandbox::{Sandbox, stacking};
+use super::sandbox::{Sandbox, stacking, unmount};
 use crate::gc;
 use crate::manager::Options;
 use crate::snapshots::{Kind, Labels, Snapshots};
@@ -77,7 +77,7 @@ fn a_full_disk_stops_a_commit_and_leaves_the_snapshot_as_it_was() {
     // It can be mounted, written to, and committed.
     let (guard, target) = sandbox.mount(&sandbox.manager.mounts(&key).unwrap());
     file(&target, "b");
-    guard.unmount().unwrap();
+    unmount(guard);
     sandbox.manager.commit("next", &key, Labels::new()).unwrap();
     sandbox.show("next", |root| {
         assert_eq!(fs::read_dir(root).unwrap().count(), 203);
@@ -171,7 +171,7 @@ fn reads_that_fail_now_and_then_stop_calls_and_break_nothing() {
             let (guard, target) = sandbox.mount(&mounts);
             let written = random.random_range(0..5).to_string();
             fs::write(target.join(&written), &name).unwrap();
-            guard.unmount().unwrap();
+            unmount(guard);
             for attempt in 1.. {
                 let commit = sandbox.manager.commit(&name, &key, Labels::new());
                 let Err(error) = commit else { break };
@@ -211,7 +211,7 @@ fn a_write_that_fails_loses_no_step_once_the_store_is_opened_again() {
             };
             let (guard, target) = sandbox.mount(&mounts);
             fs::write(target.join(step.to_string()), &name).unwrap();
-            guard.unmount().unwrap();
+            unmount(guard);
             expected.insert(step.to_string(), name.clone());
             if sandbox.manager.commit(&name, &key, Labels::new()).is_err() {
                 break Some((name, key));
@@ -288,7 +288,7 @@ fn an_upper_that_is_not_volatile_survives_its_process() {
     let sandbox = sandbox.reopen(|_, _| {});
     let (guard, target) = sandbox.mount(&sandbox.manager.mounts(&key).unwrap());
     file(&target, "c");
-    guard.unmount().unwrap();
+    unmount(guard);
     sandbox.manager.commit("next", &key, Labels::new()).unwrap();
     sandbox.show("next", |root| {
         assert_eq!(fs::read_dir(root).unwrap().count(), 3)
@@ -346,7 +346,8 @@ fn an_open_snapshot_whose_directory_is_gone_is_gone() {
 
 #[test]
 fn a_torn_image_file_is_made_again() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("truncated", |path| {
             let file = fs::File::options().write(true).open(path).unwrap();
             file.set_len(fs::metadata(path).unwrap().len() / 2).unwrap();

@@ -239,9 +239,9 @@ impl StageTable {
             .collect();
         let hint = did_you_mean(&nearest(name, &labels));
         let quoted = crate::error::quote::quote(name);
-        // The request is wrong and not a line; show where the stages begin.
+        // The request is wrong and no line is: line 0 shows none.
         let message = format!("target stage {quoted} could not be found{hint}");
-        Err(at(self.stages[0].span, message))
+        Err(at(Span::line(0), message))
     }
 
     /// What a stage needs beside what it is built on.

@@ -57,6 +57,7 @@ impl Writer<'_> {
                     make_directory(&target)?;
                     self.contents(*child, &target)?;
                     let metadata = &self.trees.tree(child.id)?.metadata;
+                    set_xattrs(&target, metadata)?;
                     set_mode(&target, metadata)?;
                     set_time(&target, metadata.mtime)?;
                 }
@@ -117,6 +118,7 @@ impl Writer<'_> {
             Content::Fifo => node(FileType::Fifo, 0, 0).map_err(failed)?,
             Content::Socket => {}
         }
+        set_xattrs(target, &leaf.metadata)?;
         set_time(target, leaf.metadata.mtime)
     }
 }
@@ -148,6 +150,20 @@ fn clear(target: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Sets extended attributes as far as the caller and the file system can: one that cannot be set is
+/// left out, as by cp(1).
+fn set_xattrs(target: &Path, metadata: &Metadata) -> Result<()> {
+    use rustix::io::Errno;
+    for (name, value) in &metadata.xattrs {
+        let set = rustix::fs::lsetxattr(target, &**name, value, rustix::fs::XattrFlags::empty());
+        match set {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => {}
+            Err(e) => return Err(Error::io("set extended attribute of", target, e.into())),
+        }
+    }
+    Ok(())
 }
 
 fn set_mode(target: &Path, metadata: &Metadata) -> Result<()> {

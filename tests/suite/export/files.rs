@@ -54,8 +54,9 @@ fn files_are_those_that_umoci_unpacks_of_the_exported_image() {
         "{}",
         of("d/attributes")
     );
+    // Writing to one name of a lower file copies that name up: overlayfs parts it from the others.
     assert!(
-        of("d/hard").contains("8 bytes") && of("d/hard").contains("2 links"),
+        of("d/hard").contains("8 bytes") && of("d/hard").contains("1 links"),
         "{}",
         of("d/hard")
     );

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use store::fixtures::{
     MemoryTrees, Model, file, linked, model, name, path, read_model, store_model,
 };
-use store::{BlobId, Content, Found, Metadata, RelPath, TreeRef};
+use store::{BlobId, Content, Found, Metadata, TreeRef};
 
 use super::merge;
 use crate::capture::upper::{UpperContent, UpperDirectory, UpperEntry, UpperLeaf};
@@ -77,7 +77,7 @@ fn check(directories: &[UpperDirectory], expect: &[(&str, &[u8])]) -> Model {
             Found::Leaf(store::Leaf {
                 content: Content::File { blob, .. },
                 ..
-            }) => Some((path.to_string(), *blob)),
+            }) => Some((path.to_string().trim_start_matches('/').to_owned(), *blob)),
             _ => None,
         })
         .collect();
@@ -243,5 +243,4 @@ fn a_directory_that_is_only_copied_up_changes_nothing() {
     let base = base(&trees);
     let upper = [directory([("b", UpperEntry::Directory(1))]), directory([])];
     assert_eq!(merge(&upper, &[], Some(base), &trees).unwrap(), base);
-    assert!(RelPath::root().is_root());
 }

@@ -203,7 +203,7 @@ fn equal_links_in_different_trees_are_different_groups() {
 #[test]
 fn a_hard_link_to_nothing_or_to_a_directory_is_refused_with_both_names() {
     let old = model([("dir/file", leaf(b"x")), ("gone", leaf(b"x"))]);
-    for target in ["nothing", "dir", "dir/file/below", "gone", ""] {
+    for target in ["nothing", "dir", "dir/file/below", ""] {
         let change = delta([
             ("gone", DeltaEntry::Whiteout),
             ("link", DeltaEntry::Link(path(target))),
@@ -216,6 +216,18 @@ fn a_hard_link_to_nothing_or_to_a_directory_is_refused_with_both_names() {
         );
         assert!(text.contains("/link") && text.contains(target), "{text}");
     }
+}
+
+#[test]
+fn a_hard_link_to_a_lower_file_that_the_delta_deletes_keeps_the_file() {
+    let old = model([("gone", leaf(b"x"))]);
+    let change = delta([
+        ("gone", DeltaEntry::Whiteout),
+        ("link", DeltaEntry::Link(path("gone"))),
+    ]);
+    let new = applied(&old, &change).unwrap();
+    assert_eq!(new.get(&path("gone")), None);
+    assert_eq!(new[&path("link")], old[&path("gone")]);
 }
 
 #[test]

@@ -1,0 +1,162 @@
+//! A disk that is full: a clear message, nothing lost, and all well again with space.
+
+use std::fs;
+
+use support::small_disk::SmallDisk;
+use support::workspace::{Outcome, Varve};
+
+/// What every message about a full disk says.
+const FULL: &[&str] = &["No space left on device"];
+
+/// A root on a disk of `mib` MiB.
+fn on_small_disk(mib: u64) -> (Varve, SmallDisk) {
+    let varve = Varve::new();
+    let disk = SmallDisk::mount(&varve.path("disk"), &format!("size={mib}m"));
+    (varve, disk)
+}
+
+fn build(varve: &Varve, dockerfile: &str, arguments: &[&str]) -> Outcome {
+    varve.dockerfile(dockerfile);
+    varve.build([&["--root", "disk/root"], arguments].concat())
+}
+
+fn is_sound(varve: &Varve) {
+    let checked = varve.varve(["--root", "disk/root", "fsck"]).success();
+    let said = format!("{}{}", checked.stdout, checked.stderr);
+    assert!(!said.contains("DAMAGED"), "{checked}");
+}
+
+#[test]
+fn a_step_that_fills_the_disk_fails_and_the_next_smaller_one_runs() {
+    let (varve, _disk) = on_small_disk(64);
+    let first = "FROM busybox\nRUN echo first > /first\n";
+    build(&varve, first, &["-t", "first"]).succeeded();
+    let big = format!("{first}RUN dd if=/dev/zero of=/big bs=1M count=100\n");
+    build(&varve, &big, &[]).refused_with(1, &["No space left", "exit code: 1", ">>> RUN dd"]);
+    is_sound(&varve);
+    let small = format!("{first}RUN echo small > /small\n");
+    let built = build(&varve, &small, &["-t", "app"]).success();
+    assert_eq!(built.transcript().cached(), ["RUN echo first > /first"]);
+    is_sound(&varve);
+}
+
+/// What is in the upper directory has to move to the objects, which needs space for neither.
+#[test]
+fn a_step_that_hides_that_the_disk_was_full_is_committed_or_refused_but_never_half() {
+    let (varve, _disk) = on_small_disk(64);
+    let text = "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=100; sync; true\n";
+    let outcome = build(&varve, text, &["-t", "app"]);
+    if outcome.code != 0 {
+        outcome.refused_with(1, FULL);
+    }
+    is_sound(&varve);
+    build(&varve, "FROM busybox\nRUN echo small > /small\n", &[]).succeeded();
+}
+
+#[test]
+fn a_context_that_does_not_fit_is_refused_by_its_file_and_leaves_nothing() {
+    let (varve, disk) = on_small_disk(64);
+    build(&varve, "FROM busybox\nRUN true\n", &["-t", "app"]).succeeded();
+    let free = disk.free_bytes();
+    let text = "FROM busybox\nCOPY big /\n";
+    varve.write("context/big", vec![7; 80 << 20]);
+    build(&varve, text, &[]).refused_with(1, &["No space left on device", "big"]);
+    is_sound(&varve);
+    let left = disk.free_bytes();
+    assert!(
+        left + (4 << 20) > free,
+        "{free} bytes were free, {left} are"
+    );
+    varve.write("context/big", vec![7; 1 << 20]);
+    build(&varve, text, &["-t", "app"]).succeeded();
+    is_sound(&varve);
+}
+
+#[test]
+fn an_import_that_does_not_fit_is_refused_and_works_with_more_space() {
+    let (varve, disk) = on_small_disk(6);
+    let base = varve.base();
+    let import = || {
+        let words = [
+            "--root",
+            "disk/root",
+            "import",
+            base.to_str().unwrap(),
+            "base",
+        ];
+        varve.varve(words)
+    };
+    import().refused_with(1, FULL);
+    let listed = varve.varve(["--root", "disk/root", "images"]).success();
+    assert!(!listed.stdout.contains("base"), "{listed}");
+    is_sound(&varve);
+    disk.remount(rustix::mount::MountFlags::empty(), "size=64m");
+    import().succeeded();
+    build(&varve, "FROM base\nRUN true\n", &["-t", "app"]).succeeded();
+    is_sound(&varve);
+}
+
+#[test]
+fn an_export_that_does_not_fit_names_its_file_and_leaves_no_part_of_it() {
+    let varve = Varve::new();
+    let disk = SmallDisk::mount(&varve.path("disk"), "size=1m");
+    varve.dockerfile("FROM busybox\n");
+    for value in [
+        "type=oci,dest=disk/image.tar",
+        "type=tar,dest=disk/files.tar",
+    ] {
+        let (_, file) = value.split_once("dest=").unwrap();
+        varve
+            .build(["-o", value])
+            .refused_with(1, &["No space left on device", file]);
+        let left: Vec<_> = fs::read_dir(varve.path("disk")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    varve
+        .build(["-o", "disk/out"])
+        .refused_with(1, &["No space left on device", "disk/out"]);
+    disk.remount(rustix::mount::MountFlags::empty(), "size=16m");
+    varve
+        .build(["-o", "type=oci,dest=disk/image.tar"])
+        .succeeded();
+}
+
+#[test]
+fn a_disk_without_a_free_byte_still_lists_removes_and_prunes() {
+    let (varve, disk) = on_small_disk(64);
+    build(
+        &varve,
+        "FROM busybox\nRUN echo one > /one\n",
+        &["-t", "app"],
+    )
+    .succeeded();
+    let filler = disk.fill(0);
+    let command = |words: &[&str]| varve.varve([&["--root", "disk/root"], words].concat());
+    let listed = command(&["images"]).success();
+    assert!(listed.stdout.contains("app"), "{listed}");
+    build(&varve, "FROM busybox\nRUN echo two > /two\n", &[]).refused_with(1, FULL);
+    command(&["rmi", "app"]).succeeded();
+    command(&["prune"]).succeeded();
+    fs::remove_file(filler).unwrap();
+    is_sound(&varve);
+    build(
+        &varve,
+        "FROM busybox\nRUN echo two > /two\n",
+        &["-t", "app"],
+    )
+    .succeeded();
+}
+
+#[test]
+fn a_disk_without_free_inodes_is_refused_and_works_with_more() {
+    let varve = Varve::new();
+    let disk = SmallDisk::mount(&varve.path("disk"), "nr_inodes=100,size=64m");
+    let text = "FROM busybox\nRUN echo one > /one\n";
+    build(&varve, text, &[]).refused_with(1, FULL);
+    disk.remount(
+        rustix::mount::MountFlags::empty(),
+        "nr_inodes=4000,size=64m",
+    );
+    build(&varve, text, &["-t", "app"]).succeeded();
+    is_sound(&varve);
+}

@@ -1,0 +1,125 @@
+//! An image of several layers, mounted whole and as a stack, looks entry by entry as `umoci`
+//! unpacks it: an independent tool, which writes plain files.
+
+mod layers;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use serde_json::json;
+use snapshotter::{Labels, Manager, Method, Options, Snapshots};
+use store::{Batch, fixtures};
+use support::forged_image::{TAR_LAYER, descriptor};
+use support::{privileged, tree};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// Writes the layers as an image layout, tagged `latest`.
+fn write_layout(directory: &Path, layers: &[Vec<u8>]) {
+    let blobs = directory.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let put = |media_type: &str, bytes: &[u8]| {
+        let descriptor = descriptor(media_type, bytes);
+        let digest = descriptor["digest"].as_str().unwrap();
+        fs::write(blobs.join(&digest["sha256:".len()..]), bytes).unwrap();
+        descriptor
+    };
+    let layers: Vec<_> = layers.iter().map(|layer| put(TAR_LAYER, layer)).collect();
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
+    let config = json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": put(CONFIG, config.to_string().as_bytes()),
+        "layers": layers,
+    });
+    let mut named = put(MANIFEST, manifest.to_string().as_bytes());
+    named["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
+    let index = json!({ "schemaVersion": 2, "manifests": [named] });
+    fs::write(directory.join("index.json"), index.to_string()).unwrap();
+    fs::write(
+        directory.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .unwrap();
+}
+
+/// What `umoci unpack` makes of the first `count` layers.
+fn unpacked(directory: &Path, layers: &[Vec<u8>]) -> tree::Tree {
+    let (layout, bundle) = (directory.join("layout"), directory.join("bundle"));
+    write_layout(&layout, layers);
+    let umoci = Command::new("umoci")
+        .args(["unpack", "--image"])
+        .arg(format!("{}:latest", layout.display()))
+        .arg(&bundle)
+        .output()
+        .expect("umoci is there: apt-get install umoci");
+    assert!(
+        umoci.status.success(),
+        "{}",
+        String::from_utf8_lossy(&umoci.stderr)
+    );
+    tree::list(&bundle.join("rootfs"))
+}
+
+/// What a view of the image of these layers shows.
+fn mounted(directory: &Path, layers: &[Vec<u8>], options: Options) -> tree::Tree {
+    let store = Arc::new(fixtures::memory_store(&directory.join("root")));
+    let manager = Manager::open(store.clone(), options).unwrap();
+    let (mut parent, mut base) = (String::new(), None);
+    for (number, bytes) in layers.iter().enumerate() {
+        let ingest = store.begin();
+        let layer = layer::unpack(&bytes[..], &ingest, &layer::Limits::default()).unwrap();
+        let tree = layer.delta.apply(base, &ingest).unwrap();
+        let name = format!("layer {number}");
+        manager
+            .adopt(ingest, &name, &parent, tree, Batch::new())
+            .unwrap();
+        (parent, base) = (name, Some(tree));
+    }
+    let mounts = manager.view("view", &parent, Labels::new()).unwrap();
+    let target = directory.join("mounted");
+    fs::create_dir(&target).unwrap();
+    let guard = mount::apply(&mounts, &target).unwrap();
+    let seen = tree::list(&target);
+    drop(guard);
+    seen
+}
+
+#[test]
+fn it_looks_as_another_tool_unpacks_it() {
+    privileged::assert_root();
+    mount::isolate_thread().unwrap();
+    let layers = layers::all();
+    let stack = |method| Options {
+        flat_inodes_max: 0,
+        ..Options::new(method)
+    };
+    for count in 1..=layers.len() {
+        let layers = &layers[..count];
+        let directory = tempfile::tempdir().unwrap();
+        let expected = unpacked(directory.path(), layers);
+        let ways = [
+            ("whole", Options::new(Method::Kernel)),
+            ("stack", stack(Method::Kernel)),
+            ("checkouts", stack(Method::Directories)),
+        ];
+        for (what, options) in ways {
+            let place = directory.path().join(what);
+            fs::create_dir(&place).unwrap();
+            let seen = mounted(&place, layers, options);
+            let result = std::panic::catch_unwind(|| tree::assert_same(&seen, &expected));
+            assert!(
+                result.is_ok(),
+                "{what} of {count} layers: left is mounted, right unpacked"
+            );
+        }
+    }
+}
