@@ -31,6 +31,7 @@ pub struct Solver {
     snapshots: Arc<Manager>,
     images: Images,
     execution: Arc<Execution>,
+    checked: Arc<ops::Checked>,
     engine: Engine<Value>,
 }
 
@@ -100,6 +101,7 @@ impl Solver {
         Ok(Solver {
             images: Images::new(snapshots.clone()),
             execution: Execution::open(&root, executor)?,
+            checked: Arc::default(),
             engine: Engine::new(Arc::new(Records::new(snapshots.clone())), limits),
             snapshots,
         })
@@ -200,6 +202,7 @@ impl Solver {
             snapshots: self.snapshots.clone(),
             images: self.images.clone(),
             execution: self.execution.clone(),
+            checked: self.checked.clone(),
             contexts,
         });
         let graph = ops::vertices(&lowered.graph, &environment)?;
@@ -303,7 +306,7 @@ impl Solver {
         let (images, snapshots) = (self.images.clone(), self.snapshots.clone());
         let key = exec_mounts::transient_key("container/");
         let prepared = {
-            let (name, key) = (name.clone(), key.clone());
+            let (name, key, checked) = (name.clone(), key.clone(), self.checked.clone());
             blocking(move || {
                 let target = images.resolve(&name)?;
                 let target = target.ok_or_else(|| Error::NoImage {
@@ -312,6 +315,11 @@ impl Solver {
                 let platform = ops::source_platform(&llb::Platform::host());
                 let image = images.open(&name, &target, &platform)?;
                 let value = images.unpack(&name, &image)?;
+                if let Some(tree) = value.tree()
+                    && let Some(id) = ops::missing_object(tree, snapshots.store(), &checked)?
+                {
+                    return Err(Error::Store(store::Error::BlobMissing { id }));
+                }
                 let mounts = snapshots.prepare(&key, value.name(), Labels::new())?;
                 Ok((image, mounts))
             })

@@ -15,7 +15,7 @@ use engine::{CacheKey, OpError, VertexId};
 use llb::op::Op;
 use llb::{Graph, Vertex};
 use snapshotter::{Manager, leases};
-use store::{Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeRef, TreeSource};
+use store::{Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeId, TreeRef, TreeSource};
 
 use crate::cache::now;
 use crate::error::{Error, Result};
@@ -29,6 +29,8 @@ pub(crate) struct Environment {
     pub(crate) snapshots: Arc<Manager>,
     pub(crate) images: Images,
     pub(crate) execution: Arc<Execution>,
+    /// Trees that steps may be run on without another look at their objects.
+    pub(crate) checked: Arc<Checked>,
     /// Local directories of this build, by name.
     pub(crate) contexts: BTreeMap<String, PathBuf>,
 }
@@ -146,13 +148,29 @@ pub(crate) fn build_lease(name: &str) -> Batch {
     batch
 }
 
-/// A regular file of a tree whose object is not there, or not of the right length.
+/// Trees whose objects were all there in the life of this process.
+pub(crate) type Checked = std::sync::Mutex<std::collections::HashSet<TreeId>>;
+
+/// A regular file of a tree whose object is not there, or not of the right length. Directories
+/// that were found complete before are not looked at again.
 ///
 /// # Errors
 /// Those of reading trees.
-pub(crate) fn missing_object(tree: TreeRef, store: &Store) -> Result<Option<BlobId>> {
+pub(crate) fn missing_object(
+    tree: TreeRef,
+    store: &Store,
+    checked: &Checked,
+) -> Result<Option<BlobId>> {
+    let mut complete = Vec::new();
     let mut rest = vec![tree.id];
     while let Some(id) = rest.pop() {
+        if checked
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .contains(&id)
+        {
+            continue;
+        }
         for entry in store.tree(id)?.entries.values() {
             match entry {
                 Entry::Directory(child) => rest.push(child.id),
@@ -165,6 +183,11 @@ pub(crate) fn missing_object(tree: TreeRef, store: &Store) -> Result<Option<Blob
                 Entry::Leaf(_) => {}
             }
         }
+        complete.push(id);
     }
+    checked
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .extend(complete);
     Ok(None)
 }

@@ -6,7 +6,6 @@ use engine::{BoxFuture, CacheKey, Op, OpContext, OpError, OutputStream};
 use executor::{Cancel, Exit, HostEntry, Network, Process, Stream};
 use llb::Vertex;
 use llb::op::{Exec, Security};
-use store::Store;
 use tokio::sync::mpsc;
 
 use crate::build::blocking;
@@ -90,17 +89,19 @@ impl ExecOp {
         let process = self.process()?;
         let mounts = {
             let (exec, inputs) = (self.exec.clone(), inputs.to_vec());
-            let snapshots = self.environment.snapshots.clone();
-            blocking(move || StepMounts::prepare(&exec, &inputs, snapshots)).await?
+            let environment = self.environment.clone();
+            blocking(move || {
+                check_objects(&inputs, &environment)?;
+                StepMounts::prepare(&exec, &inputs, environment.snapshots.clone())
+            })
+            .await?
         };
         match self.supervise(&mounts, process, context).await {
             Ok(()) => blocking(move || Ok(vec![mounts.commit()?])).await,
             Err(error) => {
-                let store = self.environment.store().clone();
-                let inputs = inputs.to_vec();
                 blocking(move || {
                     mounts.discard();
-                    Err(blame(error, &inputs, &store))
+                    Err(error)
                 })
                 .await
             }
@@ -200,20 +201,15 @@ impl Op for ExecOp {
     }
 }
 
-/// A step that failed because a file of its file system is lost says so in its own words only; ours
-/// name the object and the way out.
-fn blame(error: Error, inputs: &[Value], store: &Store) -> Error {
-    if !matches!(error, Error::Executor(_) | Error::Exit { .. }) {
-        return error;
+/// Refuses to run a step on a file system of which a file is lost: the step would see an error in
+/// its place, and might go on with a wrong result.
+fn check_objects(inputs: &[Value], environment: &Environment) -> Result<()> {
+    for tree in inputs.iter().filter_map(Value::tree) {
+        if let Some(id) = missing_object(tree, environment.store(), &environment.checked)? {
+            return Err(Error::Store(store::Error::BlobMissing { id }));
+        }
     }
-    let mut lost = inputs
-        .iter()
-        .filter_map(Value::tree)
-        .map(|tree| missing_object(tree, store));
-    match lost.find_map(|found| found.ok().flatten()) {
-        Some(id) => Error::Store(store::Error::BlobMissing { id }),
-        None => error,
-    }
+    Ok(())
 }
 
 /// The proxy variables in both spellings, as BuildKit sets them.

@@ -99,7 +99,8 @@ fn a_copy_of_a_gigabyte_from_a_stage_takes_no_more_space() {
     let varve = Varve::in_memory();
     varve.dockerfile(
         "FROM busybox AS big\nRUN dd if=/dev/zero of=/big bs=1M count=1024 2>/dev/null\n\
-         FROM busybox\nCOPY --from=big /big /copied\nCOPY --from=big --chown=1:2 --chmod=600 /big /owned\n\
+         FROM busybox\nCOPY --from=big /big /copied\n\
+         COPY --from=big --chown=1:2 --chmod=600 /big /owned\n\
          RUN stat -c '%s %a %u' /copied /owned && tail -c 3 /owned | wc -c\n",
     );
     varve.build(["--target", "big", "-t", "big"]).succeeded();
