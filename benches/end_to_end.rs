@@ -12,7 +12,7 @@ use benches::arguments::{Sides, USAGE};
 use benches::measure::{Outcome, measure};
 use benches::report::{self, Row};
 use benches::side::{Buildkit, Varve};
-use benches::{Options, Side, Workload, confinement};
+use benches::{Options, Side, Workload, base_image, confinement};
 use serde_json::{Value, json};
 
 #[path = "end_to_end/workloads.rs"]
@@ -62,7 +62,7 @@ fn run() -> Result<ExitCode> {
 
 fn measure_all(options: &Options, selected: &[&Workload], home: &Path) -> Result<ExitCode> {
     let base = home.join("base");
-    support::base_image::write(&base)?;
+    base_image::write(&base)?;
     let peer = match options.sides {
         Sides::Varve => None,
         Sides::Peer => Some(Buildkit::find(&base)?),
@@ -72,7 +72,7 @@ fn measure_all(options: &Options, selected: &[&Workload], home: &Path) -> Result
     };
     let varve = match options.sides {
         Sides::Peer => None,
-        Sides::Both | Sides::Varve => Some(Varve::new(support::varve_binary(), &base)),
+        Sides::Both | Sides::Varve => Some(Varve::find(&base)?),
     };
     let mut sides: Vec<Box<dyn Side>> = Vec::new();
     sides.extend(peer.map(|side| Box::new(side) as Box<dyn Side>));

@@ -7,6 +7,9 @@
 //! Reading order: as the modules stand here.
 
 pub mod arguments;
+// The tests' own; a dependency on their package would compile and link all that it tests.
+#[path = "../../tests/support/base_image.rs"]
+pub mod base_image;
 mod command;
 pub mod confinement;
 mod files;

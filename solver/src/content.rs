@@ -134,7 +134,9 @@ impl ContentStore {
         let (blob, length) = writer.commit()?;
         let (found, _) = digester.finish();
         if let Some(size) = size.filter(|size| *size != length) {
-            let reason = format!("{digest} has {length} bytes or more, its descriptor says {size}");
+            let reason = format!(
+                "{digest} has {length} bytes or more, the size in its descriptor is {size}"
+            );
             return Err(Error::bad_image(what, reason));
         }
         if found != digest {

@@ -281,7 +281,7 @@ impl Images {
         let unpacked = layer::unpack(body, ingest, &limits)?;
         if unpacked.diff_id != diff_id {
             let reason = format!(
-                "layer {} unpacks to {}, the config says {diff_id}",
+                "layer {} unpacks to {}, the diff_id of its config says {diff_id}",
                 layer.digest, unpacked.diff_id
             );
             return Err(Error::bad_image(what, reason));

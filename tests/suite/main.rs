@@ -12,8 +12,11 @@ mod privileged {
     mod bad_input;
     mod build;
     mod cache_reuse;
+    mod concurrency;
+    mod crash;
     mod dockerfile_semantics;
     mod export;
+    mod isolation;
     mod mounted_image;
     mod real_input;
 }

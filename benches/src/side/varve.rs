@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{BASE, Build, Side, version_line};
 use crate::command::{self, DEADLINE, Environment};
@@ -25,9 +25,21 @@ struct State {
 }
 
 impl Varve {
-    /// `base` is the OCI layout that `FROM base` means.
-    #[must_use]
-    pub fn new(binary: PathBuf, base: &Path) -> Self {
+    /// The binary that `cargo xtask bench` has just built; `base` is the OCI layout that
+    /// `FROM base` means.
+    ///
+    /// # Errors
+    /// Where `VARVE_BIN` does not name a file.
+    pub fn find(base: &Path) -> Result<Self> {
+        let binary = std::env::var_os("VARVE_BIN").map(PathBuf::from);
+        match binary {
+            Some(binary) if binary.is_file() => Ok(Self::new(binary, base)),
+            Some(binary) => bail!("VARVE_BIN={}: no such file", binary.display()),
+            None => bail!("VARVE_BIN does not say which varve to measure; use cargo xtask bench"),
+        }
+    }
+
+    fn new(binary: PathBuf, base: &Path) -> Self {
         Self {
             binary,
             base: base.to_owned(),

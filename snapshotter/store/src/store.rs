@@ -57,7 +57,13 @@ impl RootLock {
         // Images hold files that not every user of the host may read.
         let mut directory = DirBuilder::new();
         let made = directory.recursive(true).mode(ROOT_MODE).create(root);
-        made.map_err(|e| Error::io("create", root, e))?;
+        made.map_err(|e| match e.kind() {
+            io::ErrorKind::NotADirectory => Error::NotAStore {
+                path: root.into(),
+                reason: "a file is in the way".to_owned(),
+            },
+            _ => Error::io("create", root, e),
+        })?;
         check_is_ours(root)?;
         let path = root.join(layout::LOCK);
         let file = File::options()

@@ -87,6 +87,22 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Copies a body; what goes wrong with the file names the file.
+    fn copy(&self, blob: store::BlobId, file: &mut File, target: &Path) -> Result<()> {
+        let mut failed = None;
+        let copied = self.objects.read_blob(blob, |piece| {
+            file.write_all(piece).map_err(|error| {
+                let kind = error.kind();
+                failed = Some(error);
+                kind.into()
+            })
+        });
+        match failed {
+            Some(error) => Err(Error::io("write", target, error)),
+            None => Ok(copied.map(drop)?),
+        }
+    }
+
     fn make(&self, leaf: &Leaf, target: &Path) -> Result<()> {
         let failed = |e: rustix::io::Errno| Error::io("create", target, e.into());
         if let Some(first) = leaf.link.and_then(|link| self.links.get(&link)) {
@@ -101,8 +117,7 @@ impl Writer<'_> {
                 let mut file = File::create(target).map_err(|e| Error::io("create", target, e))?;
                 let source = self.objects.open_blob(*blob)?;
                 if rustix::fs::ioctl_ficlone(&file, &source).is_err() {
-                    self.objects
-                        .read_blob(*blob, |piece| file.write_all(piece))?;
+                    self.copy(*blob, &mut file, target)?;
                 }
                 set_mode(target, &leaf.metadata)?;
             }

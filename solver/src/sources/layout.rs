@@ -189,6 +189,11 @@ impl Layout {
     ) -> Result<()> {
         let name = blob_name(target.digest);
         let bytes = self.document(&name)?;
+        if bytes.len() as u64 != target.size {
+            let (length, size) = (bytes.len(), target.size);
+            let reason = format!("{name} has {length} bytes, the size in its descriptor is {size}");
+            return Err(Error::bad_image(self.what(), reason));
+        }
         if Digest::of(&bytes) != target.digest {
             let reason = format!("{name} does not have the digest of its name");
             return Err(Error::bad_image(self.what(), reason));
@@ -214,6 +219,12 @@ impl Layout {
             for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
                 let what = format!("{} in {}", part.digest, self.what());
                 let located = match content.find(part.digest)? {
+                    Some(located) if located.size != part.size => {
+                        let (length, size) = (located.size, part.size);
+                        let reason =
+                            format!("it has {length} bytes, the size in its descriptor is {size}");
+                        return Err(Error::bad_image(what, reason));
+                    }
                     Some(located) => located,
                     None => {
                         let body = self.read(&blob_name(part.digest))?;

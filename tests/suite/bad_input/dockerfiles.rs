@@ -176,21 +176,21 @@ fn what_is_not_supported_yet_is_refused_with_its_line_and_not_left_out() {
 fn the_excerpt_has_buildkits_form() {
     let varve = Varve::new();
     // Two lines around one line, one line around several.
-    varve.dockerfile("FROM busybox\n\nRUN one\nRNU two\nRUN three\nRUN four\nRUN five\n");
+    varve.dockerfile("FROM busybox\n\nRUN one\nRUNN two\nRUN three\nRUN four\nRUN five\n");
     let excerpt = "Dockerfile:4\n--------------------\n\
                    \x20  2 |     \n\
                    \x20  3 |     RUN one\n\
-                   \x20  4 | >>> RNU two\n\
+                   \x20  4 | >>> RUNN two\n\
                    \x20  5 |     RUN three\n\
                    \x20  6 |     RUN four\n\
                    --------------------\n\
                    ERROR: failed to solve: dockerfile parse error on line 4: \
-                   unknown instruction: RNU (did you mean RUN?)\n";
+                   unknown instruction: RUNN (did you mean RUN?)\n";
     varve.build(NOTHING).refused_with(1, &[excerpt]);
-    varve.dockerfile("FROM busybox\n\nRUN one\nRNU two \\\n  three\nRUN four\nRUN five\n");
+    varve.dockerfile("FROM busybox\n\nRUN one\nRUNN two \\\n  three\nRUN four\nRUN five\n");
     let excerpt = "Dockerfile:4\n--------------------\n\
                    \x20  3 |     RUN one\n\
-                   \x20  4 | >>> RNU two \\\n\
+                   \x20  4 | >>> RUNN two \\\n\
                    \x20  5 | >>>   three\n\
                    \x20  6 |     RUN four\n\
                    --------------------\n";

@@ -16,6 +16,7 @@ fn everything() -> Varve {
     varve.dockerfile(
         "FROM busybox\n\
          RUN mkdir -p /d/sub && cd /d && echo one > file && ln file hard && ln -s file soft && \
+           echo x > link-1 && ln link-1 link-2 && \
            ln -s /absent dangling && mkfifo pipe && mknod null c 1 3 && mknod disk b 7 200 && \
            chmod 1777 sub && chmod 2755 . && touch -d @1234567890 file && \
            echo gone > gone && mkdir opaque && echo old > opaque/old && \
@@ -60,7 +61,10 @@ fn files_are_those_that_umoci_unpacks_of_the_exported_image() {
         "{}",
         of("d/hard")
     );
-    assert!(of("d/file").contains("first d/file") && of("d/hard").contains("first d/file"));
+    for name in ["d/link-1", "d/link-2"] {
+        let seen = of(name);
+        assert!(seen.contains("2 links, first d/link-1"), "{seen}");
+    }
     assert!(of("d/pipe").starts_with("fifo") && of("d/null").starts_with("special"));
     assert!(!ours.contains_key("d/gone") && !ours.contains_key("d/opaque/old"));
     assert!(ours.contains_key("d/opaque/new") && ours.contains_key("d/n\\xc3\\xb6n-ascii \\xff"));

@@ -1,13 +1,16 @@
 //! The two places that operations are carried out in.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 
 use super::paths;
 use crate::capture::read_xattrs;
@@ -32,26 +35,30 @@ impl Place for Mounted<'_> {
 /// The plain directory, as if it were the lower of an overlay since [`Plain::begin_step`].
 pub(in super::super) struct Plain {
     root: PathBuf,
-    /// Lower inodes with several names.
-    lower: HashSet<u64>,
+    /// Lower inodes with several names. Open, or ext4 would give their numbers to new ones.
+    lower: HashMap<u64, OwnedFd>,
 }
 
 impl Plain {
     pub(in super::super) fn new(root: PathBuf) -> Self {
         Plain {
             root,
-            lower: HashSet::new(),
+            lower: HashMap::new(),
         }
     }
 
     /// Everything that is there is lower from now on.
     pub(in super::super) fn begin_step(&mut self) {
-        let found = paths(&self.root).into_iter();
-        let found = found.map(|path| fs::symlink_metadata(self.root.join(path)).unwrap());
-        self.lower = found
-            .filter(|found| !found.is_dir() && found.nlink() > 1)
-            .map(|found| found.ino())
-            .collect();
+        self.lower.clear();
+        for path in paths(&self.root) {
+            let path = self.root.join(path);
+            let found = fs::symlink_metadata(&path).unwrap();
+            if !found.is_dir() && found.nlink() > 1 {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW;
+                let file = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
+                self.lower.insert(found.ino(), file);
+            }
+        }
     }
 }
 
@@ -66,7 +73,7 @@ impl Place for Plain {
         let Ok(found) = fs::symlink_metadata(&path) else {
             return;
         };
-        if !self.lower.contains(&found.ino()) {
+        if !self.lower.contains_key(&found.ino()) {
             return;
         }
         let parent = path.parent().unwrap();
@@ -88,7 +95,8 @@ impl Place for Plain {
         }
         for (name, value) in read_xattrs(&path).unwrap() {
             let flags = XattrFlags::empty();
-            rustix::fs::lsetxattr(&copy, OsStr::from_bytes(&name), &value, flags).unwrap();
+            let set = rustix::fs::lsetxattr(&copy, OsStr::from_bytes(&name), &value, flags);
+            set.unwrap_or_else(|e| panic!("{} of {copy:?}: {e}", name.escape_ascii()));
         }
         set_times(&copy, &times(&found));
         fs::rename(&copy, &path).unwrap();

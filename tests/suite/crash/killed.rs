@@ -1,0 +1,140 @@
+//! kill -9 in the middle of a step, a COPY, an import, an export, a commit.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{
+    Running, Signal, Varve, endless_step, has_no_files, is_sound, nothing_is_left, send,
+    unique_sleep, wait_for_step,
+};
+
+/// Moments of one build that are tried.
+const MOMENTS: u32 = 12;
+
+/// Says the same on every machine; the moments of a build never are.
+const SEED: u64 = 0x5eed_0002;
+
+/// Marsaglia's xorshift.
+struct Random(u64);
+
+impl Random {
+    /// A moment before `limit`.
+    fn moment(&mut self, limit: Duration) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        limit.mul_f64((self.0 >> 11) as f64 / (1_u64 << 53) as f64)
+    }
+}
+
+#[test]
+fn a_build_killed_in_a_step_keeps_the_finished_steps_and_leaves_nothing_else() {
+    let varve = Varve::new();
+    let sleep = unique_sleep();
+    varve.dockerfile(&endless_step(&sleep));
+    let running = Running::start(&mut varve.build_command(["-o", "out"]));
+    let id = running.id();
+    wait_for_step(&sleep);
+    send(&running, Signal::KILL);
+    assert_eq!(running.wait().code, 128 + 9);
+    nothing_is_left(&varve, id, &sleep);
+    assert!(!varve.path("out").exists());
+    is_sound(&varve);
+    varve.dockerfile("FROM busybox\nRUN echo first > /first\nRUN echo second\n");
+    let next = varve.build(["-t", "app"]).success();
+    assert_eq!(
+        next.transcript().cached(),
+        ["RUN echo first > /first"],
+        "{next}"
+    );
+    has_no_files(&varve.root().join("snapshots"));
+    has_no_files(&varve.root().join("run"));
+}
+
+#[test]
+fn a_build_killed_at_any_moment_is_as_if_it_had_not_been() {
+    let varve = Varve::new();
+    let sleep = unique_sleep();
+    for number in 0..8_u8 {
+        varve.write(format!("context/files/{number}"), vec![number; 1 << 20]);
+    }
+    varve.dockerfile(&format!(
+        "FROM busybox\n\
+         ARG ROUND\n\
+         RUN echo $ROUND > /round; ({sleep} &); yes | head -c 3000000 > /data\n\
+         COPY files /files-$ROUND\n\
+         RUN cat /files-$ROUND/* > /all; rm /data; echo $ROUND > /end\n"
+    ));
+    let build = |round: u32| {
+        let round = format!("ROUND={round}");
+        let words = [
+            "--build-arg",
+            &round,
+            "-t",
+            "app",
+            "-o",
+            "type=oci,dest=image.tar",
+        ];
+        varve.build_command(words)
+    };
+    let started = Instant::now();
+    Running::start(&mut build(0)).wait().succeeded();
+    let whole = started.elapsed();
+    println!("seed {SEED:#x}, a whole build takes {whole:?}");
+    let mut random = Random(SEED);
+    for round in 1..=MOMENTS {
+        std::fs::remove_file(varve.path("image.tar")).ok();
+        let moment = random.moment(whole);
+        let running = Running::start(&mut build(round));
+        let id = running.id();
+        thread::sleep(moment);
+        send(&running, Signal::KILL);
+        let outcome = running.wait();
+        println!(
+            "round {round}: killed after {moment:?}, exit code {}",
+            outcome.code
+        );
+        nothing_is_left(&varve, id, &sleep);
+        if varve.path("image.tar").exists() {
+            varve.tool("tar", ["-tf", "image.tar"]).succeeded();
+        }
+        is_sound(&varve);
+    }
+    let last = MOMENTS + 1;
+    Running::start(&mut build(last)).wait().succeeded();
+    let expected = format!("{last}\n8388608\n");
+    assert_eq!(varve.shell("app", "cat /end; wc -c < /all"), expected);
+    assert_eq!(varve.shell("app", "cat /round"), format!("{last}\n"));
+    is_sound(&varve);
+    has_no_files(&varve.root().join("snapshots"));
+    has_no_files(&varve.root().join("run"));
+}
+
+#[test]
+fn an_import_killed_at_any_moment_is_whole_or_not_there() {
+    let varve = Varve::new();
+    let base = varve.base();
+    let import = |name: &str| varve.command(["import", base.to_str().unwrap(), name]);
+    let started = Instant::now();
+    Running::start(&mut import("whole")).wait().succeeded();
+    let whole = started.elapsed();
+    let mut random = Random(SEED);
+    for round in 0..6 {
+        std::fs::remove_dir_all(varve.root()).unwrap();
+        let running = Running::start(&mut import("base"));
+        thread::sleep(random.moment(whole));
+        send(&running, Signal::KILL);
+        let outcome = running.wait();
+        let listed = varve.varve(["images"]).success();
+        if listed.stdout.contains("base") {
+            varve.shell("base", "true");
+        }
+        is_sound(&varve);
+        Running::start(&mut import("base")).wait().succeeded();
+        assert_eq!(
+            varve.shell("base", "echo well"),
+            "well\n",
+            "{round}: {outcome}"
+        );
+    }
+}
