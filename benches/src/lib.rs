@@ -4,7 +4,7 @@
 //! tool; [`measure`] lets the sides take turns, checks what they built and keeps the times;
 //! [`report`] prints them. Everything runs inside [`confinement`], which leaves nothing behind.
 //!
-//! Reading order: as the modules stand here.
+//! Reading order: `workload`, `measure`, `side`, `report`, `confinement`; the rest serves these.
 
 pub mod arguments;
 // The tests' own; a dependency on their package would compile and link all that it tests.

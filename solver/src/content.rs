@@ -135,7 +135,7 @@ impl ContentStore {
         let (found, _) = digester.finish();
         if let Some(size) = size.filter(|size| *size != length) {
             let reason = format!(
-                "{digest} has {length} bytes or more, the size in its descriptor is {size}"
+                "{digest} has {length} bytes or more, its descriptor says the size is {size}"
             );
             return Err(Error::bad_image(what, reason));
         }

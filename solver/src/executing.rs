@@ -59,6 +59,7 @@ impl Execution {
         let directory = Directory::create(self.directory.join(number.to_string()))?;
         let rootfs = directory.part("rootfs")?;
         let mut guards = vec![mount::apply(mounts, &rootfs)?];
+        check_mount_points(&rootfs)?;
         for (index, bind) in binds.iter().enumerate() {
             let shown = directory.part(&format!("bind-{index}"))?;
             guards.push(mount::apply(&bind.mounts, &shown)?);
@@ -84,6 +85,22 @@ impl Execution {
         drop(guards);
         Ok(exit?)
     }
+}
+
+/// The runtime makes /dev and its links before it enters the root: through a symbolic link of the
+/// image it would reach the host.
+fn check_mount_points(rootfs: &std::path::Path) -> Result<()> {
+    for name in ["proc", "sys", "dev"] {
+        let found = fs::symlink_metadata(rootfs.join(name));
+        if found.is_ok_and(|found| !found.is_dir()) {
+            let reason = "the image has something other than a directory there";
+            return Err(Error::FileOp {
+                path: format!("/{name}"),
+                reason,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A directory of mount points, removed on drop. Only empty directories are: should something

@@ -191,7 +191,8 @@ impl Layout {
         let bytes = self.document(&name)?;
         if bytes.len() as u64 != target.size {
             let (length, size) = (bytes.len(), target.size);
-            let reason = format!("{name} has {length} bytes, the size in its descriptor is {size}");
+            let reason =
+                format!("{name} has {length} bytes, its descriptor says the size is {size}");
             return Err(Error::bad_image(self.what(), reason));
         }
         if Digest::of(&bytes) != target.digest {
@@ -221,8 +222,9 @@ impl Layout {
                 let located = match content.find(part.digest)? {
                     Some(located) if located.size != part.size => {
                         let (length, size) = (located.size, part.size);
-                        let reason =
-                            format!("it has {length} bytes, the size in its descriptor is {size}");
+                        let reason = format!(
+                            "it has {length} bytes, its descriptor says the size is {size}"
+                        );
                         return Err(Error::bad_image(what, reason));
                     }
                     Some(located) => located,
