@@ -189,14 +189,14 @@ impl Layout {
     ) -> Result<()> {
         let name = blob_name(target.digest);
         let bytes = self.document(&name)?;
+        if Digest::of(&bytes) != target.digest {
+            let reason = format!("{name} does not have the digest of its name");
+            return Err(Error::bad_image(self.what(), reason));
+        }
         if bytes.len() as u64 != target.size {
             let (length, size) = (bytes.len(), target.size);
             let reason =
                 format!("{name} has {length} bytes, its descriptor says the size is {size}");
-            return Err(Error::bad_image(self.what(), reason));
-        }
-        if Digest::of(&bytes) != target.digest {
-            let reason = format!("{name} does not have the digest of its name");
             return Err(Error::bad_image(self.what(), reason));
         }
         if document::is_index(&bytes) {
