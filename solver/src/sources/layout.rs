@@ -142,7 +142,8 @@ impl Layout {
         if !self.has("index.json") {
             return Ok(Vec::new());
         }
-        let index: Index = document::parse(&self.what(), &self.document("index.json")?)?;
+        let what = format!("index.json in {}", self.what());
+        let index: Index = document::parse(&what, &self.document("index.json")?)?;
         if index.manifests.is_empty() && !self.has("manifest.json") {
             return Err(Error::bad_image(
                 self.what(),
