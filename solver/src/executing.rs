@@ -72,9 +72,8 @@ impl Execution {
                 kind,
             });
         }
-        let id = format!("varve-{}-{number}", std::process::id());
         let request = executor::RunRequest {
-            id,
+            id: executor::container_id(number),
             rootfs,
             process,
             output,

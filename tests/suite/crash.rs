@@ -58,15 +58,26 @@ fn send(running: &Running, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
+/// Nothing of the varve with this process id runs or is mounted.
+#[track_caller]
+fn nothing_runs(varve: &Varve, sleep: &str) {
+    let gone = eventually(CLEAN_SOON, || processes(sleep).is_empty());
+    assert!(gone, "processes: {:#?}", processes(sleep));
+    let left = mounts(&varve.path(""));
+    assert!(left.is_empty(), "mounts: {left:#?}");
+}
+
 /// Nothing of the varve with this process id is left on the host.
 #[track_caller]
 fn nothing_is_left(varve: &Varve, id: u32, sleep: &str) {
-    let gone = eventually(CLEAN_SOON, || processes(sleep).is_empty());
-    assert!(gone, "processes: {:#?}", processes(sleep));
+    nothing_runs(varve, sleep);
+    no_cgroup_is_left(id);
+}
+
+#[track_caller]
+fn no_cgroup_is_left(id: u32) {
     let gone = eventually(CLEAN_SOON, || cgroups(id).is_empty());
     assert!(gone, "cgroups: {:#?}", cgroups(id));
-    let left = mounts(&varve.path(""));
-    assert!(left.is_empty(), "mounts: {left:#?}");
 }
 
 /// The store is sound, and nothing of an unfinished step is in it after a build.

@@ -156,6 +156,24 @@ impl Cgroups {
         }
     }
 
+    /// Removes the empty groups of containers whose varve is dead: one that is killed while it makes
+    /// a container has nobody that cleans up after it.
+    ///
+    /// Nothing is killed, and a group that is in use cannot be removed, so that the same number in
+    /// another pid namespace does no harm.
+    pub(crate) fn remove_abandoned(&self) {
+        for (_, directory) in self.directories(&self.own.join(GROUP)) {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let maker = name.to_str().and_then(maker_of);
+                if maker.is_some_and(|pid| !is_alive(pid)) {
+                    // Not worth a word when it fails: somebody else may be as fast.
+                    std::fs::remove_dir(entry.path()).ok();
+                }
+            }
+        }
+    }
+
     /// Kills what is left in the group `path`, waits until it is dead, and removes the group.
     pub(crate) fn remove(&self, path: &Path) {
         let deadline = Instant::now() + REMOVE_TIMEOUT;
@@ -170,6 +188,24 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// An id for the container with this number of this process: unique on the host, and says whose it
+/// is after the process has died.
+#[must_use]
+pub fn container_id(number: u64) -> String {
+    format!("{GROUP}-{}-{number}", std::process::id())
+}
+
+/// The process that made the container with this id, when [`container_id`] gave it.
+fn maker_of(id: &str) -> Option<Pid> {
+    let (pid, number) = id.strip_prefix(GROUP)?.strip_prefix('-')?.split_once('-')?;
+    number.parse::<u64>().ok()?;
+    Pid::from_raw(pid.parse().ok()?)
+}
+
+fn is_alive(pid: Pid) -> bool {
+    !matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH))
 }
 
 /// The group of this process out of proc_pid_cgroup(5) (`id:controllers:path` lines).
@@ -285,6 +321,16 @@ mod tests {
         let (setup, _, directories) = detect(&format!("{V1}{V2}"), "0::/\n");
         assert_eq!((setup, directories.len()), (Setup::Unified, 1));
         assert_eq!(detect("", "").0, Setup::Unavailable);
+    }
+
+    #[test]
+    fn an_id_names_the_process_that_made_the_container() {
+        let own = maker_of(&container_id(7)).unwrap();
+        assert_eq!(own, rustix::process::getpid());
+        assert!(is_alive(own));
+        for other in ["varve", "varve-1", "varve-1-x", "varve-0-1", "docker-1-1"] {
+            assert_eq!(maker_of(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ mod fake;
 mod error;
 
 pub use cancel::Cancel;
+pub use cgroup::container_id;
 pub use error::{Error, Result, StartFailure};
 #[cfg(any(test, feature = "testing"))]
 pub use fake::FakeRuntime;

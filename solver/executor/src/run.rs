@@ -138,9 +138,13 @@ impl Shared {
         let user = user::lookup(&request.rootfs, &request.process.user)?;
         let bundle = self.state.join(&request.id);
         make_bundle(&bundle)?;
-        let detect = || match self.runtime.abilities().cgroups {
-            true => Cgroups::detect(),
-            false => Cgroups::none(),
+        let detect = || {
+            if !self.runtime.abilities().cgroups {
+                return Cgroups::none();
+            }
+            let cgroups = Cgroups::detect();
+            cgroups.remove_abandoned();
+            cgroups
         };
         let cgroups = self.cgroups.get_or_init(detect).clone();
         let path = cgroups.path_of(&request.id);

@@ -92,7 +92,7 @@ fn documents() -> Vec<Case> {
     vec![
         Case::new("other bytes in the layer", &["has the bytes of"])
             .damage(|layout| flip(&layout.layer)),
-        Case::new("a layer that is too short", &["descriptor says"])
+        Case::new("a layer that is too short", &["descriptor"])
             .damage(|layout| fs::write(&layout.layer, "other bytes").unwrap()),
         Case::new("no layer", &["No such file"])
             .damage(|layout| fs::remove_file(&layout.layer).unwrap()),
