@@ -162,8 +162,9 @@ impl Cgroups {
     /// Nothing is killed, and a group that is in use cannot be removed, so that the same number in
     /// another pid namespace does no harm.
     pub(crate) fn remove_abandoned(&self) {
-        for (_, directory) in self.directories(&self.own.join(GROUP)) {
-            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        for (_, groups) in self.directories(&self.own.join(GROUP)) {
+            let groups = std::fs::read_dir(groups).into_iter().flatten();
+            for entry in groups.flatten() {
                 let name = entry.file_name();
                 let maker = name.to_str().and_then(maker_of);
                 if maker.is_some_and(|pid| !is_alive(pid)) {
