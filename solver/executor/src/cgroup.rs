@@ -156,8 +156,8 @@ impl Cgroups {
         }
     }
 
-    /// Removes the empty groups of containers whose varve is dead: one that is killed while it makes
-    /// a container has nobody that cleans up after it.
+    /// Removes the empty groups of containers whose varve is dead: one that is killed while it
+    /// makes a container has nobody that cleans up after it.
     ///
     /// Nothing is killed, and a group that is in use cannot be removed, so that the same number in
     /// another pid namespace does no harm.
