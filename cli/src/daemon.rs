@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use executor::{Executor, RuntimeChoice, SupervisedRuntime};
-use snapshotter::Manager;
+use snapshotter::{Manager, gc};
 use solver::Solver;
 use store::key_value::rocks::Rocks;
 use store::{RootLock, Store};
@@ -150,6 +150,11 @@ impl Service {
         }
         let runtime = site.container_runtime(runtime)?;
         let snapshots = site.open_snapshots()?;
+        if snapshots.store().is_full()? {
+            // Whatever made it full may have failed for that and left its objects.
+            gc::collect(&snapshots, false)?;
+            snapshots.store().trash().reap(u64::MAX)?;
+        }
         let executor = Executor::new(Box::new(runtime), site.root.join(BUNDLES));
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

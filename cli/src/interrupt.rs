@@ -1,15 +1,20 @@
-//! Ctrl-C and friends: the first one cancels and lets everything end in order, the second one ends
-//! varve at once. Both leave nothing behind: containers die with varve, its mounts are seen by
-//! nobody else, and what a store has half-written is thrown away at the next start.
+//! Ctrl-C and friends: the first one cancels and lets everything end in order; the second one, or
+//! a while without an end, ends varve at once. Both leave nothing behind: containers die with
+//! varve, its mounts are seen by nobody else, and what a store has half-written is thrown away at
+//! the next start.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{EXIT_SIGNAL, Interrupted};
+
+/// How long an orderly end may take. Something may hang in a read that nothing interrupts.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Watches for signals that ask varve to end.
 #[derive(Clone, Debug, Default)]
@@ -38,10 +43,15 @@ impl Interrupts {
             loop {
                 let kind = poll_fn(|context| next(&mut signals, context)).await;
                 let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
+                let code = i32::from(EXIT_SIGNAL + number);
                 if first.swap(number, Ordering::SeqCst) != 0 {
-                    std::process::exit(i32::from(EXIT_SIGNAL + number));
+                    std::process::exit(code);
                 }
                 cancel();
+                tokio::spawn(async move {
+                    tokio::time::sleep(END_TIMEOUT).await;
+                    std::process::exit(code);
+                });
             }
         });
         Ok(interrupts)

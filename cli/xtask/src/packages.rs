@@ -84,6 +84,21 @@ const PACKAGES: &[Package] = &[
         reason: "fsck.erofs and dump.erofs read the EROFS images we write",
     },
     Package {
+        names: &["bzip2"],
+        purpose: Purpose::Test,
+        reason: "makes archives that ADD unpacks",
+    },
+    Package {
+        names: &["xz-utils"],
+        purpose: Purpose::Test,
+        reason: "makes archives that ADD unpacks",
+    },
+    Package {
+        names: &["zstd"],
+        purpose: Purpose::Test,
+        reason: "makes archives that ADD unpacks",
+    },
+    Package {
         names: &["attr"],
         purpose: Purpose::Test,
         reason: "getfattr and setfattr, for extended attributes in fixtures",

@@ -147,41 +147,53 @@ impl Encoding {
 }
 
 /// Decompresses; behind the end of a gzip member or zstd frame only another one may follow.
-pub(crate) enum Decoder<B: BufRead> {
+pub struct Decoder<B: BufRead>(Decoding<B>);
+
+enum Decoding<B: BufRead> {
     Plain(B),
     Gzip(Box<MultiGzDecoder<B>>),
     Zstd(zstd::Decoder<'static, B>),
 }
 
+impl<B: BufRead> fmt::Debug for Decoder<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").finish_non_exhaustive()
+    }
+}
+
 impl<B: BufRead> Decoder<B> {
-    pub(crate) fn new(compression: Compression, input: B) -> io::Result<Self> {
-        Ok(match compression {
-            Compression::None => Decoder::Plain(input),
-            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(input))),
+    /// Reads `input`, which has this compression.
+    ///
+    /// # Errors
+    /// When there is no memory for the decoder.
+    pub fn new(compression: Compression, input: B) -> io::Result<Self> {
+        Ok(Decoder(match compression {
+            Compression::None => Decoding::Plain(input),
+            Compression::Gzip => Decoding::Gzip(Box::new(MultiGzDecoder::new(input))),
             Compression::Zstd => {
                 let mut decoder = zstd::Decoder::with_buffer(input)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                Decoder::Zstd(decoder)
+                Decoding::Zstd(decoder)
             }
-        })
+        }))
     }
 
     /// Where the compressed bytes come from.
     pub(crate) fn input(&self) -> &B {
-        match self {
-            Decoder::Plain(input) => input,
-            Decoder::Gzip(decoder) => decoder.get_ref(),
-            Decoder::Zstd(decoder) => decoder.get_ref(),
+        match &self.0 {
+            Decoding::Plain(input) => input,
+            Decoding::Gzip(decoder) => decoder.get_ref(),
+            Decoding::Zstd(decoder) => decoder.get_ref(),
         }
     }
 }
 
 impl<B: BufRead> Read for Decoder<B> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Decoder::Plain(input) => input.read(buffer),
-            Decoder::Gzip(decoder) => decoder.read(buffer),
-            Decoder::Zstd(decoder) => decoder.read(buffer),
+        match &mut self.0 {
+            Decoding::Plain(input) => input.read(buffer),
+            Decoding::Gzip(decoder) => decoder.read(buffer),
+            Decoding::Zstd(decoder) => decoder.read(buffer),
         }
     }
 }

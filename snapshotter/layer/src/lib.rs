@@ -20,7 +20,7 @@ mod pipeline;
 pub mod unpack;
 pub mod whiteout;
 
-pub use compress::{Compression, Encoding};
+pub use compress::{Compression, Decoder, Encoding, MAGIC_BYTES};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use limits::Limits;

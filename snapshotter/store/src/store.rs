@@ -311,17 +311,30 @@ impl Store {
     /// RocksDB does not recover from a log that could not be written until it is opened again, and
     /// a sweep, which makes room, has to write a little first.
     pub(crate) fn check_space(&self, bytes: u64) -> Result<()> {
-        let root = self.root();
-        let disk = rustix::fs::fstatvfs(&self.lock.file);
-        let disk = disk.map_err(|e| Error::io("look up the free space of", root, e.into()))?;
-        match disk.f_bavail.saturating_mul(disk.f_frsize) < bytes.saturating_add(SPACE_KEPT_BYTES) {
+        match self.free_bytes()? < bytes.saturating_add(SPACE_KEPT_BYTES) {
             true => Err(Error::io(
                 "commit to",
-                root,
+                self.root(),
                 rustix::io::Errno::NOSPC.into(),
             )),
             false => Ok(()),
         }
+    }
+
+    /// Whether nothing can be brought in because the disk is all but full. Then a sweep is due:
+    /// the objects of what did not fit may still lie there.
+    ///
+    /// # Errors
+    /// The file system does not say.
+    pub fn is_full(&self) -> Result<bool> {
+        Ok(self.free_bytes()? < SPACE_KEPT_BYTES)
+    }
+
+    /// What the file system of the root directory has left for us.
+    fn free_bytes(&self) -> Result<u64> {
+        let disk = rustix::fs::fstatvfs(&self.lock.file)
+            .map_err(|e| Error::io("look up the free space of", self.root(), e.into()))?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// Flushes new object files and their names to disk: a few one by one, many by one flush of

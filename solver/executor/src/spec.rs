@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cgroup::{Cgroups, Setup};
+use crate::cgroup::{Cgroups, MOUNT_ROOT, Setup};
 use crate::process::{ExtraMountKind, Network, Process};
 use crate::user::User;
 use seccomp::DeviceNodes;
@@ -115,7 +115,7 @@ pub(crate) fn generate(input: &SpecInput<'_>) -> Value {
     let mut linux = json!({
         "namespaces": namespaces(input),
         "maskedPaths": MASKED_PATHS,
-        "readonlyPaths": READONLY_PATHS,
+        "readonlyPaths": readonly_paths(input),
         "seccomp": seccomp::profile(&CAPABILITIES, device_nodes(input), input.abilities.mask_order),
         "cgroupsPath": input.cgroup_path,
     });
@@ -267,8 +267,17 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
     mounts
 }
 
+fn readonly_paths(input: &SpecInput<'_>) -> Vec<&'static str> {
+    let mut paths = READONLY_PATHS.to_vec();
+    if spells_out_v1_mounts(input) {
+        // What holds the hierarchies; made read-only at last, it needs their mount points first.
+        paths.push(MOUNT_ROOT);
+    }
+    paths
+}
+
 fn cgroup_mounts(input: &SpecInput<'_>) -> Vec<Value> {
-    let target = "/sys/fs/cgroup";
+    let target = MOUNT_ROOT;
     if input.cgroups.setup() == Setup::Unavailable {
         return Vec::new();
     }

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use layer::Encoding;
-use oci_spec::distribution::Reference;
 use serde_json::json;
 
 use super::files::write_to;
@@ -136,11 +135,9 @@ fn index(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
         }
         if let Some(name) = name {
             annotate("io.containerd.image.name", name);
-            let reference = name.parse::<Reference>().ok();
-            let tag = reference
-                .as_ref()
-                .and_then(Reference::tag)
-                .unwrap_or("latest");
+            let reference = dockerfile::lower::normalize_reference(name).ok();
+            let tag = reference.as_ref().and_then(|reference| reference.tag());
+            let tag = tag.unwrap_or("latest");
             annotate("org.opencontainers.image.ref.name", tag);
         }
         descriptor.platform = Some(platform.clone());

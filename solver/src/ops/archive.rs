@@ -1,20 +1,28 @@
 //! `ADD archive.tar /`: local archives are unpacked in place of being copied.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
 
-use layer::{Compression, Limits};
+use bzip2::bufread::MultiBzDecoder;
+use layer::{Compression, Decoder, Limits, MAGIC_BYTES};
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::Stream;
 use store::{Content, Delta, DeltaDirectory, DeltaEntry, Editor, Entry, Ingest, Leaf, RelPath};
 
 use crate::error::{Error, Result};
 
-/// Bytes at the start of a file that tell whether it is an archive: a tar has its magic at 257.
-const PROBE_BYTES: usize = 512;
+/// Length of the header of a tar's entry in bytes.
+const HEADER_BYTES: usize = 512;
+
+/// Memory for one xz decoder in bytes. The highest preset, `xz -9`, needs 65 MiB; a hostile header
+/// may claim 4 GiB.
+const XZ_MEMORY_MAX: u64 = 256 << 20;
 
 /// Unpacks `leaf` into the directory `target` of the edited tree if it is an archive that docker
 /// would unpack; tells whether it was.
 ///
 /// # Errors
-/// [`Error::Layer`] for a damaged archive; [`Error::Unsupported`] for bzip2 and xz.
+/// [`Error::Layer`] for a damaged archive.
 pub(crate) fn unpack_into(
     editor: &mut Editor<'_, Ingest<'_>>,
     leaf: &Leaf,
@@ -28,27 +36,15 @@ pub(crate) fn unpack_into(
     if size == 0 {
         return Ok(false);
     }
-    let mut start = Vec::new();
     let objects = ingest.store().objects();
-    let probe = objects
-        .open_blob(blob)?
-        .take(PROBE_BYTES as u64)
-        .read_to_end(&mut start);
-    probe.map_err(|e| Error::io("read", objects.path(blob), e))?;
-    match Compression::detect(&start) {
-        Ok(Compression::None) if !is_tar(&start) => return Ok(false),
-        Ok(_) => {}
-        Err(error) => {
-            return Err(Error::Unsupported {
-                what: format!("ADD of this archive ({error})"),
-            });
-        }
-    }
-    if layer::inspect(objects.open_blob(blob)?, &Limits::default()).is_err() && !is_tar(&start) {
-        // Compressed, but no tar inside: docker copies it as it is.
+    let open = || -> Result<Box<dyn Read + Send>> {
+        let failed = |error| Error::io("read", objects.path(blob), error);
+        decoded(objects.open_blob(blob)?).map_err(failed)
+    };
+    if !starts_with_header(open()?) {
         return Ok(false);
     }
-    let unpacked = layer::unpack(objects.open_blob(blob)?, ingest, &Limits::default())?;
+    let unpacked = layer::unpack(open()?, ingest, &Limits::default())?;
     let mut delta = below(unpacked.delta, target);
     if let Some(owner) = owner {
         change_owner(&mut delta.root, owner);
@@ -63,8 +59,39 @@ pub(crate) fn unpack_into(
     Ok(true)
 }
 
-fn is_tar(start: &[u8]) -> bool {
-    start.get(257..262) == Some(b"ustar")
+/// The bytes of a file without the compression that it may have.
+fn decoded(mut file: File) -> io::Result<Box<dyn Read + Send>> {
+    let mut start = [0; MAGIC_BYTES];
+    let length = file.read(&mut start)?;
+    let start = &start[..length];
+    file.rewind()?;
+    let input = BufReader::new(file);
+    Ok(match Compression::detect(start) {
+        Ok(compression) => Box::new(Decoder::new(compression, input)?),
+        // What layers cannot have.
+        Err(_) if start.starts_with(b"BZh") => Box::new(MultiBzDecoder::new(input)),
+        Err(_) => {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY_MAX, liblzma::stream::CONCATENATED);
+            Box::new(XzDecoder::new_stream(input, stream?))
+        }
+    })
+}
+
+/// Whether a tar starts here, which docker too finds out by the header of its first entry.
+fn starts_with_header(input: impl Read) -> bool {
+    let mut header = Vec::new();
+    // What cannot be decompressed is copied as it is.
+    let read = input.take(HEADER_BYTES as u64).read_to_end(&mut header);
+    if read.is_err() || header.len() != HEADER_BYTES {
+        return false;
+    }
+    let claimed = tar::Header::from_byte_slice(&header).cksum();
+    let bytes = header.iter().enumerate().map(|(at, byte)| match at {
+        // The field itself counts as spaces.
+        148..156 => u32::from(b' '),
+        _ => u32::from(*byte),
+    });
+    claimed.is_ok_and(|claimed| claimed == bytes.sum::<u32>()) && header != [0; HEADER_BYTES]
 }
 
 /// The same change one or more directories further down.

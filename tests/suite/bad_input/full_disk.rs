@@ -40,6 +40,14 @@ fn a_step_that_fills_the_disk_fails_and_the_next_smaller_one_runs() {
     is_sound(&varve);
 }
 
+#[test]
+fn a_small_disk_is_not_full_from_the_start() {
+    let (varve, _disk) = on_small_disk(20);
+    let text = "FROM busybox\nRUN head -c 1000000 /dev/urandom > /file\nRUN cp /file /copy\n";
+    build(&varve, text, &["-t", "app"]).succeeded();
+    is_sound(&varve);
+}
+
 /// What is in the upper directory has to move to the objects, which needs space for neither.
 #[test]
 fn a_step_that_hides_that_the_disk_was_full_is_committed_or_refused_but_never_half() {

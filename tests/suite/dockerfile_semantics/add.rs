@@ -6,32 +6,26 @@ use support::workspace::Varve;
 
 use super::{names, text};
 
-/// A context with `tree.tar` and `tree.tar.gz`, which hold a file, a link and a directory.
+/// Every compression that docker unpacks, and the flag of tar(1) that makes it.
+const ARCHIVES: [(&str, &str); 5] = [
+    ("tree.tar", "--no-auto-compress"),
+    ("tree.tar.gz", "--gzip"),
+    ("tree.tar.bz2", "--bzip2"),
+    ("tree.tar.xz", "--xz"),
+    ("tree.tar.zst", "--zstd"),
+];
+
+/// A context with the [`ARCHIVES`], which hold a file, a link and a directory.
 fn context() -> Varve {
     let varve = Varve::new();
     varve.write("tree/d/f", "content");
     std::os::unix::fs::symlink("d/f", varve.path("tree/l")).unwrap();
-    for options in ["-cf", "-czf"] {
-        let name = if options == "-cf" {
-            "tree.tar"
-        } else {
-            "tree.tar.gz"
-        };
+    for (name, compression) in ARCHIVES {
         let archive = format!("context/{name}");
-        varve
-            .tool(
-                "tar",
-                [
-                    "--owner=5",
-                    "--group=6",
-                    "-C",
-                    "tree",
-                    options,
-                    &archive,
-                    ".",
-                ],
-            )
-            .succeeded();
+        let owner = ["--owner=5", "--group=6", compression];
+        let files = ["-cf", &archive, "-C", "tree", "."];
+        let words = owner.into_iter().chain(files);
+        varve.tool("tar", words).succeeded();
     }
     varve
 }
@@ -39,7 +33,7 @@ fn context() -> Varve {
 #[test]
 fn an_archive_is_unpacked_plain_or_compressed() {
     let varve = context();
-    for archive in ["tree.tar", "tree.tar.gz"] {
+    for (archive, _) in ARCHIVES {
         varve.dockerfile(&format!(
             "FROM busybox\nADD {archive} /t/\nRUN stat -c '%n %u:%g' /t/d/f > /report\n"
         ));

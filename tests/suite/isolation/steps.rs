@@ -19,10 +19,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("set the host name", "hostname evil"),
     ("read the kernel log", "dmesg"),
     ("write to /sys", "echo 1 > /sys/kernel/profiling"),
-    (
-        "make a cgroup",
-        "mkdir /sys/fs/cgroup/evil /sys/fs/cgroup/memory/evil",
-    ),
+    ("make a cgroup", "mkdir /sys/fs/cgroup/memory/evil"),
+    ("write beside the cgroups", "touch /sys/fs/cgroup/evil"),
     (
         "open a block device",
         "mknod /disk b 254 0 && head -c 1 /disk",
