@@ -100,6 +100,44 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Tell what this machine can do and which way varve goes on it
     Doctor(Doctor),
+    /// Serve containerd: its snapshotter and differ
+    Daemon(Daemon),
+}
+
+/// What `varve daemon --help` says below the options.
+const DAEMON_HELP: &str = "\
+Examples:
+  varve daemon --print-containerd-config         what to put into /etc/containerd/config.toml
+  varve daemon                                   serve until SIGTERM
+  ctr images pull --snapshotter varve NAME       use it";
+
+/// `varve daemon`.
+#[derive(Debug, Args)]
+#[command(after_help = DAEMON_HELP)]
+pub(crate) struct Daemon {
+    /// Socket on which containerd finds the snapshotter and the differ
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        default_value = "/run/varve/snapshotter.sock"
+    )]
+    pub(crate) snapshotter_address: PathBuf,
+    /// Socket of the containerd whose layers the differ reads and writes
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        default_value = "/run/containerd/containerd.sock"
+    )]
+    pub(crate) containerd_address: PathBuf,
+    /// Name under which containerd knows the snapshotter, for --print-containerd-config
+    #[arg(long, value_name = "NAME", default_value = "varve")]
+    pub(crate) name: String,
+    /// Version that the printed configuration is for [default: that of `containerd` on PATH]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) containerd_version: Option<String>,
+    /// Print the part of containerd's configuration that makes it use this daemon, and end
+    #[arg(long)]
+    pub(crate) print_containerd_config: bool,
 }
 
 /// `--mounts`.

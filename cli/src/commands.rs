@@ -2,6 +2,7 @@
 //! it prints.
 
 mod build;
+mod daemon;
 mod doctor;
 mod fsck;
 mod images;
@@ -32,6 +33,7 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Prune(options) => prune::prune(site, &options)?,
         Command::Fsck(options) => fsck::fsck(site, &options)?,
         Command::Doctor(options) => doctor::doctor(site, &options)?,
+        Command::Daemon(options) => daemon::daemon(site, options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -22,7 +22,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use store::{Ingest, Store, TreeRef};
+use store::{Ingest, Metadata, Store, TreeRef};
 
 use crate::checkout::set_mtime;
 use crate::error::{Error, Result};
@@ -68,11 +68,19 @@ impl Taken {
     }
 }
 
+/// What becomes of the files of an upper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// They are moved into the store: nobody may use the upper any more.
+    Move,
+    /// They are copied, the upper stays as it is.
+    Copy,
+}
+
 /// The tree that shows through an overlay of `upper` over `base` (`None`: a plain directory,
 /// which overlayfs never wrote to and whose `trusted.overlay.*` attributes mean nothing).
 ///
-/// Files of the upper are moved into the store; what is left of it can be deleted. After an error
-/// the upper is as it was.
+/// With [`Take::Move`], what is left of the upper can be deleted; after an error it is as it was.
 ///
 /// # Errors
 /// [`Error::Capture`] for an upper that overlayfs did not make, for paths too deep to be stored,
@@ -81,6 +89,7 @@ pub(crate) fn capture(
     ingest: &Ingest<'_>,
     upper: &Path,
     base: Option<TreeRef>,
+    take: Take,
 ) -> Result<Captured> {
     let store = ingest.store();
     let Upper { directories, files } = upper::read(upper, base.is_some(), store.objects().nonce())?;
@@ -88,15 +97,22 @@ pub(crate) fn capture(
         directories,
         bodies: Bodies::new(files),
     };
-    let bodies = taken.bodies.adopt(ingest);
+    let bodies = taken.bodies.adopt(ingest, take);
     let tree = bodies.and_then(|ids| merge::merge(&taken.directories, &ids, base, ingest));
     match tree {
         Ok(tree) => Ok(Captured { tree, taken }),
         Err(error) => {
-            taken.restore(store);
+            if take == Take::Move {
+                taken.restore(store);
+            }
             Err(error)
         }
     }
+}
+
+/// The attributes of a file or directory of an upper, overlayfs's own left out.
+pub(crate) fn read_metadata(path: &Path) -> Result<Metadata> {
+    upper::read_metadata(path)
 }
 
 /// All extended attributes of a file, symbolic links not followed.

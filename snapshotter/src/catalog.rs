@@ -138,21 +138,9 @@ pub fn has_children(store: &Store, key: &str) -> Result<bool> {
 }
 
 fn encode(row: &Row) -> Vec<u8> {
-    let info = &row.info;
     let mut out = Encoder::new();
-    out.byte(ROW_VERSION).byte(match info.kind {
-        Kind::View => 1,
-        Kind::Active => 2,
-        Kind::Committed => 3,
-    });
-    out.string(info.parent.as_bytes());
-    for time in [info.created, info.updated] {
-        out.signed(time.seconds).number(time.nanoseconds.into());
-    }
-    out.number(info.labels.len() as u64);
-    for (name, value) in &info.labels {
-        out.string(name.as_bytes()).string(value.as_bytes());
-    }
+    out.byte(ROW_VERSION);
+    encode_info(&mut out, &row.info);
     match &row.state {
         State::Open { directory, base } => {
             out.number(*directory).byte(base.is_some().into());
@@ -174,25 +162,8 @@ pub(crate) fn decode(key: &str, bytes: &[u8]) -> store::Result<Row> {
     if row.byte()? != ROW_VERSION {
         return Err(row.error("it has an unknown version"));
     }
-    let kind = match row.byte()? {
-        1 => Kind::View,
-        2 => Kind::Active,
-        3 => Kind::Committed,
-        _ => return Err(row.error("it has an unknown kind")),
-    };
-    let parent = text(&mut row)?;
-    let mut times = [Timestamp::EPOCH; 2];
-    for time in &mut times {
-        *time = Timestamp {
-            seconds: row.signed()?,
-            nanoseconds: row.number_u32()?,
-        };
-    }
-    let mut labels = Labels::new();
-    for _ in 0..row.number()? {
-        labels.insert(text(&mut row)?, text(&mut row)?);
-    }
-    let state = match kind {
+    let info = decode_info(&mut row, key)?;
+    let state = match info.kind {
         Kind::View | Kind::Active => State::Open {
             directory: row.number()?,
             base: match row.byte()? {
@@ -209,17 +180,54 @@ pub(crate) fn decode(key: &str, bytes: &[u8]) -> store::Result<Row> {
         },
     };
     row.finish()?;
+    Ok(Row { info, state })
+}
+
+/// Writes everything but the key.
+pub(crate) fn encode_info(out: &mut Encoder, info: &Info) {
+    out.byte(match info.kind {
+        Kind::View => 1,
+        Kind::Active => 2,
+        Kind::Committed => 3,
+    });
+    out.string(info.parent.as_bytes());
+    for time in [info.created, info.updated] {
+        out.signed(time.seconds).number(time.nanoseconds.into());
+    }
+    out.number(info.labels.len() as u64);
+    for (name, value) in &info.labels {
+        out.string(name.as_bytes()).string(value.as_bytes());
+    }
+}
+
+/// Reads what [`encode_info`] wrote.
+pub(crate) fn decode_info(row: &mut Decoder<'_>, key: &str) -> store::Result<Info> {
+    let kind = match row.byte()? {
+        1 => Kind::View,
+        2 => Kind::Active,
+        3 => Kind::Committed,
+        _ => return Err(row.error("it has an unknown kind")),
+    };
+    let parent = text(row)?;
+    let mut times = [Timestamp::EPOCH; 2];
+    for time in &mut times {
+        *time = Timestamp {
+            seconds: row.signed()?,
+            nanoseconds: row.number_u32()?,
+        };
+    }
+    let mut labels = Labels::new();
+    for _ in 0..row.number()? {
+        labels.insert(text(row)?, text(row)?);
+    }
     let [created, updated] = times;
-    Ok(Row {
-        info: Info {
-            key: key.into(),
-            parent,
-            kind,
-            created,
-            updated,
-            labels,
-        },
-        state,
+    Ok(Info {
+        key: key.into(),
+        parent,
+        kind,
+        created,
+        updated,
+        labels,
     })
 }
 

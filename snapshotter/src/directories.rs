@@ -1,4 +1,4 @@
-//! The writable directories: `snapshots/<number>/{upper,work}`, a number for each open snapshot.
+//! The writable directories: `<parent>/<number>/{upper,work}`, a number for each open snapshot.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,9 +12,6 @@ use store::{Metadata, Store, Usage};
 use crate::checkout;
 use crate::error::{Error, Result};
 
-/// Name of the whole, below the root.
-const SNAPSHOTS: &str = "snapshots";
-
 /// Where overlayfs marks a work directory whose upper was mounted `volatile`.
 const VOLATILE_MARK: &str = "work/incompat/volatile";
 
@@ -27,8 +24,9 @@ pub(crate) struct Directories {
 }
 
 impl Directories {
-    pub(crate) fn open(store: Arc<Store>) -> Result<Self> {
-        let parent = store.root().join(SNAPSHOTS);
+    /// Those in the directory `name` below the root.
+    pub(crate) fn open(store: Arc<Store>, name: &str) -> Result<Self> {
+        let parent = store.root().join(name);
         fs::create_dir_all(&parent).map_err(|e| Error::io("create", &parent, e))?;
         Ok(Directories {
             store,
@@ -125,6 +123,20 @@ impl Directories {
         if let Err(error) = self.store.trash().take(&path) {
             tracing::warn!(path = %path.display(), %error, "a writable directory was left behind");
         }
+    }
+
+    /// Whether nothing was written to the upper.
+    pub(crate) fn is_empty(&self, number: u64) -> Result<bool> {
+        let upper = self.upper(number);
+        let listing = fs::read_dir(&upper).map_err(|e| Error::io("list", &upper, e))?;
+        Ok(listing.count() == 0)
+    }
+
+    /// The number of the directory whose upper this is.
+    pub(crate) fn number_of_upper(&self, path: &Path) -> Option<u64> {
+        let number = path.strip_prefix(&self.parent).ok()?;
+        let number = number.to_str()?.strip_suffix("/upper")?;
+        number.parse().ok()
     }
 
     /// What the upper takes at this moment.

@@ -38,6 +38,23 @@ pub enum Error {
     /// The storage below failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A layer cannot be read or written.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// What was asked for is somebody else's to do.
+    #[error("not done here: {what}")]
+    Unsupported {
+        /// What.
+        what: String,
+    },
+    /// containerd's content store gave something else than it should, or nothing.
+    #[error("content {digest} of containerd: {reason}")]
+    Content {
+        /// Digest of the content.
+        digest: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// A mount or unmount failed.
     #[error(transparent)]
     Mount(#[from] mount::Error),
@@ -72,6 +89,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the cause is a full disk or an exhausted quota.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Error::Store(error) => error.is_no_space(),
+            Error::Layer(error) => error.is_no_space(),
+            Error::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            _ => false,
+        }
+    }
+
     /// Wraps an [`io::Error`] with what was attempted on which path.
     pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Error::Io {

@@ -1,4 +1,5 @@
-//! Garbage collection: leases -> snapshots -> trees and blobs -> the store's sweep.
+//! Garbage collection: leases -> snapshots -> trees and blobs -> the store's sweep. The snapshots
+//! that containerd owns are its own to remove; until then they are roots.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,6 +7,7 @@ use store::sweep::{self, Mode, Roots};
 use store::{Batch, Durability, Store, Table};
 
 use crate::catalog::{self, Row, State};
+use crate::containers;
 use crate::error::{Error, Result};
 use crate::leases::{self, Reference};
 use crate::manager::Manager;
@@ -79,6 +81,8 @@ fn roots(store: &Store) -> Result<Roots> {
             }
         }
     }
+    let containers = containers::trees(store)?.into_iter();
+    roots.trees.extend(containers.map(|tree| tree.id));
     let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
     let live = live_snapshots(store, &rows)?;
     for row in rows.iter().filter(|row| is_kept(row, &live)) {

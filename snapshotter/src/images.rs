@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mount::MountGuard;
+use mount::{Lower, MountGuard, OverlayOptions};
 use store::{Delta, Store, TreeRef, TreeSource, diff};
 
 use crate::directories::directory_usage;
@@ -48,6 +48,8 @@ pub(crate) enum Shape {
     Flat(TreeRef),
     /// What leads from the first tree to the second, for use above the first.
     Stacked(TreeRef, TreeRef),
+    /// The whole tree with the contents of its files, see [`Images::shown`].
+    Shown(TreeRef),
 }
 
 impl Shape {
@@ -56,6 +58,7 @@ impl Shape {
         let mut hasher = blake3::Hasher::new_derive_key("varve 2026-11 lower directory v1");
         match self {
             Shape::Flat(tree) => hasher.update(b"flat").update(tree.id.as_bytes()),
+            Shape::Shown(tree) => hasher.update(b"shown").update(tree.id.as_bytes()),
             Shape::Stacked(below, tree) => hasher
                 .update(b"stacked")
                 .update(below.id.as_bytes())
@@ -66,7 +69,7 @@ impl Shape {
 
     fn delta(&self, trees: &dyn TreeSource) -> store::Result<Delta> {
         match self {
-            Shape::Flat(tree) => diff(None, *tree, trees),
+            Shape::Flat(tree) | Shape::Shown(tree) => diff(None, *tree, trees),
             Shape::Stacked(below, tree) => {
                 let mut delta = diff(Some(*below), *tree, trees)?;
                 link_groups::complete(&mut delta, *below, *tree, trees)?;
@@ -136,20 +139,55 @@ impl Images {
         }
     }
 
+    /// A directory that shows the whole tree, contents included, to anybody who looks: for those
+    /// who take apart the options of an overlay. `shapes` are its layers, uppermost first.
+    pub(crate) fn shown(&self, tree: TreeRef, shapes: &[Shape]) -> Result<PathBuf> {
+        if self.method == Method::Directories {
+            return self.lower(Shape::Flat(tree));
+        }
+        self.ready(&Shape::Shown(tree).key(), |key| {
+            let lowers = shapes.iter().map(|shape| self.lower(*shape));
+            let lowers = lowers.map(|lower| Ok(Lower::Metadata(lower?)));
+            let overlay = OverlayOptions {
+                lowers: lowers.collect::<Result<_>>()?,
+                data_only: vec![self.store.objects().directory().to_owned()],
+                metacopy: true,
+                ..OverlayOptions::default()
+            };
+            let directory = self.mount_point(key)?;
+            let guard = mount::mount_overlay(&overlay, &directory)?;
+            Ok(Ready {
+                directory,
+                _guard: Some(guard),
+            })
+        })
+    }
+
     /// A directory that overlayfs can use as a lower.
     pub(crate) fn lower(&self, shape: Shape) -> Result<PathBuf> {
-        let key = shape.key();
-        let slot = self.slots().entry(key.clone()).or_default().clone();
+        self.ready(&shape.key(), |key| match self.method {
+            Method::Kernel => self.mount_image(key, shape),
+            Method::Directories => self.check_out(key, shape),
+        })
+    }
+
+    /// What is ready under this key, or is made so.
+    fn ready(&self, key: &str, make: impl FnOnce(&str) -> Result<Ready>) -> Result<PathBuf> {
+        let slot = self.slots().entry(key.to_owned()).or_default().clone();
         // Two that want the same image: one makes it, the other waits; different ones do not.
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ready) = &*slot {
             return Ok(ready.directory.clone());
         }
-        let ready = match self.method {
-            Method::Kernel => self.mount_image(&key, shape)?,
-            Method::Directories => self.check_out(&key, shape)?,
-        };
-        Ok(slot.insert(ready).directory.clone())
+        Ok(slot.insert(make(key)?).directory.clone())
+    }
+
+    /// A directory to mount something on that is called by this key.
+    fn mount_point(&self, key: &str) -> Result<PathBuf> {
+        let mount_points = self.store.root().join(MOUNT_POINTS);
+        let directory = mount_points.join(&key[..MOUNT_POINT_DIGITS]);
+        fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
+        Ok(directory)
     }
 
     fn mount_image(&self, key: &str, shape: Shape) -> Result<Ready> {
@@ -158,9 +196,7 @@ impl Images {
             let image = self.make_image(shape)?;
             write_with_digest(&file, &image)?;
         }
-        let mount_points = self.store.root().join(MOUNT_POINTS);
-        let directory = mount_points.join(&key[..MOUNT_POINT_DIGITS]);
-        fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
+        let directory = self.mount_point(key)?;
         let guard = mount::mount_erofs(&file, &directory)?;
         Ok(Ready {
             directory,
@@ -171,7 +207,7 @@ impl Images {
     fn make_image(&self, shape: Shape) -> Result<Vec<u8>> {
         let (store, objects) = (&*self.store, self.store.objects());
         match shape {
-            Shape::Flat(tree) => metadata_image::flat(tree, store, objects),
+            Shape::Flat(tree) | Shape::Shown(tree) => metadata_image::flat(tree, store, objects),
             Shape::Stacked(_, tree) => {
                 metadata_image::stacked(&shape.delta(store)?, tree, store, objects)
             }

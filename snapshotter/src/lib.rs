@@ -3,15 +3,18 @@
 //! Reading order: [`snapshots`] (the contract), [`manager`] (the real one), [`catalog`] and
 //! [`leases`] (its rows), `mounts` (a chain of snapshots becomes mounts), `images`,
 //! [`metadata_image`], `link_groups` and [`checkout`] (how a tree becomes a lower directory),
-//! `directories` and [`capture`] (how an upper becomes a tree), [`gc`] and [`repair`].
+//! `directories` and [`capture`] (how an upper becomes a tree), [`gc`] and [`repair`];
+//! [`containers`] (the snapshots that containerd owns), [`plugin`] and [`filters`] (its door).
 //!
 //! Storage never learns what a build is: nothing here imports the solver.
 
 pub mod capture;
 pub mod catalog;
 pub mod checkout;
+pub mod containers;
 mod directories;
 pub mod error;
+pub mod filters;
 pub mod gc;
 mod images;
 pub mod leases;
@@ -19,6 +22,7 @@ mod link_groups;
 pub mod manager;
 pub mod metadata_image;
 mod mounts;
+pub mod plugin;
 pub mod repair;
 pub mod snapshots;
 

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mount::Mount;
 use store::{Batch, Durability, Ingest, Name, Store, TreeRef, TreeSource, Usage, delta, diff};
 
-use crate::capture::capture;
+use crate::capture::{Take, capture};
 use crate::catalog::{self, Row, State};
+use crate::containers;
 use crate::directories::Directories;
 use crate::error::{Error, Result};
 use crate::images::{Images, Method, Shape};
@@ -23,6 +24,9 @@ const STACK_MAX: usize = 16;
 /// As [`STACK_MAX`] for plain directories, whose merging copies all bodies. As many fit into the
 /// option string of mount(2), a page.
 const DIRECTORY_STACK_MAX: usize = 40;
+
+/// Name of the writable directories, below the root.
+const SNAPSHOTS: &str = "snapshots";
 
 /// How a [`Manager`] does its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +83,7 @@ impl Manager {
     /// Database errors; [`Error::Io`].
     pub fn open(store: Arc<Store>, options: Options) -> Result<Self> {
         let images = Images::new(store.clone(), options.method)?;
-        let directories = Directories::open(store.clone())?;
+        let directories = Directories::open(store.clone(), SNAPSHOTS)?;
         let (changing, committing) = (Mutex::default(), Mutex::default());
         let manager = Manager {
             store,
@@ -202,7 +206,7 @@ impl Manager {
 
     /// Redirects lead through a name that no tree may have (shared/spec/filesystem-stacks.md,
     /// "Hijack").
-    fn check_root(&self, tree: TreeRef, trees: &impl TreeSource) -> Result<()> {
+    pub(crate) fn check_root(&self, tree: TreeRef, trees: &impl TreeSource) -> Result<()> {
         let reserved = self.store.objects().nonce();
         let name = Name::new(reserved.as_bytes())?;
         if !trees.tree(tree.id)?.entries.contains_key(&name) {
@@ -262,7 +266,12 @@ impl Manager {
         // Keeps sweeps away until the files of the upper are either committed or given back.
         let shield = self.store.begin();
         let ingest = self.store.begin();
-        let captured = capture(&ingest, &self.directories.upper(directory), base)?;
+        let captured = capture(
+            &ingest,
+            &self.directories.upper(directory),
+            base,
+            Take::Move,
+        )?;
         let tree = captured.tree;
         let commit = || {
             let usage = delta::usage(&diff(base, tree, &ingest)?);
@@ -374,6 +383,10 @@ impl Manager {
             if let Some(below) = trees.get(row.info.parent.as_str()) {
                 live.insert(Shape::Stacked(*below, tree).key());
             }
+        }
+        for tree in containers::trees(&self.store)? {
+            live.insert(Shape::Flat(tree).key());
+            live.insert(Shape::Shown(tree).key());
         }
         self.images.retain(&live)
     }

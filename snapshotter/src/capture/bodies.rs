@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use store::{BlobId, Ingest, Objects};
 
+use super::Take;
 use super::upper::UpperFile;
 use crate::error::{Error, Result};
 
@@ -34,9 +35,9 @@ impl Bodies {
         Bodies { files, found }
     }
 
-    /// Hashes the files and moves those into the store that it does not have. The answer has the
+    /// Hashes the files and brings those into the store that it does not have. The answer has the
     /// order of the files.
-    pub(super) fn adopt(&mut self, ingest: &Ingest<'_>) -> Result<Vec<Body>> {
+    pub(super) fn adopt(&mut self, ingest: &Ingest<'_>, take: Take) -> Result<Vec<Body>> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads
             .min(THREADS_MAX)
@@ -46,8 +47,12 @@ impl Bodies {
         let failed = Mutex::new(None);
         let work = || {
             let mut mine = Vec::new();
-            while let Some((index, file)) = take(files, &next) {
-                match ingest.adopt(&file.path) {
+            while let Some((index, file)) = next_file(files, &next) {
+                let taken = match take {
+                    Take::Move => ingest.adopt(&file.path),
+                    Take::Copy => ingest.copy(&file.path),
+                };
+                match taken {
                     Ok(body) => mine.push((index, body)),
                     Err(error) => {
                         // The others need not go on.
@@ -96,7 +101,7 @@ fn restore(file: &UpperFile, found: Option<Body>, objects: &Objects) -> io::Resu
     fs::set_permissions(&file.path, Permissions::from_mode(file.mode))
 }
 
-fn take<'f>(files: &'f [UpperFile], next: &AtomicUsize) -> Option<(usize, &'f UpperFile)> {
+fn next_file<'f>(files: &'f [UpperFile], next: &AtomicUsize) -> Option<(usize, &'f UpperFile)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     Some((index, files.get(index)?))
 }

@@ -233,22 +233,7 @@ impl Reader<'_> {
     }
 
     fn attributes(&self, path: &Path) -> Result<Attributes> {
-        let mut attributes = Attributes::default();
-        for (name, value) in read_xattrs(path)? {
-            match &*name {
-                XATTR_OPAQUE if self.marked => attributes.opaque = &*value == b"y",
-                XATTR_METACOPY if self.marked => attributes.metacopy = true,
-                XATTR_REDIRECT if self.marked => attributes.redirect = Some(value),
-                other if other.starts_with(OVERLAY_XATTR_PREFIX) => {}
-                other if HOST_LABELS.iter().any(|label| other.starts_with(label)) => {}
-                // What no metadata image could show again (`system.nfs4_acl`).
-                other if !erofs::xattr_is_representable(other) => {}
-                _ => {
-                    attributes.visible.insert(name.into(), value.into());
-                }
-            }
-        }
-        Ok(attributes)
+        attributes(path, self.marked)
     }
 
     fn refuse(&self, path: &Path, reason: String) -> Error {
@@ -272,4 +257,30 @@ fn metadata(found: &fs::Metadata, xattrs: Xattrs) -> Metadata {
         },
         xattrs,
     }
+}
+
+/// `marked` tells whether overlayfs's marks count.
+fn attributes(path: &Path, marked: bool) -> Result<Attributes> {
+    let mut attributes = Attributes::default();
+    for (name, value) in read_xattrs(path)? {
+        match &*name {
+            XATTR_OPAQUE if marked => attributes.opaque = &*value == b"y",
+            XATTR_METACOPY if marked => attributes.metacopy = true,
+            XATTR_REDIRECT if marked => attributes.redirect = Some(value),
+            other if other.starts_with(OVERLAY_XATTR_PREFIX) => {}
+            other if HOST_LABELS.iter().any(|label| other.starts_with(label)) => {}
+            // What no metadata image could show again (`system.nfs4_acl`).
+            other if !erofs::xattr_is_representable(other) => {}
+            _ => {
+                attributes.visible.insert(name.into(), value.into());
+            }
+        }
+    }
+    Ok(attributes)
+}
+
+/// The attributes of a file or directory, overlayfs's own left out.
+pub(super) fn read_metadata(path: &Path) -> Result<Metadata> {
+    let found = fs::symlink_metadata(path).map_err(|e| Error::io("stat", path, e))?;
+    Ok(metadata(&found, attributes(path, false)?.visible))
 }

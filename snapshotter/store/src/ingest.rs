@@ -112,6 +112,23 @@ impl<'s> Ingest<'s> {
         Ok((id, size))
     }
 
+    /// Stores a copy of a file, which stays what it is: somebody may be writing to it. Nothing is
+    /// copied if the blob is already there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn copy(&self, file: &Path) -> Result<(BlobId, u64)> {
+        let (id, size) = hash_file(file)?;
+        if self.has_blob(id, size)? {
+            return Ok((id, size));
+        }
+        let mut source = File::open(file).map_err(|e| Error::io("open", file, e))?;
+        let mut writer = self.blob_writer();
+        // Hashed once more on the way: what was copied is what counts.
+        io::copy(&mut source, &mut writer).map_err(|e| Error::io("copy", file, e))?;
+        writer.commit()
+    }
+
     /// Makes everything durable and visible, together with the changes of `extra` (the rows that
     /// name what was ingested: snapshots, leases, images).
     ///

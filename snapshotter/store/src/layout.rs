@@ -44,11 +44,13 @@ pub enum Table {
     Context,
     /// Finished builds.
     History,
+    /// Plugin name, snapshot key -> row of a snapshot that containerd owns.
+    Container,
 }
 
 impl Table {
     /// Every table, in the order of FORMAT.md.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Table::Meta,
         Table::Tree,
         Table::Blob,
@@ -60,6 +62,7 @@ impl Table {
         Table::Layer,
         Table::Context,
         Table::History,
+        Table::Container,
     ];
 
     /// The name of the column family.
@@ -76,6 +79,7 @@ impl Table {
             Table::Layer => "layer",
             Table::Context => "context",
             Table::History => "history",
+            Table::Container => "container",
         }
     }
 }

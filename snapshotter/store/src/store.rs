@@ -360,7 +360,10 @@ impl Store {
     }
 
     /// Flushes all rows to disk, whoever wrote them and when.
-    pub(crate) fn flush_rows(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Database errors, which poison the store; [`Error::Poisoned`].
+    pub fn flush_rows(&self) -> Result<()> {
         self.check_poison()?;
         self.rows
             .sync()
@@ -415,13 +418,14 @@ impl TreeSource for Store {
 }
 
 /// Everything that varve keeps in a root directory, and what a new file system brings along.
-const ROOT_ENTRIES: [&str; 11] = [
+const ROOT_ENTRIES: [&str; 12] = [
     layout::LOCK,
     layout::DATABASE,
     layout::OBJECTS,
     layout::INGEST,
     layout::TRASH,
     "snapshots",
+    "containers",
     "meta",
     "mounts",
     "checkouts",

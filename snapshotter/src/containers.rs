@@ -1,0 +1,504 @@
+//! Snapshots that containerd owns: the same contract as [`crate::Manager`] keeps for builds, with
+//! another life cycle, because containerd holds a global lock while it commits.
+//!
+//! - A commit only renames: the writable directory becomes the content of the committed snapshot
+//!   as it is, and children are mounted above it. Later, in the background, it becomes a tree
+//!   (`ingest`); what is mounted then keeps the directory until it is removed.
+//! - Our differ unpacks a layer straight into the store ([`Containers::apply`]), then a commit has
+//!   its tree already.
+//! - Uppers are plain differences: no `metacopy`, no redirects, so that containerd's walking
+//!   differ and other tools can read them.
+//!
+//! Reading order: this file (the life cycle), `row` and `index` (what is known), `ground` (what a
+//! mount rests on), `ingest` (directories become trees).
+
+mod ground;
+mod index;
+mod ingest;
+mod row;
+mod worker;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use mount::Mount;
+use store::{Batch, Durability, Store, Table, TreeRef, Usage};
+
+use crate::directories::Directories;
+use crate::error::{Error, Result};
+use crate::gc;
+use crate::manager::Manager;
+use crate::snapshots::{Info, Kind, Labels, Snapshots, check_key, check_labels, now};
+use ground::Ground;
+use index::Index;
+use row::Boot;
+pub(crate) use row::{Applied, Content, Id, Row, State};
+use worker::Events;
+pub use worker::Worker;
+
+/// Name of the writable directories, below the root.
+const CONTAINERS: &str = "containers";
+
+/// Files and directories that are deleted at a time.
+const REAP_STEP: u64 = 1_000;
+
+/// Where the kernel tells which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// All snapshots that containerd owns, of all plugins.
+#[derive(Debug)]
+pub struct Containers {
+    manager: Arc<Manager>,
+    directories: Directories,
+    boot: Boot,
+    /// Held while a row's preconditions are checked and the row is written.
+    changing: Mutex<()>,
+    index: RwLock<Index>,
+    /// Held while a directory becomes a tree.
+    ingesting: Mutex<()>,
+    /// For the [`Worker`].
+    events: Events,
+}
+
+impl Containers {
+    /// Opens the snapshots of a store. Directories that no row names are thrown away.
+    ///
+    /// # Errors
+    /// Database errors; [`Error::Io`].
+    pub fn open(manager: Arc<Manager>) -> Result<Arc<Self>> {
+        let store = manager.store().clone();
+        let directories = Directories::open(store.clone(), CONTAINERS)?;
+        let index = Index::load(&store)?;
+        let text = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+        let hash = blake3::hash(text.trim().as_bytes());
+        let mut boot = Boot([0; 16]);
+        boot.0.copy_from_slice(&hash.as_bytes()[..16]);
+        let containers = Containers {
+            manager,
+            directories,
+            boot,
+            changing: Mutex::default(),
+            index: RwLock::new(index),
+            ingesting: Mutex::default(),
+            events: Events::default(),
+        };
+        containers.drop_torn()?;
+        let named = containers.index().directories().collect();
+        containers.directories.settle(&named, true)?;
+        Ok(Arc::new(containers))
+    }
+
+    /// Snapshots that were committed and not flushed before the machine went down, and what lies
+    /// on them. Whoever needs them unpacks them again; half of a file would be believed.
+    fn drop_torn(&self) -> Result<()> {
+        let mut torn: Vec<Id> = Vec::new();
+        loop {
+            let index = self.index();
+            let is_torn = |(id, row): &(&Id, &Arc<Row>)| match &row.state {
+                State::Committed(Content::Directory { boot, number, .. }) => {
+                    *boot != self.boot || !self.directories.exists(*number)
+                }
+                State::Open { directory, .. } => !self.directories.exists(*directory),
+                State::Committed(Content::Tree(_)) => {
+                    let parent = Id::new(&id.plugin, &row.info.parent);
+                    !row.info.parent.is_empty() && index.find(&parent).is_none()
+                }
+            };
+            torn.extend(index.all().filter(is_torn).map(|(id, _)| id.clone()));
+            drop(index);
+            if torn.is_empty() {
+                return Ok(());
+            }
+            let mut batch = Batch::new();
+            for id in torn.drain(..) {
+                tracing::error!(snapshot = %id, "lost: it was not on disk when the machine stopped");
+                batch.delete(Table::Container, id.encode());
+                self.index_mut().remove(&id);
+            }
+            self.manager.store().write(batch, Durability::Disk)?;
+        }
+    }
+
+    /// The snapshots of the plugin that containerd knows by this name.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a name that cannot be one.
+    pub fn plugin(self: &Arc<Self>, name: &str) -> Result<Plugin> {
+        if name.contains('\0') || name.len() > crate::snapshots::KEY_LENGTH_MAX {
+            let reason = "the name of the snapshotter is no name of a plugin".into();
+            return Err(Error::InvalidArgument { reason });
+        }
+        Ok(Plugin {
+            containers: self.clone(),
+            name: name.into(),
+        })
+    }
+
+    /// The store and its images below.
+    #[must_use]
+    pub fn manager(&self) -> &Arc<Manager> {
+        &self.manager
+    }
+
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn row(&self, id: &Id) -> Result<Arc<Row>> {
+        self.index().get(id).cloned()
+    }
+
+    /// Writes rows, under the lock that the caller holds; [`Containers::flush`] without it makes
+    /// them durable, so that several calls share one flush.
+    fn write(&self, removed: Option<&Id>, written: Option<(Id, Row)>) -> Result<()> {
+        let mut batch = Batch::new();
+        if let Some(id) = removed {
+            batch.delete(Table::Container, id.encode());
+        }
+        if let Some((id, row)) = &written {
+            batch.put(Table::Container, id.encode(), row.encode());
+        }
+        self.manager.store().write(batch, Durability::Process)?;
+        let mut index = self.index_mut();
+        if let Some(id) = removed {
+            index.remove(id);
+        }
+        if let Some((id, row)) = written {
+            index.insert(id, Arc::new(row));
+        }
+        Ok(())
+    }
+
+    /// Makes every row that was written durable: before anybody is told of it.
+    fn flush(&self) -> Result<()> {
+        Ok(self.manager.store().flush_rows()?)
+    }
+
+    fn open_snapshot(
+        &self,
+        id: &Id,
+        parent: &str,
+        labels: Labels,
+        kind: Kind,
+    ) -> Result<Vec<Mount>> {
+        check_key(&id.key)?;
+        check_labels(&labels)?;
+        self.shorten(id, parent)?;
+        {
+            let _changing = self.lock();
+            if self.index().find(id).is_some() {
+                return Err(Error::AlreadyExists {
+                    key: id.key.clone(),
+                });
+            }
+            let root = self.root_attributes(id, parent)?;
+            let directory = self.directories.create(&root)?;
+            let created = now();
+            let info = Info {
+                key: id.key.clone(),
+                parent: parent.into(),
+                kind,
+                created,
+                updated: created,
+                labels,
+            };
+            let state = State::Open {
+                directory,
+                applied: None,
+                below: Vec::new(),
+            };
+            let written = self.write(None, Some((id.clone(), Row { info, state })));
+            if let Err(error) = written {
+                self.directories.discard(directory);
+                return Err(error);
+            }
+        }
+        let mounts = self.mounts_of(id).and_then(|mounts| {
+            self.flush()?;
+            Ok(mounts)
+        });
+        mounts.inspect_err(|_| {
+            if let Err(error) = self.remove(id) {
+                tracing::warn!(snapshot = %id, %error, "a snapshot without mounts is left");
+            }
+        })
+    }
+
+    /// Makes the committed snapshot `name` of the active one `id`. `parent`, unless it is empty, is
+    /// put below one that was prepared on nothing.
+    fn commit(&self, id: &Id, name: &Id, parent: &str, labels: Labels) -> Result<()> {
+        check_key(&name.key)?;
+        check_labels(&labels)?;
+        let taken = |index: &Index| index.find(name).is_some();
+        {
+            let _changing = self.lock();
+            let row = self.row(id)?;
+            if taken(&self.index()) {
+                return Err(Error::AlreadyExists {
+                    key: name.key.clone(),
+                });
+            }
+            let content = self.committed_content(id, &row)?;
+            let parent = self.checked_parent(id, &row, parent)?;
+            let created = now();
+            let info = Info {
+                key: name.key.clone(),
+                parent,
+                kind: Kind::Committed,
+                created,
+                updated: created,
+                labels,
+            };
+            let state = State::Committed(content);
+            self.write(Some(id), Some((name.clone(), Row { info, state })))?;
+            drop(row);
+        }
+        self.events.committed();
+        self.flush()
+    }
+
+    /// What an active snapshot becomes.
+    fn committed_content(&self, id: &Id, row: &Row) -> Result<Content> {
+        match row.state {
+            State::Open {
+                directory, applied, ..
+            } if row.info.kind == Kind::Active => match applied {
+                Some(whole) if self.directories.is_empty(directory)? => Ok(Content::Tree(whole)),
+                _ => Ok(Content::Directory {
+                    number: directory,
+                    applied,
+                    boot: self.boot,
+                }),
+            },
+            _ => Err(Error::FailedPrecondition {
+                operation: "commit",
+                key: id.key.clone(),
+                reason: "it is not active".into(),
+            }),
+        }
+    }
+
+    /// The parent of what is committed.
+    fn checked_parent(&self, id: &Id, row: &Row, wanted: &str) -> Result<String> {
+        let present = &row.info.parent;
+        if wanted.is_empty() || wanted == present {
+            return Ok(present.clone());
+        }
+        if !present.is_empty() {
+            return Err(Error::InvalidArgument {
+                reason: format!("snapshot {:?} has the parent {present:?} already", id.key),
+            });
+        }
+        let refused = |key: &str, reason: &str| Error::FailedPrecondition {
+            operation: "commit",
+            key: key.into(),
+            reason: reason.into(),
+        };
+        let parent = self.row(&Id::new(&id.plugin, wanted))?;
+        if !matches!(parent.state, State::Committed(_)) {
+            return Err(refused(&id.key, "its new parent is not committed"));
+        }
+        if row.tree().is_some() {
+            // What it hides of the parent was dropped when it was unpacked on nothing.
+            return Err(refused(&id.key, "it was unpacked without its parent"));
+        }
+        Ok(wanted.into())
+    }
+
+    fn remove(&self, id: &Id) -> Result<()> {
+        let row = {
+            let _changing = self.lock();
+            let row = self.row(id)?;
+            if self.index().has_children(id) {
+                return Err(Error::FailedPrecondition {
+                    operation: "remove",
+                    key: id.key.clone(),
+                    reason: "it is the parent of another snapshot".into(),
+                });
+            }
+            self.write(Some(id), None)?;
+            row
+        };
+        self.discard_unused(&row);
+        self.events.removed();
+        self.flush()
+    }
+
+    /// Gives up directories of a row that is gone, as far as no other row needs them.
+    fn discard_unused(&self, row: &Row) {
+        let _changing = self.lock();
+        let index = self.index();
+        for number in row.directories() {
+            if !index.uses(number) {
+                self.directories.discard(number);
+            }
+        }
+    }
+
+    /// Changes labels as containerd's field masks say: no path replaces all of them.
+    fn update(&self, id: &Id, labels: &Labels, paths: &[String]) -> Result<Info> {
+        let changed = {
+            let _changing = self.lock();
+            let mut row = Row::clone(&*self.row(id)?);
+            let present = &mut row.info.labels;
+            if paths.is_empty() {
+                present.clone_from(labels);
+            }
+            for path in paths {
+                if path == "labels" {
+                    present.clone_from(labels);
+                } else if let Some(name) = path.strip_prefix("labels.") {
+                    let value = labels.get(name).cloned().unwrap_or_default();
+                    present.insert(name.to_owned(), value);
+                } else {
+                    return Err(Error::InvalidArgument {
+                        reason: format!("cannot update {path} field on snapshot {:?}", id.key),
+                    });
+                }
+            }
+            // An empty value is how a label is deleted.
+            present.retain(|_, value| !value.is_empty());
+            check_labels(present)?;
+            row.info.updated = now();
+            let info = row.info.clone();
+            self.write(None, Some((id.clone(), row)))?;
+            info
+        };
+        self.flush()?;
+        Ok(changed)
+    }
+
+    /// Frees what removals have left, to the end.
+    ///
+    /// # Errors
+    /// Those of the store; nothing that is needed is lost whenever it ends.
+    pub fn clean_up(&self) -> Result<()> {
+        gc::collect(&self.manager, false)?;
+        let trash = self.manager.store().trash();
+        while trash.reap(REAP_STEP)?.more {}
+        Ok(())
+    }
+
+    fn usage(&self, id: &Id) -> Result<Usage> {
+        let row = self.row(id)?;
+        match &row.state {
+            State::Open {
+                directory, applied, ..
+            } => {
+                let written = self.directories.usage(*directory)?;
+                Ok(sum(*applied, written))
+            }
+            State::Committed(Content::Tree(whole)) => Ok(whole.usage),
+            State::Committed(Content::Directory {
+                number, applied, ..
+            }) => Ok(sum(*applied, self.directories.usage(*number)?)),
+        }
+    }
+}
+
+/// The trees of all snapshots that containerd owns.
+pub(crate) fn trees(store: &Store) -> Result<Vec<TreeRef>> {
+    let mut trees = Vec::new();
+    for row in store.rows().scan(Table::Container, b"") {
+        let (key, value) = row?;
+        let id = Id::decode(&key)?;
+        trees.extend(Row::decode(&id.key, &value)?.tree());
+    }
+    Ok(trees)
+}
+
+fn sum(applied: Option<Applied>, written: Usage) -> Usage {
+    let applied = applied.map(|applied| applied.usage).unwrap_or_default();
+    Usage {
+        bytes: applied.bytes + written.bytes,
+        inodes: applied.inodes + written.inodes,
+    }
+}
+
+/// The snapshots of one plugin.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    containers: Arc<Containers>,
+    name: String,
+}
+
+impl Plugin {
+    fn id(&self, key: &str) -> Id {
+        Id::new(&self.name, key)
+    }
+
+    /// All plugins' snapshots.
+    #[must_use]
+    pub fn containers(&self) -> &Arc<Containers> {
+        &self.containers
+    }
+
+    /// As [`Snapshots::commit`], with a parent for a snapshot that was prepared on nothing.
+    ///
+    /// # Errors
+    /// As `commit`; [`Error::InvalidArgument`] if it has another parent; [`Error::NotFound`] and
+    /// [`Error::FailedPrecondition`] for the parent.
+    pub fn commit_on(&self, name: &str, key: &str, parent: &str, labels: Labels) -> Result<()> {
+        let (key, name) = (self.id(key), self.id(name));
+        self.containers.commit(&key, &name, parent, labels)
+    }
+
+    /// Changes labels and tells the row. `paths` are those of containerd's field mask: `labels`
+    /// or `labels.<name>`; none of them replaces all labels.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::InvalidArgument`] for other paths and for labels that are too
+    /// long.
+    pub fn update(&self, key: &str, labels: &Labels, paths: &[String]) -> Result<Info> {
+        self.containers.update(&self.id(key), labels, paths)
+    }
+}
+
+impl Snapshots for Plugin {
+    fn prepare(&self, key: &str, parent: &str, labels: Labels) -> Result<Vec<Mount>> {
+        let id = self.id(key);
+        self.containers
+            .open_snapshot(&id, parent, labels, Kind::Active)
+    }
+
+    fn view(&self, key: &str, parent: &str, labels: Labels) -> Result<Vec<Mount>> {
+        let id = self.id(key);
+        self.containers
+            .open_snapshot(&id, parent, labels, Kind::View)
+    }
+
+    fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        self.containers.mounts_of(&self.id(key))
+    }
+
+    fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
+        self.commit_on(name, key, "", labels)
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        self.containers.remove(&self.id(key))
+    }
+
+    fn stat(&self, key: &str) -> Result<Info> {
+        Ok(self.containers.row(&self.id(key))?.info.clone())
+    }
+
+    fn walk(&self, visit: &mut dyn FnMut(Info) -> Result<()>) -> Result<()> {
+        let index = self.containers.index();
+        let rows: Vec<Arc<Row>> = index.of_plugin(&self.name).cloned().collect();
+        // Whoever visits may ask for more.
+        drop(index);
+        rows.iter().try_for_each(|row| visit(row.info.clone()))
+    }
+
+    fn usage(&self, key: &str) -> Result<Usage> {
+        self.containers.usage(&self.id(key))
+    }
+}

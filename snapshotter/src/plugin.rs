@@ -1,0 +1,245 @@
+//! What containerd calls: `containerd.services.snapshots.v1.Snapshots` over [`Containers`], and the
+//! differ beside it.
+//!
+//! Keys, names and labels are opaque. The plugin that a request is meant for is named in it, so
+//! one socket serves several; namespaces are part of the keys that containerd makes.
+//!
+//! containerd waits for an answer without a limit, some calls under a global lock, so every call
+//! ends in time here ([`CALL_TIMEOUT`]).
+
+mod content;
+mod differ;
+mod status;
+mod wire;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::containerd::services::diff::v1::diff_server::DiffServer;
+use proto::containerd::services::snapshots::v1 as api;
+use proto::containerd::services::snapshots::v1::snapshots_server::{
+    Snapshots as Service, SnapshotsServer,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use crate::containers::{Containers, Plugin};
+use crate::error::{Error, Result};
+use crate::filters::Filters;
+use crate::snapshots::Snapshots;
+use differ::DiffService;
+
+/// Longest time that a call may take. Work that is under way goes on, and is found done by whoever
+/// asks again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Snapshots in one message of a list.
+const LIST_BATCH: usize = 100;
+
+/// Largest message that is taken, in bytes: as containerd's own services do.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Everything that containerd may call. Layers come from and go to the containerd with the socket
+/// `containerd`.
+#[must_use]
+pub fn services(containers: Arc<Containers>, containerd: PathBuf) -> Routes {
+    let snapshots = SnapshotsService {
+        containers: containers.clone(),
+    };
+    let snapshots = SnapshotsServer::new(snapshots);
+    let differ = DiffServer::new(DiffService::new(containers, containerd));
+    Routes::default()
+        .add_service(snapshots.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(differ.max_decoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// Serves the snapshots.
+#[derive(Clone, Debug)]
+struct SnapshotsService {
+    containers: Arc<Containers>,
+}
+
+impl SnapshotsService {
+    /// Does a call's work on a thread that may block.
+    async fn call<T: Send + 'static>(
+        &self,
+        plugin: &str,
+        work: impl FnOnce(&Plugin) -> Result<T> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let plugin = self.containers.plugin(plugin).map_err(status::of)?;
+        let done = blocking(CALL_TIMEOUT, move || work(&plugin)).await?;
+        Ok(Response::new(done))
+    }
+}
+
+/// Runs `work` where it may block, and waits for so long.
+async fn blocking<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    let task = tokio::task::spawn_blocking(work);
+    match tokio::time::timeout(limit, task).await {
+        Ok(Ok(done)) => done.map_err(status::of),
+        Ok(Err(panicked)) => Err(Status::internal(format!("internal error: {panicked}"))),
+        Err(_) => Err(Status::deadline_exceeded(format!(
+            "the storage has not answered for {} s; it goes on, try again",
+            limit.as_secs()
+        ))),
+    }
+}
+
+#[tonic::async_trait]
+impl Service for SnapshotsService {
+    async fn prepare(
+        &self,
+        request: Request<api::PrepareSnapshotRequest>,
+    ) -> Result<Response<api::PrepareSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let plugin = request.snapshotter.clone();
+        self.call(&plugin, move |plugin| {
+            let mounts = plugin.prepare(&request.key, &request.parent, request.labels)?;
+            Ok(api::PrepareSnapshotResponse {
+                mounts: wire::mounts(&mounts)?,
+            })
+        })
+        .await
+    }
+
+    async fn view(
+        &self,
+        request: Request<api::ViewSnapshotRequest>,
+    ) -> Result<Response<api::ViewSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let plugin = request.snapshotter.clone();
+        self.call(&plugin, move |plugin| {
+            let mounts = plugin.view(&request.key, &request.parent, request.labels)?;
+            Ok(api::ViewSnapshotResponse {
+                mounts: wire::mounts(&mounts)?,
+            })
+        })
+        .await
+    }
+
+    async fn mounts(
+        &self,
+        request: Request<api::MountsRequest>,
+    ) -> Result<Response<api::MountsResponse>, Status> {
+        let request = request.into_inner();
+        self.call(&request.snapshotter, move |plugin| {
+            Ok(api::MountsResponse {
+                mounts: wire::mounts(&plugin.mounts(&request.key)?)?,
+            })
+        })
+        .await
+    }
+
+    async fn commit(
+        &self,
+        request: Request<api::CommitSnapshotRequest>,
+    ) -> Result<Response<()>, Status> {
+        let request = request.into_inner();
+        let plugin = request.snapshotter.clone();
+        self.call(&plugin, move |plugin| {
+            let (name, key) = (&request.name, &request.key);
+            plugin.commit_on(name, key, &request.parent, request.labels)
+        })
+        .await
+    }
+
+    async fn remove(
+        &self,
+        request: Request<api::RemoveSnapshotRequest>,
+    ) -> Result<Response<()>, Status> {
+        let request = request.into_inner();
+        self.call(&request.snapshotter, move |plugin| {
+            plugin.remove(&request.key)
+        })
+        .await
+    }
+
+    async fn stat(
+        &self,
+        request: Request<api::StatSnapshotRequest>,
+    ) -> Result<Response<api::StatSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        self.call(&request.snapshotter, move |plugin| {
+            Ok(api::StatSnapshotResponse {
+                info: Some(wire::info(plugin.stat(&request.key)?)),
+            })
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        request: Request<api::UpdateSnapshotRequest>,
+    ) -> Result<Response<api::UpdateSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        let info = request.info.unwrap_or_default();
+        let paths = request.update_mask.unwrap_or_default().paths;
+        self.call(&request.snapshotter, move |plugin| {
+            let info = plugin.update(&info.name, &info.labels, &paths)?;
+            Ok(api::UpdateSnapshotResponse {
+                info: Some(wire::info(info)),
+            })
+        })
+        .await
+    }
+
+    type ListStream = ReceiverStream<Result<api::ListSnapshotsResponse, Status>>;
+
+    async fn list(
+        &self,
+        request: Request<api::ListSnapshotsRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let request = request.into_inner();
+        let found = self.call(&request.snapshotter, move |plugin| {
+            let filters = Filters::parse(&request.filters)?;
+            let mut found = Vec::new();
+            plugin.walk(&mut |info| {
+                if filters.matches(&info) {
+                    found.push(wire::info(info));
+                }
+                Ok::<(), Error>(())
+            })?;
+            Ok(found)
+        });
+        let mut found = found.await?.into_inner();
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        tokio::spawn(async move {
+            while !found.is_empty() {
+                let rest = found.split_off(found.len().min(LIST_BATCH));
+                let info = std::mem::replace(&mut found, rest);
+                let batch = api::ListSnapshotsResponse { info };
+                // Nobody listens any more.
+                if sender.send(Ok(batch)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn usage(
+        &self,
+        request: Request<api::UsageRequest>,
+    ) -> Result<Response<api::UsageResponse>, Status> {
+        let request = request.into_inner();
+        self.call(&request.snapshotter, move |plugin| {
+            let usage = plugin.usage(&request.key)?;
+            Ok(api::UsageResponse {
+                size: i64::try_from(usage.bytes).unwrap_or(i64::MAX),
+                inodes: i64::try_from(usage.inodes).unwrap_or(i64::MAX),
+            })
+        })
+        .await
+    }
+
+    async fn cleanup(&self, request: Request<api::CleanupRequest>) -> Result<Response<()>, Status> {
+        let plugin = request.into_inner().snapshotter;
+        self.call(&plugin, |plugin| plugin.containers().clean_up())
+            .await
+    }
+}
