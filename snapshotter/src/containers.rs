@@ -237,7 +237,7 @@ impl Containers {
         check_key(&name.key)?;
         check_labels(&labels)?;
         let taken = |index: &Index| index.find(name).is_some();
-        {
+        let row = {
             let _changing = self.lock();
             let row = self.row(id)?;
             if taken(&self.index()) {
@@ -258,8 +258,9 @@ impl Containers {
             };
             let state = State::Committed(content);
             self.write(Some(id), Some((name.clone(), Row { info, state })))?;
-            drop(row);
-        }
+            row
+        };
+        self.discard_unused(&row);
         self.events.committed();
         self.flush()
     }

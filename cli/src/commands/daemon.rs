@@ -20,6 +20,9 @@ use crate::daemon::Site;
 use crate::environment::Environment;
 use crate::error::{print, say};
 
+/// A version of containerd that can do everything that we know of (major, minor).
+const CONTAINERD_RECENT: (u32, u32) = (2, 0);
+
 /// The socket is for root alone: who can call it can mount what he likes.
 const SOCKET_MODE: u32 = 0o600;
 
@@ -30,8 +33,8 @@ const SOCKET_MODE: u32 = 0o600;
 pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     let socket = Environment::absolute(&options.snapshotter_address)?;
     if options.print_containerd_config {
-        let has_differs = has_differs(options.containerd_version.as_deref());
-        let text = containerd_config(&options.name, &socket, &site.root, has_differs);
+        let version = containerd_version(options.containerd_version.as_deref());
+        let text = containerd_config(&options.name, &socket, &site.root, version);
         return print(&text);
     }
     if !site.environment.is_root() {
@@ -130,13 +133,25 @@ fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// What belongs into containerd's configuration. containerd 1.6 ends with a panic when it finds a
-/// differ among its proxy plugins, so that part is for later versions.
-fn containerd_config(name: &str, socket: &Path, root: &Path, has_differs: bool) -> String {
+/// What belongs into the configuration of a containerd of this version (major, minor). That of 1.6
+/// ends with a panic when it finds a differ among its proxy plugins; 2.0 and later pull with a
+/// service that has to be told of every snapshotter.
+fn containerd_config(name: &str, socket: &Path, root: &Path, version: (u32, u32)) -> String {
     let quoted = |path: &Path| toml_string(&path.display().to_string());
     let (address, root) = (quoted(socket), quoted(root));
-    let differ = format!(
+    let mut text = format!(
         "\
+# For /etc/containerd/config.toml (version 2 or 3); then restart containerd.
+[proxy_plugins.{name}]
+  type = \"snapshot\"
+  address = {address}
+  [proxy_plugins.{name}.exports]
+    root = {root}
+"
+    );
+    if version >= (1, 7) {
+        text.push_str(&format!(
+            "\
 [proxy_plugins.{name}-diff]
   type = \"diff\"
   address = {address}
@@ -145,45 +160,40 @@ fn containerd_config(name: &str, socket: &Path, root: &Path, has_differs: bool) 
 [plugins.\"io.containerd.service.v1.diff-service\"]
   default = [\"{name}-diff\", \"walking\"]
 "
-    );
-    let differ = match has_differs {
-        true => differ,
-        false => format!(
-            "# From containerd 1.7 on, this makes unpacking faster:\n{}",
-            commented(&differ)
-        ),
+        ));
+    }
+    if version >= (2, 0) {
+        text.push_str(&format!(
+            "\n\
+# Pulls. This list replaces containerd's own, so overlayfs is named too.
+[[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]
+  platform = \"linux\"
+  snapshotter = \"{name}\"
+  differ = \"{name}-diff\"
+[[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]
+  platform = \"linux\"
+  snapshotter = \"overlayfs\"
+  differ = \"walking\"
+"
+        ));
+    }
+    let kubernetes = match version >= (2, 0) {
+        true => "io.containerd.cri.v1.images\"]",
+        false => "io.containerd.grpc.v1.cri\".containerd]",
     };
-    format!(
-        "\
-# For /etc/containerd/config.toml (version 2 or 3); then restart containerd.
-[proxy_plugins.{name}]
-  type = \"snapshot\"
-  address = {address}
-  [proxy_plugins.{name}.exports]
-    root = {root}
-
-{differ}
-# For Kubernetes with containerd 1.6 and 1.7:
-# [plugins.\"io.containerd.grpc.v1.cri\".containerd]
-#   snapshotter = \"{name}\"
-#   disable_snapshot_annotations = false
-# and with containerd 2:
-# [plugins.\"io.containerd.cri.v1.images\"]
+    text.push_str(&format!(
+        "\n\
+# For Kubernetes:
+# [plugins.\"{kubernetes}
 #   snapshotter = \"{name}\"
 "
-    )
+    ));
+    text
 }
 
-fn commented(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.is_empty());
-    lines
-        .map(|line| format!("# {}\n", line.trim_start_matches("# ")))
-        .collect()
-}
-
-/// Whether the installed containerd, or the one of this version, knows differs as proxy plugins.
-/// One that cannot be asked is taken for a recent one.
-fn has_differs(version: Option<&str>) -> bool {
+/// The version of the installed containerd, or of the one that the text names. One that cannot be
+/// asked is taken for a recent one.
+fn containerd_version(version: Option<&str>) -> (u32, u32) {
     let installed = || {
         let output = Command::new("containerd").arg("--version").output().ok()?;
         String::from_utf8(output.stdout).ok()
@@ -198,8 +208,7 @@ fn has_differs(version: Option<&str>) -> bool {
         let mut numbers = version.split('.').map(|number| number.parse::<u32>());
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     };
-    text.and_then(number)
-        .is_none_or(|version| version >= (1, 7))
+    text.and_then(number).unwrap_or(CONTAINERD_RECENT)
 }
 
 /// A basic string of TOML.
@@ -213,34 +222,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_names_socket_and_root() {
-        let text = |has_differs| {
+    fn the_configuration_has_what_the_version_understands() {
+        let text = |version| {
             let root = Path::new("/var/lib/v");
-            containerd_config("v", Path::new("/run/a\"b"), root, has_differs)
+            containerd_config("v", Path::new("/run/a\"b"), root, version)
         };
-        let whole = text(true);
+        let whole = text((2, 1));
         assert!(whole.contains("  address = \"/run/a\\\"b\"\n"), "{whole}");
         assert!(whole.contains("    root = \"/var/lib/v\"\n"), "{whole}");
         assert!(whole.contains("\n[proxy_plugins.v-diff]\n"), "{whole}");
-        assert!(!text(false).contains("\n[proxy_plugins.v-diff]"));
+        assert!(whole.contains("  differ = \"v-diff\"\n"), "{whole}");
+        assert!(text((1, 7)).contains("v-diff") && !text((1, 7)).contains("transfer"));
+        assert!(!text((1, 6)).contains("v-diff"));
     }
 
     #[test]
-    fn differs_are_known_since_version_1_7() {
-        for (version, expected) in [
-            ("1.6.20", false),
+    fn versions_are_read_as_containerd_prints_them() {
+        for (text, expected) in [
+            ("1.6.20", (1, 6)),
             (
                 "containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1",
-                false,
+                (1, 6),
             ),
-            ("v1.7.0", true),
+            ("v1.7.0", (1, 7)),
             (
                 "containerd github.com/containerd/containerd/v2 v2.2.0 abc",
-                true,
+                (2, 2),
             ),
-            ("nonsense", true),
+            ("nonsense", CONTAINERD_RECENT),
         ] {
-            assert_eq!(has_differs(Some(version)), expected, "{version}");
+            assert_eq!(containerd_version(Some(text)), expected, "{text}");
         }
     }
 }
