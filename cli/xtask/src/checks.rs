@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::console;
+use crate::containerd;
 use crate::error::{Error, Result};
 use crate::packages::{self, Purpose};
 use crate::rocksdb_archive;
@@ -35,7 +36,7 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
     let started = Instant::now();
     let mut times = Vec::new();
 
-    step(&mut times, "install", || packages::ensure(Purpose::Test))?;
+    step(&mut times, "install", || install(workspace, unprivileged))?;
     let lib_dir = step(&mut times, "rocksdb", || rocksdb_archive::ensure(workspace))?;
     let cargo = |arguments: &[&str]| {
         let mut command = workspace.cargo(&lib_dir);
@@ -101,8 +102,17 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
     Ok(())
 }
 
+/// Everything that tests run; only those that need root run containerd 2.
+fn install(workspace: &Workspace, unprivileged: bool) -> Result<()> {
+    packages::ensure(Purpose::Test)?;
+    if unprivileged {
+        return Ok(());
+    }
+    containerd::ensure(workspace)
+}
+
 /// Tests that fetch packages are left out with `VARVE_TEST_OFFLINE=1`.
-fn offline() -> bool {
+pub(crate) fn offline() -> bool {
     std::env::var_os("VARVE_TEST_OFFLINE").is_some_and(|value| value == "1")
 }
 

@@ -10,6 +10,7 @@ mod arguments;
 mod bench;
 mod checks;
 mod console;
+mod containerd;
 mod demo;
 mod error;
 mod packages;
@@ -41,6 +42,7 @@ fn run(task: Task) -> error::Result<()> {
         Task::Bench { name, arguments } => bench::run(&workspace, name.as_deref(), &arguments),
         Task::Install => {
             packages::ensure(Purpose::Test)?;
+            containerd::ensure(&workspace)?;
             rocksdb_archive::ensure(&workspace).map(drop)
         }
         Task::Rocksdb => {

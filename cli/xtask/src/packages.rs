@@ -63,6 +63,17 @@ const PACKAGES: &[Package] = &[
         purpose: Purpose::Bench,
         reason: "the other OCI runtime that RUN steps can use, and the one that BuildKit uses",
     },
+    // Docker's own package of it stands in the way of Debian's, and is as good.
+    Package {
+        names: &["containerd", "containerd.io"],
+        purpose: Purpose::Test,
+        reason: "the container daemon that varve plugs into, and its client ctr",
+    },
+    Package {
+        names: &["docker-registry"],
+        purpose: Purpose::Test,
+        reason: "a registry on this machine, to pull images from",
+    },
     Package {
         names: &["umoci"],
         purpose: Purpose::Test,
@@ -225,11 +236,20 @@ fn parse_installed(listing: &str) -> Vec<String> {
         .collect()
 }
 
+/// Makes sure that apt knows what there is: a fresh container has never run `apt-get update`.
+///
+/// # Errors
+/// Where apt fails, or it needs root and there is no sudo.
+pub(crate) fn ensure_lists() -> Result<()> {
+    if has_package_lists() {
+        return Ok(());
+    }
+    apt_get(&["update"])
+}
+
 fn install(missing: &[&Package]) -> Result<()> {
     let started = Instant::now();
-    if !has_package_lists() {
-        apt_get(&["update"])?;
-    }
+    ensure_lists()?;
     let names: Vec<&str> = missing.iter().map(|package| package.candidate()).collect();
     for (name, package) in names.iter().zip(missing) {
         console::note(&format!("installing {name}: {}", package.reason));
@@ -248,7 +268,6 @@ fn install(missing: &[&Package]) -> Result<()> {
     Ok(())
 }
 
-/// A fresh container has never run `apt-get update`.
 fn has_package_lists() -> bool {
     fs::read_dir("/var/lib/apt/lists").is_ok_and(|entries| {
         entries
