@@ -4,11 +4,15 @@
 use std::path::{Path, PathBuf};
 
 pub mod base_image;
+pub mod containerd;
+pub mod daemon;
 pub mod forged_image;
 pub mod layout;
 pub mod leftovers;
 pub mod privileged;
 pub mod refusal;
+pub mod registry;
+pub mod server;
 pub mod small_disk;
 pub mod transcript;
 pub mod tree;

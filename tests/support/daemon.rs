@@ -1,0 +1,104 @@
+//! `varve daemon`, as containerd's snapshotter plugin.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use crate::server::{HOST_PATH, Server};
+
+/// A running daemon. It is asked to end when the value goes.
+#[derive(Debug)]
+pub struct Daemon {
+    binary: PathBuf,
+    addresses: Addresses,
+    server: Server,
+}
+
+/// Where the daemon's state lies and where it meets containerd.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The root directory of varve.
+    pub root: PathBuf,
+    /// The socket on which it serves snapshots.
+    pub snapshotter: PathBuf,
+    /// containerd's own socket. containerd may start later.
+    pub containerd: PathBuf,
+    /// What the daemon prints is appended here.
+    pub log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it and waits until its socket answers.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start(binary: &Path, addresses: Addresses) -> Self {
+        let server = serve(binary, &addresses);
+        Daemon {
+            binary: binary.to_owned(),
+            addresses,
+            server,
+        }
+    }
+
+    /// The socket on which it serves snapshots.
+    #[must_use]
+    pub fn address(&self) -> &Path {
+        &self.addresses.snapshotter
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// All it has printed, over all its starts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.server.log()
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.server.terminate()
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again; one that still runs is first asked to end.
+    ///
+    /// # Panics
+    /// It does not end or does not start.
+    pub fn restart(&mut self) {
+        if self.server.runs() {
+            self.terminate();
+        }
+        self.server = serve(&self.binary, &self.addresses);
+    }
+}
+
+fn serve(binary: &Path, addresses: &Addresses) -> Server {
+    let mut command = Command::new(binary);
+    command
+        .arg("daemon")
+        .arg("--root")
+        .arg(&addresses.root)
+        .arg("--snapshotter-address")
+        .arg(&addresses.snapshotter)
+        .arg("--containerd-address")
+        .arg(&addresses.containerd)
+        .env_clear()
+        .env("PATH", HOST_PATH);
+    let mut server = Server::start(&mut command, &addresses.log);
+    // A socket that a killed daemon left refuses until the new one has taken its place.
+    server.wait_for(|| UnixStream::connect(&addresses.snapshotter).ok());
+    server
+}

@@ -1,0 +1,108 @@
+//! A registry on this machine: Debian's `docker-registry`, over plain http.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::server::{HOST_PATH, Server};
+use crate::workspace::{Outcome, run};
+
+/// What its log says before the address that it has got.
+const LISTENING: &str = "listening on ";
+
+/// A running registry. It ends with the value; what it holds stays in its directory.
+#[derive(Debug)]
+pub struct Registry {
+    server: Server,
+    address: String,
+}
+
+impl Registry {
+    /// Starts an empty one with its files in the new directory `directory`, on a free port.
+    ///
+    /// # Panics
+    /// It is not installed, or does not start.
+    #[must_use]
+    pub fn start(directory: &Path) -> Self {
+        fs::create_dir(directory).expect("a directory for the registry");
+        let config = directory.join("config.yml");
+        fs::write(&config, config_text(&directory.join("storage"))).expect("its configuration");
+        let mut command = Command::new("docker-registry");
+        command
+            .arg("serve")
+            .arg(&config)
+            .env_clear()
+            .env("PATH", HOST_PATH);
+        let log = directory.join("log");
+        let mut server = Server::start(&mut command, &log);
+        let address = server.wait_for(|| {
+            let log = fs::read_to_string(&log).ok()?;
+            let (_, rest) = log.split_once(LISTENING)?;
+            rest.split_once('"').map(|(address, _)| address.to_owned())
+        });
+        Registry { server, address }
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What an image of this name is called here: `127.0.0.1:PORT/NAME:latest`.
+    #[must_use]
+    pub fn reference(&self, name: &str) -> String {
+        format!("{}/{name}:latest", self.address)
+    }
+
+    /// Puts the image `latest` of an OCI layout here under `name`, its layers packed by gzip where
+    /// they are not; returns its reference.
+    ///
+    /// # Panics
+    /// It cannot.
+    #[track_caller]
+    pub fn push(&self, layout: &Path, name: &str) -> String {
+        self.copy(layout, name, &[]).succeeded();
+        self.reference(name)
+    }
+
+    /// The same with layers and manifest left as they are.
+    ///
+    /// # Panics
+    /// It cannot.
+    #[track_caller]
+    pub fn push_unchanged(&self, layout: &Path, name: &str) -> String {
+        self.copy(layout, name, &["--preserve-digests"]).succeeded();
+        self.reference(name)
+    }
+
+    fn copy(&self, layout: &Path, name: &str, options: &[&str]) -> Outcome {
+        let mut skopeo = Command::new("skopeo");
+        skopeo
+            .env_clear()
+            .env("PATH", HOST_PATH)
+            .args(["--insecure-policy", "copy", "--quiet"])
+            .arg("--dest-tls-verify=false")
+            .args(options)
+            .arg(format!("oci:{}:latest", layout.display()))
+            .arg(format!("docker://{}", self.reference(name)));
+        run(&mut skopeo)
+    }
+
+    /// All it has said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.server.log()
+    }
+}
+
+/// Port 0 is a free one; the log tells which. With the access log, tests can see what was fetched.
+fn config_text(storage: &Path) -> String {
+    format!(
+        "version: 0.1\n\
+         log:\n  level: info\n\
+         storage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
+         http:\n  addr: 127.0.0.1:0\n  secret: of-a-test\n",
+        storage.display()
+    )
+}
