@@ -18,5 +18,7 @@ mod privileged {
     mod export;
     mod isolation;
     mod mounted_image;
+    mod plugin_contract;
+    mod plugin_crash;
     mod real_input;
 }

@@ -12,6 +12,7 @@ pub mod leftovers;
 pub mod privileged;
 pub mod refusal;
 pub mod registry;
+pub mod remote_snapshots;
 pub mod server;
 pub mod small_disk;
 pub mod transcript;
