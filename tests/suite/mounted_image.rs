@@ -5,68 +5,18 @@ mod layers;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::json;
 use snapshotter::{Labels, Manager, Method, Options, Snapshots};
 use store::{Batch, fixtures};
-use support::forged_image::{TAR_LAYER, descriptor};
-use support::{privileged, tree};
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-
-/// Writes the layers as an image layout, tagged `latest`.
-fn write_layout(directory: &Path, layers: &[Vec<u8>]) {
-    let blobs = directory.join("blobs/sha256");
-    fs::create_dir_all(&blobs).unwrap();
-    let put = |media_type: &str, bytes: &[u8]| {
-        let descriptor = descriptor(media_type, bytes);
-        let digest = descriptor["digest"].as_str().unwrap();
-        fs::write(blobs.join(&digest["sha256:".len()..]), bytes).unwrap();
-        descriptor
-    };
-    let layers: Vec<_> = layers.iter().map(|layer| put(TAR_LAYER, layer)).collect();
-    let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
-    let config = json!({
-        "architecture": "amd64",
-        "os": "linux",
-        "rootfs": { "type": "layers", "diff_ids": diff_ids },
-    });
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": put(CONFIG, config.to_string().as_bytes()),
-        "layers": layers,
-    });
-    let mut named = put(MANIFEST, manifest.to_string().as_bytes());
-    named["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
-    let index = json!({ "schemaVersion": 2, "manifests": [named] });
-    fs::write(directory.join("index.json"), index.to_string()).unwrap();
-    fs::write(
-        directory.join("oci-layout"),
-        r#"{"imageLayoutVersion":"1.0.0"}"#,
-    )
-    .unwrap();
-}
+use support::{layered_image, privileged, tree, umoci};
 
 /// What `umoci unpack` makes of the first `count` layers.
 fn unpacked(directory: &Path, layers: &[Vec<u8>]) -> tree::Tree {
-    let (layout, bundle) = (directory.join("layout"), directory.join("bundle"));
-    write_layout(&layout, layers);
-    let umoci = Command::new("umoci")
-        .args(["unpack", "--image"])
-        .arg(format!("{}:latest", layout.display()))
-        .arg(&bundle)
-        .output()
-        .expect("umoci is there: apt-get install umoci");
-    assert!(
-        umoci.status.success(),
-        "{}",
-        String::from_utf8_lossy(&umoci.stderr)
-    );
-    tree::list(&bundle.join("rootfs"))
+    let layout = directory.join("layout");
+    layered_image::write(&layout, layers, &json!({}));
+    umoci::files(&layout, &directory.join("bundle"))
 }
 
 /// What a view of the image of these layers shows.

@@ -7,6 +7,7 @@ pub mod base_image;
 pub mod containerd;
 pub mod daemon;
 pub mod forged_image;
+pub mod layered_image;
 pub mod layout;
 pub mod leftovers;
 pub mod privileged;
@@ -17,6 +18,7 @@ pub mod server;
 pub mod small_disk;
 pub mod transcript;
 pub mod tree;
+pub mod umoci;
 pub mod workspace;
 
 /// The checkout: the directory of the root Cargo.toml.
