@@ -13,6 +13,7 @@ mod privileged {
     mod build;
     mod cache_reuse;
     mod concurrency;
+    mod containerd_plugin;
     mod crash;
     mod dockerfile_semantics;
     mod export;

@@ -1,7 +1,7 @@
 //! An image of several layers, mounted whole and as a stack, looks entry by entry as `umoci`
 //! unpacks it: an independent tool, which writes plain files.
 
-mod layers;
+pub(super) mod layers;
 
 use std::fs;
 use std::path::Path;

@@ -95,7 +95,8 @@ pub struct Containerd {
 
 impl Containerd {
     /// Starts one with everything below the new directory `directory`, and waits until it answers.
-    /// `snapshotter` is appended to its configuration: see [`proxy_plugin`] and [`unpack_with`].
+    /// `snapshotter` is appended to its configuration: see [`unpack_with`], and for varve
+    /// [`crate::daemon::containerd_config`].
     ///
     /// # Panics
     /// It is not there or does not start, or the directory's name is too long for a socket.
@@ -310,15 +311,6 @@ fn config_text(directory: &Path) -> String {
         state = path("state"),
         address = path("containerd.sock"),
         opt = path("opt"),
-    )
-}
-
-/// Configuration that makes the snapshotter at this socket known as `name`.
-#[must_use]
-pub fn proxy_plugin(name: &str, address: &Path) -> String {
-    format!(
-        "[proxy_plugins.{name}]\n  type = \"snapshot\"\n  address = {:?}\n",
-        address.display().to_string()
     )
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use crate::server::{HOST_PATH, Server};
+use crate::workspace::run;
 
 /// A running daemon. It is asked to end when the value goes.
 #[derive(Debug)]
@@ -85,7 +86,22 @@ impl Daemon {
     }
 }
 
-fn serve(binary: &Path, addresses: &Addresses) -> Server {
+/// What the daemon prints for containerd's configuration; `programs` is the directory of the
+/// containerd that is meant.
+///
+/// # Panics
+/// It does not.
+#[track_caller]
+#[must_use]
+pub fn containerd_config(binary: &Path, addresses: &Addresses, programs: &Path) -> String {
+    let mut command = command(binary, addresses);
+    command
+        .arg("--print-containerd-config")
+        .env("PATH", format!("{}:{HOST_PATH}", programs.display()));
+    run(&mut command).success().stdout
+}
+
+fn command(binary: &Path, addresses: &Addresses) -> Command {
     let mut command = Command::new(binary);
     command
         .arg("daemon")
@@ -97,7 +113,11 @@ fn serve(binary: &Path, addresses: &Addresses) -> Server {
         .arg(&addresses.containerd)
         .env_clear()
         .env("PATH", HOST_PATH);
-    let mut server = Server::start(&mut command, &addresses.log);
+    command
+}
+
+fn serve(binary: &Path, addresses: &Addresses) -> Server {
+    let mut server = Server::start(&mut command(binary, addresses), &addresses.log);
     // A socket that a killed daemon left refuses until the new one has taken its place.
     server.wait_for(|| UnixStream::connect(&addresses.snapshotter).ok());
     server

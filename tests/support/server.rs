@@ -109,6 +109,15 @@ impl Server {
         log[from.unwrap_or(0)..].to_owned()
     }
 
+    /// Whoever reads why a test failed wants to know what the server had to say.
+    #[expect(
+        clippy::print_stderr,
+        reason = "the test harness shows it with the failed test, and only then"
+    )]
+    fn show_log(&self) {
+        eprintln!("--- the log of {}\n{}", self.name, self.log_end());
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has.
     ///
     /// # Panics
@@ -152,6 +161,7 @@ impl Drop for Server {
             self.terminate();
             return;
         }
+        self.show_log();
         // A second panic would hide the first.
         self.child.kill().ok();
         self.child.wait().ok();

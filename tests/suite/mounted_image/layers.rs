@@ -138,7 +138,7 @@ impl Layer {
 }
 
 /// The layers, lowest first.
-pub(super) fn all() -> Vec<Vec<u8>> {
+pub(in super::super) fn all() -> Vec<Vec<u8>> {
     vec![first(), second(), third(), fourth()]
 }
 
