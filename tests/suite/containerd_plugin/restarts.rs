@@ -1,10 +1,21 @@
-//! Containers outlive the containerd that started them, and it finds everything again.
+//! Containers outlive the containerd that started them and the varve that stored their files, and
+//! both find everything again.
 
+use std::time::Duration;
+
+use support::forged_image::{TarEntry, tar_archive};
+use support::leftovers::eventually;
 use support::node::{Node, Row};
+
+/// containerd tries again after 3 seconds at most (its MaxDelay); this is for a busy machine.
+const CONNECTED_LIMIT: Duration = Duration::from_secs(20);
 
 on_each_containerd! {
     a_container_outlives_a_restart_of_containerd,
     a_container_outlives_a_killed_containerd,
+    a_container_outlives_a_restart_of_varve,
+    a_container_outlives_a_killed_varve,
+    after_both_were_killed_images_run_and_new_ones_are_pulled,
 }
 
 /// Starts a container that writes and waits.
@@ -76,4 +87,49 @@ fn a_container_outlives_a_killed_containerd(node: &mut Node) {
         node.containerd.kill();
         node.containerd.restart();
     });
+}
+
+/// After a refused connection containerd 1.6 tries the next one only some time later, and meanwhile
+/// answers that the snapshotter is unavailable.
+fn wait_for_containerd(node: &Node) {
+    let again = eventually(CONNECTED_LIMIT, || node.snapshots(["ls"]).code == 0);
+    assert!(again, "{}", node.snapshots(["ls"]));
+}
+
+/// On containerd's own snapshotter there is nothing to restart.
+fn a_container_outlives_a_restart_of_varve(node: &mut Node) {
+    outlives(node, |node| {
+        if let Some(daemon) = &mut node.daemon {
+            daemon.restart();
+        }
+        wait_for_containerd(node);
+    });
+}
+
+fn a_container_outlives_a_killed_varve(node: &mut Node) {
+    outlives(node, |node| {
+        if let Some(daemon) = &mut node.daemon {
+            daemon.kill();
+            daemon.restart();
+        }
+        wait_for_containerd(node);
+    });
+}
+
+fn after_both_were_killed_images_run_and_new_ones_are_pulled(node: &mut Node) {
+    let image = node.publish("busybox", &[]);
+    node.pull(&image);
+    let before = node.rows();
+    node.containerd.kill();
+    if let Some(daemon) = &mut node.daemon {
+        daemon.kill();
+        daemon.restart();
+    }
+    node.containerd.restart();
+    assert_eq!(node.rows(), before);
+    assert_eq!(node.run(&image, "echo old").success().stdout, "old\n");
+    let above = tar_archive(&[TarEntry::file("new", b"new")]);
+    let image = node.publish("new", &[above]);
+    node.pull(&image);
+    assert_eq!(node.run(&image, "cat /new").success().stdout, "new");
 }
