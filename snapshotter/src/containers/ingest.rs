@@ -28,6 +28,10 @@ impl Containers {
                 return;
             };
             if let Err(error) = self.ingest(&id) {
+                if self.index().find(&id).is_none() {
+                    // Removed meanwhile: that it cannot be read is as it should be.
+                    continue;
+                }
                 tracing::warn!(snapshot = %id, %error, "stays a directory for now");
                 failed.insert(id);
             }
