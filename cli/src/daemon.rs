@@ -78,6 +78,14 @@ impl Site {
         loop {
             match RootLock::acquire(&self.root) {
                 Err(store::Error::Locked { path, holder }) => {
+                    if let Some(pid) = holder.filter(|pid| is_daemon(*pid)) {
+                        // It does not end by itself.
+                        anyhow::bail!(
+                            "{} belongs to the varve daemon with pid {pid}: choose another --root, \
+                             or stop the daemon",
+                            path.display()
+                        );
+                    }
                     if !is_told {
                         let pid = holder
                             .map(|pid| format!(" (pid {pid})"))
@@ -123,6 +131,13 @@ impl Site {
             path,
         )?)
     }
+}
+
+/// Whether a process is `varve daemon`, told by its command line.
+fn is_daemon(pid: u32) -> bool {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = command.split(|byte| *byte == 0).skip(1);
+    words.any(|word| word == b"daemon")
 }
 
 /// The build service, open.

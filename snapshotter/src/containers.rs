@@ -15,6 +15,7 @@
 mod ground;
 mod index;
 mod ingest;
+mod repair;
 mod row;
 mod worker;
 
@@ -30,6 +31,7 @@ use crate::manager::Manager;
 use crate::snapshots::{Info, Kind, Labels, Snapshots, check_key, check_labels, now};
 use ground::Ground;
 use index::Index;
+pub(crate) use repair::drop_broken;
 use row::Boot;
 pub(crate) use row::{Applied, Content, Id, Row, State};
 use worker::Events;

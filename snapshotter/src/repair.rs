@@ -7,6 +7,7 @@ use store::fsck::{self, Broken, Options, Report};
 use store::{Batch, Store, Table};
 
 use crate::catalog::{self, Row, State};
+use crate::containers;
 use crate::error::{Error, Result};
 use crate::leases::{self, Reference};
 use crate::manager::Manager;
@@ -30,6 +31,7 @@ pub fn repair(manager: &Manager, options: &Options<'_>) -> Result<Repaired> {
     let report = fsck::repair::<Error>(store, options, |broken| {
         let mut batch = Batch::new();
         given_up = drop_snapshots(store, broken, &mut batch, &mut directories)?;
+        given_up.extend(containers::drop_broken(store, broken, &mut batch)?);
         drop_references(store, broken, &mut batch)?;
         // Derived data that may name a lost blob; it costs a second reading of the context.
         for row in store.rows().scan(Table::Context, b"") {

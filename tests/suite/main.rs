@@ -21,5 +21,6 @@ mod privileged {
     mod mounted_image;
     mod plugin_contract;
     mod plugin_crash;
+    mod plugin_damage;
     mod real_input;
 }

@@ -192,6 +192,25 @@ fn a_second_daemon_on_the_socket_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
+fn other_commands_do_not_wait_for_a_daemon_but_say_who_has_the_root() {
+    let node = Node::start();
+    for command in [
+        &["images"][..],
+        &["prune"],
+        &["daemon", "--snapshotter-address", "/var/tmp/no"],
+    ] {
+        let refused = support::workspace::run(
+            std::process::Command::new(varve_binary())
+                .args(command)
+                .arg("--root")
+                .arg(node.path("root")),
+        );
+        let pid = format!("pid {}", node.daemon.id());
+        refused.refused_with(1, &["belongs to the varve daemon", &pid, "--root"]);
+    }
+}
+
+#[test]
 fn mounts_fit_into_a_page_however_many_layers_there_are() {
     let node = Node::start();
     let remote = node.connect("varve");
