@@ -1,5 +1,5 @@
-//! The composition root: every concrete type is chosen here, nowhere else. (There is no daemon yet:
-//! a service lives as long as one command. It will be the same service that the daemon opens.)
+//! The composition root: every concrete type is chosen here, nowhere else. (A service of builds
+//! lives as long as one command; what `varve daemon` serves is opened in its own command.)
 
 use std::fmt;
 use std::path::{Path, PathBuf};

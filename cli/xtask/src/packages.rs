@@ -54,6 +54,11 @@ const PACKAGES: &[Package] = &[
         reason: "finds libseccomp for its Rust binding",
     },
     Package {
+        names: &["protobuf-compiler"],
+        purpose: Purpose::Build,
+        reason: "protoc, for the client of containerd's own services",
+    },
+    Package {
         names: &["busybox-static"],
         purpose: Purpose::Demo,
         reason: "the base image of the demo and of tests, made offline",
