@@ -35,8 +35,8 @@ struct Package {
 
 /// Everything that is not in a minimal Debian 12 with cargo, git and a C++ compiler.
 ///
-/// Not here, because nothing needs it: protobuf-compiler (the `proto` crate compiles with protox),
-/// cmake, librocksdb-dev (7.8, our bindings are for 11.8), a linker (rustc brings its own).
+/// Not here, because nothing needs it: cmake, librocksdb-dev (7.8, our bindings are for 11.8), a
+/// linker (rustc brings its own).
 const PACKAGES: &[Package] = &[
     Package {
         names: &["libclang-14-dev", "libclang-dev"],
