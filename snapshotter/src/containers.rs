@@ -19,6 +19,7 @@ mod repair;
 mod row;
 mod worker;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use mount::Mount;
@@ -40,6 +41,9 @@ pub use worker::Worker;
 /// Name of the writable directories, below the root.
 const CONTAINERS: &str = "containers";
 
+/// Entries of a directory that are looked at by whoever asks for its usage: a millisecond.
+const MEASURED_ENTRIES: u64 = 400;
+
 /// Files and directories that are deleted at a time.
 const REAP_STEP: u64 = 1_000;
 
@@ -57,6 +61,8 @@ pub struct Containers {
     index: RwLock<Index>,
     /// Held while a directory becomes a tree.
     ingesting: Mutex<()>,
+    /// What large directories took when they were last measured.
+    measured: Mutex<HashMap<u64, Usage>>,
     /// For the [`Worker`].
     events: Events,
 }
@@ -81,6 +87,7 @@ impl Containers {
             changing: Mutex::default(),
             index: RwLock::new(index),
             ingesting: Mutex::default(),
+            measured: Mutex::default(),
             events: Events::default(),
         };
         containers.drop_torn()?;
@@ -340,6 +347,7 @@ impl Containers {
         let index = self.index();
         for number in row.directories() {
             if !index.uses(number) {
+                self.measured().remove(&number);
                 self.directories.discard(number);
             }
         }
@@ -395,14 +403,39 @@ impl Containers {
             State::Open {
                 directory, applied, ..
             } => {
-                let written = self.directories.usage(*directory)?;
+                let written = self.written(*directory)?;
                 Ok(sum(*applied, written))
             }
             State::Committed(Content::Tree(whole)) => Ok(whole.usage),
             State::Committed(Content::Directory {
                 number, applied, ..
-            }) => Ok(sum(*applied, self.directories.usage(*number)?)),
+            }) => Ok(sum(*applied, self.written(*number)?)),
         }
+    }
+
+    /// What was written to a directory. Of a large one that is what it was when it was last
+    /// measured, in the background: containerd asks for all of them every ten seconds.
+    fn written(&self, number: u64) -> Result<Usage> {
+        let (usage, is_all) = self.directories.usage_within(number, MEASURED_ENTRIES)?;
+        if is_all {
+            return Ok(usage);
+        }
+        self.events.measure(number);
+        let measured = self.measured().get(&number).copied();
+        Ok(measured.unwrap_or(usage))
+    }
+
+    fn measured(&self) -> MutexGuard<'_, HashMap<u64, Usage>> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Walks over a directory, however large.
+    fn measure(&self, number: u64) -> Result<()> {
+        let usage = self.directories.usage(number)?;
+        if self.index().uses(number) {
+            self.measured().insert(number, usage);
+        }
+        Ok(())
     }
 }
 

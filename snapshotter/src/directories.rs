@@ -143,14 +143,27 @@ impl Directories {
     pub(crate) fn usage(&self, number: u64) -> Result<Usage> {
         directory_usage(&self.upper(number))
     }
+
+    /// The same, if it has no more than so many entries; else what the first of them take.
+    pub(crate) fn usage_within(&self, number: u64, entries: u64) -> Result<(Usage, bool)> {
+        usage_within(&self.upper(number), entries)
+    }
 }
 
 /// What a directory takes at this moment; hard links count once.
 pub(crate) fn directory_usage(directory: &Path) -> Result<Usage> {
+    Ok(usage_within(directory, u64::MAX)?.0)
+}
+
+/// What the first entries of a directory take, and whether these are all.
+fn usage_within(directory: &Path, entries: u64) -> Result<(Usage, bool)> {
     let mut usage = Usage::default();
     let mut seen = HashSet::new();
     let mut rest = vec![directory.to_owned()];
     while let Some(path) = rest.pop() {
+        if usage.inodes >= entries {
+            return Ok((usage, false));
+        }
         let found = match fs::symlink_metadata(&path) {
             // Somebody writes to it meanwhile.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
@@ -169,9 +182,12 @@ pub(crate) fn directory_usage(directory: &Path) -> Result<Usage> {
                 listing => listing.map_err(|e| Error::io("list", &path, e))?,
             };
             for entry in listing {
+                if rest.len() as u64 > entries {
+                    return Ok((usage, false));
+                }
                 rest.push(entry.map_err(|e| Error::io("list", &path, e))?.path());
             }
         }
     }
-    Ok(usage)
+    Ok((usage, true))
 }

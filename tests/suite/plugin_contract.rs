@@ -10,6 +10,9 @@ use support::remote_snapshots::RemoteSnapshots;
 use support::varve_binary;
 use tempfile::TempDir;
 
+/// What happens in the background has happened by then.
+const SOON: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// A daemon with a root directory of its own.
 pub(crate) struct Node {
     pub(crate) daemon: Daemon,
@@ -189,6 +192,27 @@ fn a_second_daemon_on_the_socket_is_refused_and_the_first_goes_on() {
     node.connect("varve")
         .prepare("key", "", Labels::new())
         .unwrap();
+}
+
+#[test]
+fn the_usage_of_a_large_directory_is_known_soon_and_without_waiting_for_it() {
+    let node = Node::start();
+    let remote = node.connect("varve");
+    let directory = upper(&remote.prepare("key", "", Labels::new()).unwrap());
+    for number in 0..3000 {
+        fs::write(directory.join(format!("{number}")), "12345").unwrap();
+    }
+    let is_known = || {
+        let usage = remote.usage("key").unwrap();
+        (usage.bytes, usage.inodes) == (15_000, 3001)
+    };
+    assert!(support::leftovers::eventually(SOON, is_known));
+    remote.commit("layer", "key", Labels::new()).unwrap();
+    assert!(support::leftovers::eventually(SOON, || remote
+        .usage("layer")
+        .unwrap()
+        .bytes
+        == 15_000));
 }
 
 #[test]

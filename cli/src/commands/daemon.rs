@@ -40,7 +40,7 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     if !site.environment.is_root() {
         bail!("the daemon mounts: run it as root");
     }
-    let listener = listen(&socket)?;
+    let (listener, is_ours) = listen(&socket)?;
     let snapshots = site.open_snapshots()?;
     let containers = Containers::open(snapshots)?;
     let worker = Worker::start(containers.clone()).context("cannot start a thread")?;
@@ -64,7 +64,9 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     // Ends what runs in the background, then closes the database in order.
     drop(worker);
     drop(tokio);
-    fs::remove_file(&socket).ok();
+    if is_ours {
+        fs::remove_file(&socket).ok();
+    }
     served
 }
 
@@ -102,11 +104,11 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The socket that systemd opened for us, or one of our own.
-fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
+/// The socket that systemd opened for us, or one of our own; whether it is ours to remove.
+fn listen(socket: &Path) -> anyhow::Result<(UnixListener, bool)> {
     let mut passed = listenfd::ListenFd::from_env();
     if let Some(listener) = passed.take_unix_listener(0)? {
-        return Ok(listener);
+        return Ok((listener, false));
     }
     if let Some(directory) = socket.parent() {
         fs::create_dir_all(directory)
@@ -130,7 +132,7 @@ fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
     fs::set_permissions(socket, fs::Permissions::from_mode(SOCKET_MODE))
         .with_context(|| format!("cannot protect {}", socket.display()))?;
-    Ok(listener)
+    Ok((listener, true))
 }
 
 /// What belongs into the configuration of a containerd of this version (major, minor). That of 1.6

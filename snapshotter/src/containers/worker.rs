@@ -1,6 +1,7 @@
 //! The thread that does what containerd does not wait for: directories become trees, what was
 //! removed is freed.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ struct State {
     has_committed: bool,
     /// The first removal that was not seen to, and the last.
     removed: Option<(Instant, Instant)>,
+    /// Directories whose usage was asked for.
+    unmeasured: BTreeSet<u64>,
     has_ended: bool,
 }
 
@@ -52,6 +55,11 @@ impl Events {
         self.happened.notify_all();
     }
 
+    pub(super) fn measure(&self, directory: u64) {
+        self.state().unmeasured.insert(directory);
+        self.happened.notify_all();
+    }
+
     fn end(&self) {
         self.state().has_ended = true;
         self.happened.notify_all();
@@ -70,6 +78,9 @@ impl Events {
             }
             if std::mem::take(&mut state.has_committed) {
                 return Some(Work::Ingest);
+            }
+            if let Some(directory) = state.unmeasured.pop_first() {
+                return Some(Work::Measure(directory));
             }
             let limit = match state.removed {
                 None => RETRY,
@@ -96,6 +107,7 @@ impl Events {
 
 enum Work {
     Ingest,
+    Measure(u64),
     CleanUp,
 }
 
@@ -144,6 +156,12 @@ fn work(containers: &Containers) {
     while let Some(work) = containers.events.next() {
         match work {
             Work::Ingest => containers.ingest_all(&|| containers.events.has_ended()),
+            Work::Measure(directory) => {
+                if let Err(error) = containers.measure(directory) {
+                    // Perhaps it was removed meanwhile.
+                    tracing::debug!(directory, %error, "cannot measure a directory");
+                }
+            }
             Work::CleanUp => {
                 if let Err(error) = containers.clean_up() {
                     tracing::error!(%error, "what was removed is not freed yet");
