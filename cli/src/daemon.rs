@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use executor::{Executor, RuntimeChoice, SupervisedRuntime};
+use snapshotter::containers::Containers;
 use snapshotter::{Manager, gc};
 use solver::Solver;
 use store::key_value::rocks::Rocks;
@@ -110,10 +111,21 @@ impl Site {
     pub(crate) fn open_snapshots(&self) -> anyhow::Result<Arc<Manager>> {
         let store = self.open_store()?;
         let host = Host::get(&store, &self.environment)?;
-        Ok(Arc::new(Manager::open(
-            store,
-            host.options(self.global.mounts),
-        )?))
+        let options = host.options(self.global.mounts);
+        Ok(Arc::new(Manager::open(store, options)?))
+    }
+
+    /// The same for containers, which cannot do without overlays.
+    ///
+    /// # Errors
+    /// Those of the store; the root directory is on a file system that cannot hold an upper.
+    pub(crate) fn open_containers(&self) -> anyhow::Result<Arc<Containers>> {
+        let store = self.open_store()?;
+        let host = Host::get(&store, &self.environment)?;
+        host.check_overlays(&self.root)?;
+        let options = host.options(self.global.mounts);
+        let manager = Manager::open(store, options)?;
+        Ok(Containers::open(Arc::new(manager))?)
     }
 
     /// The container runtime that a choice means here.

@@ -33,6 +33,8 @@ pub(crate) struct Host {
     circumstances: Circumstances,
     /// Why trees are not mounted in the kernel's way; `None` if they are.
     pub(crate) no_kernel_mounts: Option<String>,
+    /// Why nothing can be mounted that is written to; `None` if it can.
+    no_overlays: Option<String>,
     /// Whether uppers can do without flushes.
     volatile: bool,
     /// Whether even a single metadata image needs `metacopy=on` (before Linux 6.16).
@@ -100,6 +102,10 @@ impl Host {
         let host = Host {
             circumstances,
             no_kernel_mounts,
+            no_overlays: match &abilities.overlay {
+                Ability::Yes => None,
+                Ability::No { reason } => Some(reason.clone()),
+            },
             volatile: abilities.volatile_upper.is_yes(),
             flat_needs_metacopy: !abilities.flat_without_metacopy.is_yes(),
         };
@@ -122,6 +128,21 @@ impl Host {
             volatile: self.volatile,
             flat_needs_metacopy: self.flat_needs_metacopy,
             ..Options::new(self.method(choice))
+        }
+    }
+
+    /// Whether anything can be mounted that is written to.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub(crate) fn check_overlays(&self, root: &Path) -> anyhow::Result<()> {
+        match &self.no_overlays {
+            None => Ok(()),
+            Some(reason) => anyhow::bail!(
+                "containers cannot be mounted from {}: {reason}; choose a --root on ext4 or XFS \
+                 (in a container: on a volume)",
+                root.display()
+            ),
         }
     }
 

@@ -216,6 +216,32 @@ fn the_usage_of_a_large_directory_is_known_soon_and_without_waiting_for_it() {
 }
 
 #[test]
+fn a_root_that_can_hold_no_upper_directory_is_refused_with_what_to_do() {
+    support::privileged::assert_root();
+    mount::isolate_thread().unwrap();
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(path(name)).unwrap();
+    }
+    let overlay = mount::OverlayOptions {
+        lowers: vec![mount::Lower::Directory(path("lower"))],
+        upper: Some((path("upper"), path("work"))),
+        ..mount::OverlayOptions::default()
+    };
+    let merged = mount::mount_overlay(&overlay, &path("merged")).unwrap();
+    let refused = support::workspace::run(
+        std::process::Command::new(varve_binary())
+            .args(["daemon", "--root"])
+            .arg(path("merged/root"))
+            .arg("--snapshotter-address")
+            .arg(path("s")),
+    );
+    refused.refused_with(1, &["cannot be mounted from", "choose a --root on ext4"]);
+    merged.unmount().unwrap();
+}
+
+#[test]
 fn other_commands_do_not_wait_for_a_daemon_but_say_who_has_the_root() {
     let node = Node::start();
     for command in [

@@ -38,6 +38,13 @@ fn objects(node: &Node) -> Vec<PathBuf> {
     found
 }
 
+/// Waits until all directories have become trees.
+fn wait_for_trees(node: &Node) {
+    let directories = node.path("root/containers");
+    let is_done = || fs::read_dir(&directories).unwrap().count() == 0;
+    assert!(eventually(INGESTED, is_done), "{directories:?}");
+}
+
 /// A committed snapshot with one file.
 fn layer(node: &Node, name: &str, parent: &str, content: &str) {
     let remote = node.connect("varve");
@@ -52,7 +59,7 @@ fn a_damaged_object_takes_only_the_snapshots_that_rest_on_it() {
     layer(&node, "sound", "", "sound");
     layer(&node, "damaged", "", "damaged");
     layer(&node, "above", "damaged", "above");
-    assert!(eventually(INGESTED, || objects(&node).len() == 3));
+    wait_for_trees(&node);
     node.daemon.terminate();
     let is_damaged = |path: &&PathBuf| fs::read(path).unwrap() == b"damaged";
     let found = objects(&node);
@@ -90,7 +97,7 @@ fn a_damaged_object_takes_only_the_snapshots_that_rest_on_it() {
 fn torn_images_and_databases_of_a_killed_daemon_are_made_again_or_refused_by_name() {
     let mut node = Node::start();
     layer(&node, "layer", "", "content");
-    assert!(eventually(INGESTED, || objects(&node).len() == 1));
+    wait_for_trees(&node);
     let remote = node.connect("varve");
     remote.view("view", "layer", Labels::new()).unwrap();
     node.daemon.kill();

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use sd_notify::NotifyState;
-use snapshotter::containers::{Containers, Worker};
+use snapshotter::containers::Worker;
 use snapshotter::plugin;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -41,8 +41,7 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
         bail!("the daemon mounts: run it as root");
     }
     let (listener, is_ours) = listen(&socket)?;
-    let snapshots = site.open_snapshots()?;
-    let containers = Containers::open(snapshots)?;
+    let containers = site.open_containers()?;
     let worker = Worker::start(containers.clone()).context("cannot start a thread")?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
