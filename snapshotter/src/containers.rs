@@ -41,6 +41,12 @@ pub use worker::Worker;
 /// Name of the writable directories, below the root.
 const CONTAINERS: &str = "containers";
 
+/// Labels by which containerd asks for mounts with other owners, of plugins that promise them.
+const ID_MAPPINGS: [&str; 2] = [
+    "containerd.io/snapshot/uidmapping",
+    "containerd.io/snapshot/gidmapping",
+];
+
 /// Entries of a directory that are looked at by whoever asks for its usage: a millisecond.
 const MEASURED_ENTRIES: u64 = 400;
 
@@ -61,6 +67,8 @@ pub struct Containers {
     index: RwLock<Index>,
     /// Held while a directory becomes a tree.
     ingesting: Mutex<()>,
+    /// Held while space is freed.
+    cleaning: Mutex<()>,
     /// What large directories took when they were last measured.
     measured: Mutex<HashMap<u64, Usage>>,
     /// For the [`Worker`].
@@ -87,6 +95,7 @@ impl Containers {
             changing: Mutex::default(),
             index: RwLock::new(index),
             ingesting: Mutex::default(),
+            cleaning: Mutex::default(),
             measured: Mutex::default(),
             events: Events::default(),
         };
@@ -199,6 +208,15 @@ impl Containers {
     ) -> Result<Vec<Mount>> {
         check_key(&id.key)?;
         check_labels(&labels)?;
+        if let Some(label) = ID_MAPPINGS
+            .iter()
+            .find(|label| labels.contains_key(**label))
+        {
+            // containerd makes a copy for itself where this is not promised.
+            return Err(Error::Unsupported {
+                what: format!("id-mapped mounts ({label}): leave `remap-ids` out of capabilities"),
+            });
+        }
         self.shorten(id, parent)?;
         {
             let _changing = self.lock();
@@ -391,6 +409,9 @@ impl Containers {
     /// # Errors
     /// Those of the store; nothing that is needed is lost whenever it ends.
     pub fn clean_up(&self) -> Result<()> {
+        // Two at once would only be in each other's way.
+        let cleaning = self.cleaning.lock();
+        let _cleaning = cleaning.unwrap_or_else(PoisonError::into_inner);
         gc::collect(&self.manager, false)?;
         let trash = self.manager.store().trash();
         while trash.reap(REAP_STEP)?.more {}

@@ -106,6 +106,10 @@ impl Trash {
                 break;
             }
             if let Err(error) = self.remove(&path, entries_max, &mut reaped, &mut waiting) {
+                if error.kind() == io::ErrorKind::NotFound {
+                    // Somebody else reaps too, and was faster.
+                    continue;
+                }
                 tracing::warn!(path = %path.display(), %error, "cannot delete what is in the trash");
                 reaped.failed += 1;
             }
