@@ -6,6 +6,7 @@
 pub(crate) mod contexts;
 mod csv;
 pub(crate) mod exports;
+pub(crate) mod observation;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use crate::output::Mode;
 
 use self::contexts::NamedContext;
 use self::exports::Export;
+use self::observation::MetricsAddress;
 
 /// What `varve --help` says below the list of commands.
 const AFTER_HELP: &str = "\
@@ -138,6 +140,9 @@ pub(crate) struct Daemon {
     /// Print the part of containerd's configuration that makes it use this daemon, and end
     #[arg(long)]
     pub(crate) print_containerd_config: bool,
+    /// Serve /metrics (Prometheus) and /healthz here: HOST:PORT or unix:///PATH [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics_address: Option<MetricsAddress>,
 }
 
 /// `--mounts`.

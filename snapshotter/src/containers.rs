@@ -12,6 +12,7 @@
 //! Reading order: this file (the life cycle), `row` and `index` (what is known), `ground` (what a
 //! mount rests on), `ingest` (directories become trees).
 
+pub mod activity;
 mod ground;
 mod index;
 mod ingest;
@@ -30,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::gc;
 use crate::manager::Manager;
 use crate::snapshots::{Info, Kind, Labels, Snapshots, check_key, check_labels, now};
+use activity::Activity;
 use ground::Ground;
 use index::Index;
 pub(crate) use repair::drop_broken;
@@ -73,6 +75,8 @@ pub struct Containers {
     measured: Mutex<HashMap<u64, Usage>>,
     /// For the [`Worker`].
     events: Events,
+    /// For whoever watches.
+    activity: Activity,
 }
 
 impl Containers {
@@ -98,6 +102,7 @@ impl Containers {
             cleaning: Mutex::default(),
             measured: Mutex::default(),
             events: Events::default(),
+            activity: Activity::default(),
         };
         containers.drop_torn()?;
         let named = containers.index().directories().collect();
@@ -412,10 +417,17 @@ impl Containers {
         // Two at once would only be in each other's way.
         let cleaning = self.cleaning.lock();
         let _cleaning = cleaning.unwrap_or_else(PoisonError::into_inner);
-        gc::collect(&self.manager, false)?;
-        let trash = self.manager.store().trash();
-        while trash.reap(REAP_STEP)?.more {}
-        Ok(())
+        self.activity.collection(|freed_bytes| {
+            gc::collect(&self.manager, false)?;
+            let trash = self.manager.store().trash();
+            loop {
+                let reaped = trash.reap(REAP_STEP)?;
+                *freed_bytes += reaped.bytes;
+                if !reaped.more {
+                    return Ok(());
+                }
+            }
+        })
     }
 
     fn usage(&self, id: &Id) -> Result<Usage> {

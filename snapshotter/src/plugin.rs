@@ -1,5 +1,5 @@
-//! What containerd calls: `containerd.services.snapshots.v1.Snapshots` over [`Containers`], and the
-//! differ beside it.
+//! What containerd calls: `containerd.services.snapshots.v1.Snapshots` over
+//! [`Containers`](crate::containers::Containers), and the differ beside it; with what watches both.
 //!
 //! Keys, names and labels are opaque. The plugin that a request is meant for is named in it, so
 //! one socket serves several; namespaces are part of the keys that containerd makes.
@@ -9,6 +9,8 @@
 
 mod content;
 mod differ;
+pub mod health;
+pub mod metrics;
 mod status;
 mod wire;
 
@@ -25,11 +27,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use crate::containers::{Containers, Plugin};
+use crate::containers::Plugin;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
 use crate::snapshots::Snapshots;
 use differ::DiffService;
+use metrics::Metrics;
 
 /// Longest time that a call may take. Work that is under way goes on, and is found done by whoever
 /// asks again.
@@ -41,16 +44,18 @@ const LIST_BATCH: usize = 100;
 /// Largest message that is taken, in bytes: as containerd's own services do.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Everything that containerd may call. Layers come from and go to the containerd with the socket
-/// `containerd`.
+/// Everything that containerd may call, for the snapshots that `metrics` are of. Layers come from
+/// and go to the containerd with the socket `containerd`. Needs a running tokio.
 #[must_use]
-pub fn services(containers: Arc<Containers>, containerd: PathBuf) -> Routes {
+pub fn services(metrics: Arc<Metrics>, containerd: PathBuf) -> Routes {
     let snapshots = SnapshotsService {
-        containers: containers.clone(),
+        metrics: metrics.clone(),
     };
+    let health = health::service(metrics.containers().clone());
     let snapshots = SnapshotsServer::new(snapshots);
-    let differ = DiffServer::new(DiffService::new(containers, containerd));
+    let differ = DiffServer::new(DiffService::new(metrics, containerd));
     Routes::default()
+        .add_service(health)
         .add_service(snapshots.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(differ.max_decoding_message_size(MESSAGE_BYTES_MAX))
 }
@@ -58,19 +63,23 @@ pub fn services(containers: Arc<Containers>, containerd: PathBuf) -> Routes {
 /// Serves the snapshots.
 #[derive(Clone, Debug)]
 struct SnapshotsService {
-    containers: Arc<Containers>,
+    metrics: Arc<Metrics>,
 }
 
 impl SnapshotsService {
     /// Does a call's work on a thread that may block.
     async fn call<T: Send + 'static>(
         &self,
+        method: &'static str,
         plugin: &str,
         work: impl FnOnce(&Plugin) -> Result<T> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let plugin = self.containers.plugin(plugin).map_err(status::of)?;
-        let done = blocking(CALL_TIMEOUT, move || work(&plugin)).await?;
-        Ok(Response::new(done))
+        let done = async {
+            let plugin = self.metrics.containers().plugin(plugin);
+            let plugin = plugin.map_err(status::of)?;
+            blocking(CALL_TIMEOUT, move || work(&plugin)).await
+        };
+        Ok(Response::new(self.metrics.call(method, done).await?))
     }
 }
 
@@ -98,7 +107,7 @@ impl Service for SnapshotsService {
     ) -> Result<Response<api::PrepareSnapshotResponse>, Status> {
         let request = request.into_inner();
         let plugin = request.snapshotter.clone();
-        self.call(&plugin, move |plugin| {
+        self.call("Prepare", &plugin, move |plugin| {
             let mounts = plugin.prepare(&request.key, &request.parent, request.labels)?;
             Ok(api::PrepareSnapshotResponse {
                 mounts: wire::mounts(&mounts)?,
@@ -113,7 +122,7 @@ impl Service for SnapshotsService {
     ) -> Result<Response<api::ViewSnapshotResponse>, Status> {
         let request = request.into_inner();
         let plugin = request.snapshotter.clone();
-        self.call(&plugin, move |plugin| {
+        self.call("View", &plugin, move |plugin| {
             let mounts = plugin.view(&request.key, &request.parent, request.labels)?;
             Ok(api::ViewSnapshotResponse {
                 mounts: wire::mounts(&mounts)?,
@@ -127,7 +136,7 @@ impl Service for SnapshotsService {
         request: Request<api::MountsRequest>,
     ) -> Result<Response<api::MountsResponse>, Status> {
         let request = request.into_inner();
-        self.call(&request.snapshotter, move |plugin| {
+        self.call("Mounts", &request.snapshotter, move |plugin| {
             Ok(api::MountsResponse {
                 mounts: wire::mounts(&plugin.mounts(&request.key)?)?,
             })
@@ -141,7 +150,7 @@ impl Service for SnapshotsService {
     ) -> Result<Response<()>, Status> {
         let request = request.into_inner();
         let plugin = request.snapshotter.clone();
-        self.call(&plugin, move |plugin| {
+        self.call("Commit", &plugin, move |plugin| {
             let (name, key) = (&request.name, &request.key);
             plugin.commit_on(name, key, &request.parent, request.labels)
         })
@@ -153,7 +162,7 @@ impl Service for SnapshotsService {
         request: Request<api::RemoveSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
         let request = request.into_inner();
-        self.call(&request.snapshotter, move |plugin| {
+        self.call("Remove", &request.snapshotter, move |plugin| {
             plugin.remove(&request.key)
         })
         .await
@@ -164,7 +173,7 @@ impl Service for SnapshotsService {
         request: Request<api::StatSnapshotRequest>,
     ) -> Result<Response<api::StatSnapshotResponse>, Status> {
         let request = request.into_inner();
-        self.call(&request.snapshotter, move |plugin| {
+        self.call("Stat", &request.snapshotter, move |plugin| {
             Ok(api::StatSnapshotResponse {
                 info: Some(wire::info(plugin.stat(&request.key)?)),
             })
@@ -179,7 +188,7 @@ impl Service for SnapshotsService {
         let request = request.into_inner();
         let info = request.info.unwrap_or_default();
         let paths = request.update_mask.unwrap_or_default().paths;
-        self.call(&request.snapshotter, move |plugin| {
+        self.call("Update", &request.snapshotter, move |plugin| {
             let info = plugin.update(&info.name, &info.labels, &paths)?;
             Ok(api::UpdateSnapshotResponse {
                 info: Some(wire::info(info)),
@@ -195,7 +204,7 @@ impl Service for SnapshotsService {
         request: Request<api::ListSnapshotsRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
         let request = request.into_inner();
-        let found = self.call(&request.snapshotter, move |plugin| {
+        let found = self.call("List", &request.snapshotter, move |plugin| {
             let filters = Filters::parse(&request.filters)?;
             let mut found = Vec::new();
             plugin.walk(&mut |info| {
@@ -227,7 +236,7 @@ impl Service for SnapshotsService {
         request: Request<api::UsageRequest>,
     ) -> Result<Response<api::UsageResponse>, Status> {
         let request = request.into_inner();
-        self.call(&request.snapshotter, move |plugin| {
+        self.call("Usage", &request.snapshotter, move |plugin| {
             let usage = plugin.usage(&request.key)?;
             Ok(api::UsageResponse {
                 size: i64::try_from(usage.bytes).unwrap_or(i64::MAX),
@@ -239,7 +248,7 @@ impl Service for SnapshotsService {
 
     async fn cleanup(&self, request: Request<api::CleanupRequest>) -> Result<Response<()>, Status> {
         let plugin = request.into_inner().snapshotter;
-        self.call(&plugin, |plugin| plugin.containers().clean_up())
+        self.call("Cleanup", &plugin, |plugin| plugin.containers().clean_up())
             .await
     }
 }

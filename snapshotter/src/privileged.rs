@@ -11,4 +11,5 @@ mod contract;
 mod failures;
 mod hijack;
 mod life;
+mod observed;
 mod random;

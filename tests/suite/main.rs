@@ -22,5 +22,6 @@ mod privileged {
     mod plugin_contract;
     mod plugin_crash;
     mod plugin_damage;
+    mod plugin_observed;
     mod real_input;
 }

@@ -21,6 +21,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start() -> Self {
+        Node::start_with(&[])
+    }
+
+    /// With further options of the daemon; `{}` in them is the node's directory.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         support::privileged::assert_root();
         // Short, for the name of the socket; on a disk, for the overlays.
         let directory = tempfile::Builder::new()
@@ -34,7 +39,10 @@ impl Node {
             containerd: path("c"),
             log: path("log"),
         };
-        let daemon = Daemon::start(&varve_binary(), addresses);
+        let place = directory.path().to_str().unwrap();
+        let options: Vec<_> = options.iter().map(|o| o.replace("{}", place)).collect();
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        let daemon = Daemon::start_with(&varve_binary(), addresses, &options);
         Node { daemon, directory }
     }
 

@@ -12,6 +12,7 @@ use crate::workspace::run;
 pub struct Daemon {
     binary: PathBuf,
     addresses: Addresses,
+    options: Vec<String>,
     server: Server,
 }
 
@@ -35,10 +36,21 @@ impl Daemon {
     /// It does not start.
     #[must_use]
     pub fn start(binary: &Path, addresses: Addresses) -> Self {
-        let server = serve(binary, &addresses);
+        Daemon::start_with(binary, addresses, &[])
+    }
+
+    /// As [`Daemon::start`], with further options.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start_with(binary: &Path, addresses: Addresses, options: &[&str]) -> Self {
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let server = serve(binary, &addresses, &options);
         Daemon {
             binary: binary.to_owned(),
             addresses,
+            options,
             server,
         }
     }
@@ -82,7 +94,7 @@ impl Daemon {
         if self.server.runs() {
             self.terminate();
         }
-        self.server = serve(&self.binary, &self.addresses);
+        self.server = serve(&self.binary, &self.addresses, &self.options);
     }
 }
 
@@ -116,8 +128,10 @@ fn command(binary: &Path, addresses: &Addresses) -> Command {
     command
 }
 
-fn serve(binary: &Path, addresses: &Addresses) -> Server {
-    let mut server = Server::start(&mut command(binary, addresses), &addresses.log);
+fn serve(binary: &Path, addresses: &Addresses, options: &[String]) -> Server {
+    let mut command = command(binary, addresses);
+    command.args(options);
+    let mut server = Server::start(&mut command, &addresses.log);
     // A socket that a killed daemon left refuses until the new one has taken its place.
     server.wait_for(|| UnixStream::connect(&addresses.snapshotter).ok());
     server

@@ -1,5 +1,7 @@
 //! `varve daemon`: owns the store and serves containerd.
 
+mod http;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
@@ -10,12 +12,13 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use sd_notify::NotifyState;
 use snapshotter::containers::Worker;
-use snapshotter::plugin;
+use snapshotter::plugin::{self, metrics::Metrics};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use crate::args;
+use crate::args::observation::MetricsAddress;
 use crate::daemon::Site;
 use crate::environment::Environment;
 use crate::error::{print, say};
@@ -41,6 +44,8 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
         bail!("the daemon mounts: run it as root");
     }
     let (listener, is_ours) = listen(&socket)?;
+    let http = options.metrics_address.as_ref();
+    let http = http.map(http::listen).transpose()?;
     let containers = site.open_containers()?;
     let worker = Worker::start(containers.clone()).context("cannot start a thread")?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
@@ -49,7 +54,11 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     let tokio = tokio.context("cannot start threads")?;
     let served = tokio.block_on(async {
         let containerd = Environment::absolute(&options.containerd_address)?;
-        let routes = plugin::services(containers.clone(), containerd);
+        let metrics = Metrics::new(containers, env!("CARGO_PKG_VERSION"));
+        if let Some(http) = http {
+            http.serve(metrics.clone())?;
+        }
+        let routes = plugin::services(metrics, containerd);
         let server = Server::builder().add_routes(routes);
         listener.set_nonblocking(true)?;
         let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
@@ -65,6 +74,9 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     drop(tokio);
     if is_ours {
         fs::remove_file(&socket).ok();
+    }
+    if let Some(MetricsAddress::Unix(socket)) = options.metrics_address {
+        fs::remove_file(socket).ok();
     }
     served
 }
@@ -106,9 +118,14 @@ fn notify(states: &[NotifyState<'_>]) {
 /// The socket that systemd opened for us, or one of our own; whether it is ours to remove.
 fn listen(socket: &Path) -> anyhow::Result<(UnixListener, bool)> {
     let mut passed = listenfd::ListenFd::from_env();
-    if let Some(listener) = passed.take_unix_listener(0)? {
-        return Ok((listener, false));
+    match passed.take_unix_listener(0)? {
+        Some(listener) => Ok((listener, false)),
+        None => Ok((bind(socket, "--snapshotter-address")?, true)),
     }
+}
+
+/// A socket of our own; `option` chooses it.
+fn bind(socket: &Path, option: &str) -> anyhow::Result<UnixListener> {
     if let Some(directory) = socket.parent() {
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
@@ -116,7 +133,7 @@ fn listen(socket: &Path) -> anyhow::Result<(UnixListener, bool)> {
     match UnixStream::connect(socket) {
         Ok(_) => bail!(
             "{} is in use: another daemon serves there; stop it, or choose another socket with \
-             --snapshotter-address",
+             {option}",
             socket.display()
         ),
         // Left by one that was killed.
@@ -131,7 +148,7 @@ fn listen(socket: &Path) -> anyhow::Result<(UnixListener, bool)> {
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
     fs::set_permissions(socket, fs::Permissions::from_mode(SOCKET_MODE))
         .with_context(|| format!("cannot protect {}", socket.display()))?;
-    Ok((listener, true))
+    Ok(listener)
 }
 
 /// What belongs into the configuration of a containerd of this version (major, minor). That of 1.6

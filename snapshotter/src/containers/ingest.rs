@@ -21,6 +21,7 @@ impl Containers {
     /// A snapshot that fails stays as good as it was, and is logged.
     pub fn ingest_all(&self, is_over: &dyn Fn() -> bool) {
         let mut failed: HashSet<Id> = HashSet::new();
+        self.activity.forget_removed(&self.index());
         loop {
             let next = self.index().ingestible();
             let next = next.into_iter().find(|id| !failed.contains(id));
@@ -52,6 +53,13 @@ impl Containers {
     }
 
     fn ingest(&self, id: &Id) -> Result<()> {
+        let is_there = || self.index().find(id).is_some();
+        let ingest = || self.ingest_directory(id);
+        self.activity.ingestion(id, is_there, ingest)
+    }
+
+    /// Whether there was something to do.
+    fn ingest_directory(&self, id: &Id) -> Result<bool> {
         let ingesting = self.ingesting.lock();
         let _ingesting = ingesting.unwrap_or_else(PoisonError::into_inner);
         let row = self.row(id)?;
@@ -59,7 +67,7 @@ impl Containers {
             number, applied, ..
         }) = &row.state
         else {
-            return Ok(());
+            return Ok(false);
         };
         let base = match applied {
             Some(applied) => Some(applied.tree),
@@ -85,7 +93,7 @@ impl Containers {
         self.flush()?;
         self.discard_unused(&row);
         tracing::debug!(snapshot = %id, tree = %whole.tree.id, "became a tree");
-        Ok(())
+        Ok(true)
     }
 
     fn becomes(&self, id: &Id, before: &Row, whole: Applied) -> Result<()> {

@@ -20,6 +20,7 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 
 use super::content::{self, ContentStore, NAMESPACE, PieceWriter};
+use super::metrics::Metrics;
 use super::{blocking, status, wire};
 use crate::containers::Containers;
 use crate::error::{Error, Result};
@@ -37,15 +38,17 @@ const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 #[derive(Clone, Debug)]
 pub(super) struct DiffService {
     containers: Arc<Containers>,
+    metrics: Arc<Metrics>,
     containerd: PathBuf,
 }
 
 impl DiffService {
-    /// For the snapshots of `containers`; layers come from and go to the containerd with this
+    /// For the snapshots that `metrics` are of; layers come from and go to the containerd with this
     /// socket.
-    pub(super) fn new(containers: Arc<Containers>, containerd: PathBuf) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, containerd: PathBuf) -> Self {
         DiffService {
-            containers,
+            containers: metrics.containers().clone(),
+            metrics,
             containerd,
         }
     }
@@ -61,6 +64,22 @@ impl DiffService {
 #[tonic::async_trait]
 impl Service for DiffService {
     async fn apply(
+        &self,
+        request: Request<api::ApplyRequest>,
+    ) -> Result<Response<api::ApplyResponse>, Status> {
+        self.metrics.call("Apply", self.applied(request)).await
+    }
+
+    async fn diff(
+        &self,
+        request: Request<api::DiffRequest>,
+    ) -> Result<Response<api::DiffResponse>, Status> {
+        self.metrics.call("Diff", self.packed(request)).await
+    }
+}
+
+impl DiffService {
+    async fn applied(
         &self,
         request: Request<api::ApplyRequest>,
     ) -> Result<Response<api::ApplyResponse>, Status> {
@@ -91,7 +110,7 @@ impl Service for DiffService {
         }))
     }
 
-    async fn diff(
+    async fn packed(
         &self,
         request: Request<api::DiffRequest>,
     ) -> Result<Response<api::DiffResponse>, Status> {
@@ -175,6 +194,7 @@ fn apply(
     let usage = delta::usage(&diff(base, tree, &ingest)?);
     ingest.commit(Batch::new())?;
     containers.set_applied(&id, directory, tree, usage)?;
+    containers.count_layer(unpacked.tar_size);
     for warning in &unpacked.warnings {
         tracing::warn!(
             layer = layer.digest,

@@ -67,6 +67,7 @@ impl<'s> Ingest<'s> {
     }
 
     fn note_blob(&self, id: BlobId, size: u64) {
+        self.store.tally.written(size);
         self.pending().blobs.insert(id, size);
     }
 
@@ -92,6 +93,8 @@ impl<'s> Ingest<'s> {
                 .map_err(|e| Error::io("write", &temporary.path, e))?;
             temporary.place(id)?;
             self.note_blob(id, size);
+        } else {
+            self.store.tally.known(size);
         }
         Ok(id)
     }
@@ -108,6 +111,8 @@ impl<'s> Ingest<'s> {
         if !self.has_blob(id, size)? {
             self.store.objects().place_foreign(file, id)?;
             self.note_blob(id, size);
+        } else {
+            self.store.tally.known(size);
         }
         Ok((id, size))
     }
@@ -120,6 +125,7 @@ impl<'s> Ingest<'s> {
     pub fn copy(&self, file: &Path) -> Result<(BlobId, u64)> {
         let (id, size) = hash_file(file)?;
         if self.has_blob(id, size)? {
+            self.store.tally.known(size);
             return Ok((id, size));
         }
         let mut source = File::open(file).map_err(|e| Error::io("open", file, e))?;
@@ -214,6 +220,8 @@ impl BlobWriter<'_, '_> {
                 if !self.ingest.has_blob(id, self.size)? {
                     temporary.place(id)?;
                     self.ingest.note_blob(id, self.size);
+                } else {
+                    self.ingest.store.tally.known(self.size);
                 }
                 Ok((id, self.size))
             }

@@ -23,6 +23,7 @@ pub mod objects;
 pub mod path;
 pub mod store;
 pub mod sweep;
+mod tally;
 pub mod trash;
 pub mod tree;
 
@@ -40,5 +41,6 @@ pub use metadata::{Metadata, Timestamp, Xattrs};
 pub use objects::Objects;
 pub use path::{Name, RelPath};
 pub use store::{RootLock, Store};
+pub use tally::Brought;
 pub use trash::Trash;
 pub use tree::{Content, Entry, Leaf, Tree, TreeRef, TreeSink, TreeSource};

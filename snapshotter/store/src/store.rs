@@ -16,6 +16,7 @@ use crate::ingest::Ingest;
 use crate::key_value::{Batch, Durability, KeyValue};
 use crate::layout::{self, Table};
 use crate::objects::{Objects, read_directory};
+use crate::tally::{Brought, Tally};
 use crate::trash::Trash;
 use crate::tree::{Tree, TreeSource, tree_id};
 
@@ -129,6 +130,7 @@ pub struct Store {
     trees: Mutex<TreeCache>,
     temporaries: AtomicU64,
     poison: OnceLock<String>,
+    pub(crate) tally: Tally,
 }
 
 /// Decoded trees, and how often they were all forgotten.
@@ -191,6 +193,7 @@ impl Store {
             trees: Mutex::default(),
             temporaries: AtomicU64::new(0),
             poison: OnceLock::new(),
+            tally: Tally::default(),
         })
     }
 
@@ -212,6 +215,11 @@ impl Store {
     /// What waits to be deleted.
     pub fn trash(&self) -> &Trash {
         &self.trash
+    }
+
+    /// What was brought in since this store was opened.
+    pub fn brought(&self) -> Brought {
+        self.tally.sum()
     }
 
     /// Starts to bring things in; waits for a running sweep to end.
@@ -330,8 +338,11 @@ impl Store {
         Ok(self.free_bytes()? < SPACE_KEPT_BYTES)
     }
 
-    /// What the file system of the root directory has left for us.
-    fn free_bytes(&self) -> Result<u64> {
+    /// What the file system of the root directory has left for us, in bytes.
+    ///
+    /// # Errors
+    /// The file system does not say.
+    pub fn free_bytes(&self) -> Result<u64> {
         let disk = rustix::fs::fstatvfs(&self.lock.file)
             .map_err(|e| Error::io("look up the free space of", self.root(), e.into()))?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
@@ -387,7 +398,11 @@ impl Store {
         self.poison.get_or_init(|| message);
     }
 
-    pub(crate) fn check_poison(&self) -> Result<()> {
+    /// Whether the store still takes changes.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] since a flush has failed; only opening it again helps.
+    pub fn check_poison(&self) -> Result<()> {
         match self.poison.get() {
             None => Ok(()),
             Some(message) => Err(Error::Poisoned {

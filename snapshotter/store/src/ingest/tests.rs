@@ -259,3 +259,25 @@ fn an_edit_inside_an_ingest_stores_only_what_is_new() {
     assert_eq!(rows(), 4, "the new root and the empty a");
     assert_eq!(edited.inodes, 4);
 }
+
+#[test]
+fn what_is_written_and_what_was_there_already_are_counted_apart() {
+    let (root, store) = store();
+    let ingest = store.begin();
+    let file = root.path().join("file");
+    fs::write(&file, b"four").unwrap();
+    let mut large = ingest.blob_writer();
+    large.write_all(&vec![7; IN_MEMORY_MAX_BYTES + 1]).unwrap();
+    large.commit().unwrap();
+    ingest.put_blob(b"four").unwrap();
+    ingest.put_blob(b"four").unwrap();
+    ingest.copy(&file).unwrap();
+    ingest.adopt(&file).unwrap();
+    let expected = crate::Brought {
+        blobs_written: 2,
+        bytes_written: IN_MEMORY_MAX_BYTES as u64 + 1 + 4,
+        blobs_known: 3,
+        bytes_known: 12,
+    };
+    assert_eq!(store.brought(), expected);
+}

@@ -1,0 +1,208 @@
+//! Whoever watches a daemon sees what it does: metrics, health, its snapshots, its log.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use snapshotter::{Labels, Snapshots};
+use support::leftovers::eventually;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::plugin_contract::{Node, upper};
+
+/// What happens in the background has happened within this.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// An answer over HTTP.
+struct Answer {
+    head: String,
+    body: String,
+}
+
+fn ask(mut stream: impl Read + Write, path: &str, accept: &str) -> Answer {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: varve\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    Answer {
+        head: head.to_ascii_lowercase(),
+        body: body.to_owned(),
+    }
+}
+
+/// The metrics as lines.
+fn metrics(socket: &Path) -> String {
+    let answer = ask(UnixStream::connect(socket).unwrap(), "/metrics", "*/*");
+    assert!(answer.head.starts_with("http/1.1 200"), "{}", answer.head);
+    answer.body
+}
+
+fn value(metrics: &str, name: &str) -> f64 {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    let found = metrics.lines().find_map(value);
+    found.unwrap_or_else(|| panic!("no {name} in:\n{metrics}"))
+}
+
+/// A daemon with metrics on a socket, and the socket.
+fn watched() -> (Node, std::path::PathBuf) {
+    let node = Node::start_with(&["--metrics-address", "unix://{}/m"]);
+    let socket = node.path("m");
+    (node, socket)
+}
+
+#[test]
+fn metrics_tell_of_calls_snapshots_and_what_was_ingested() {
+    let (node, socket) = watched();
+    let remote = node.connect("varve");
+    for number in 0..2 {
+        let key = format!("extract-{number}");
+        let mounts = remote.prepare(&key, "", Labels::new()).unwrap();
+        fs::write(upper(&mounts).join("file"), vec![7; 5_000]).unwrap();
+        let name = format!("layer-{number}");
+        remote.commit(&name, &key, Labels::new()).unwrap();
+    }
+    remote.prepare("active", "layer-0", Labels::new()).unwrap();
+    remote.view("view", "layer-0", Labels::new()).unwrap();
+    remote.stat("missing").unwrap_err();
+    let mut text = String::new();
+    let ingested = eventually(LIMIT, || {
+        text = metrics(&socket);
+        value(&text, "varve_ingestions_total") == 2.0
+    });
+    assert!(ingested, "{text}");
+    for (name, expected) in [
+        ("varve_snapshots{kind=\"view\"}", 1.0),
+        ("varve_snapshots{kind=\"active\"}", 1.0),
+        ("varve_snapshots{kind=\"committed\"}", 2.0),
+        ("varve_snapshots{kind=\"committed_not_ingested\"}", 0.0),
+        ("varve_store_files_written_total", 1.0),
+        ("varve_store_written_bytes_total", 5_000.0),
+        ("varve_store_files_deduplicated_total", 1.0),
+        ("varve_store_deduplicated_bytes_total", 5_000.0),
+        ("varve_store_poisoned", 0.0),
+        ("varve_ingestions_failed_total", 0.0),
+        ("varve_layers_applied_total", 0.0),
+        (
+            "varve_rpc_duration_seconds_count{method=\"Prepare\",code=\"OK\"}",
+            3.0,
+        ),
+        (
+            "varve_rpc_duration_seconds_count{method=\"Stat\",code=\"NotFound\"}",
+            1.0,
+        ),
+        (
+            "varve_rpc_duration_seconds_bucket{le=\"+Inf\",method=\"Commit\",code=\"OK\"}",
+            2.0,
+        ),
+    ] {
+        assert_eq!(value(&text, name), expected, "{name} in:\n{text}");
+    }
+    for name in ["varve_root_free_bytes", "process_resident_memory_bytes"] {
+        assert!(value(&text, name) > 1e6, "{name} in:\n{text}");
+    }
+    for key in ["layer-0", "extract-0", "missing"] {
+        assert!(!text.contains(key), "a key is no label:\n{text}");
+    }
+}
+
+#[test]
+fn metrics_count_what_a_collection_frees() {
+    let (node, socket) = watched();
+    let remote = node.connect("varve");
+    let mounts = remote.prepare("key", "", Labels::new()).unwrap();
+    fs::write(upper(&mounts).join("file"), vec![7; 500_000]).unwrap();
+    remote.remove("key").unwrap();
+    remote.clean_up().unwrap();
+    let text = metrics(&socket);
+    assert!(value(&text, "varve_gc_runs_total") >= 1.0, "{text}");
+    assert!(value(&text, "varve_gc_seconds_total") > 0.0, "{text}");
+    assert!(
+        value(&text, "varve_gc_freed_bytes_total") >= 500_000.0,
+        "{text}"
+    );
+    assert_eq!(value(&text, "varve_gc_runs_failed_total"), 0.0);
+}
+
+#[test]
+fn metrics_come_in_the_format_that_is_asked_for() {
+    let (_node, socket) = watched();
+    let connect = || UnixStream::connect(&socket).unwrap();
+    let older = ask(connect(), "/metrics", "text/plain");
+    assert!(
+        older.head.contains("text/plain; version=0.0.4"),
+        "{}",
+        older.head
+    );
+    let counter = "# TYPE varve_gc_runs_total counter\nvarve_gc_runs_total ";
+    assert!(older.body.contains(counter), "{}", older.body);
+    assert!(!older.body.contains("# EOF"), "{}", older.body);
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+    let open = ask(connect(), "/metrics", accept);
+    let kind = "application/openmetrics-text; version=1.0.0";
+    assert!(open.head.contains(kind), "{}", open.head);
+    assert!(
+        open.body.contains("# TYPE varve_gc_runs counter\n"),
+        "{}",
+        open.body
+    );
+    assert!(open.body.ends_with("# EOF\n"), "{}", open.body);
+}
+
+#[test]
+fn a_healthy_daemon_says_so_over_http_and_grpc() {
+    let node = Node::start_with(&["--metrics-address", "127.0.0.1:0"]);
+    let mut address = String::new();
+    let told = eventually(LIMIT, || {
+        let log = node.daemon.log();
+        let line = log
+            .lines()
+            .find_map(|line| line.split_once("metrics on http://"));
+        address = line
+            .map(|(_, address)| address.to_owned())
+            .unwrap_or_default();
+        !address.is_empty()
+    });
+    assert!(told, "no address in {}", node.daemon.log());
+    let answer = ask(TcpStream::connect(&address).unwrap(), "/healthz", "*/*");
+    assert!(answer.head.starts_with("http/1.1 200"), "{}", answer.head);
+    assert_eq!(answer.body, "ok\n");
+    let nothing = ask(TcpStream::connect(&address).unwrap(), "/", "*/*");
+    assert!(nothing.head.starts_with("http/1.1 404"), "{}", nothing.head);
+    let endpoint = Endpoint::try_from(format!("unix://{}", node.daemon.address().display()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let channel = endpoint.unwrap().connect().await.unwrap();
+        let mut client = HealthClient::new(channel);
+        for service in ["", "containerd.services.snapshots.v1.Snapshots"] {
+            let request = HealthCheckRequest {
+                service: service.into(),
+            };
+            let answer = client.check(request).await.unwrap().into_inner();
+            assert_eq!(answer.status().as_str_name(), "SERVING", "{service:?}");
+        }
+    });
+}
+
+#[test]
+fn an_address_for_metrics_that_is_taken_is_refused_with_the_option_to_change() {
+    let (node, socket) = watched();
+    let refused = support::workspace::run(
+        std::process::Command::new(support::varve_binary())
+            .args(["daemon", "--root"])
+            .arg(node.path("other"))
+            .arg("--snapshotter-address")
+            .arg(node.path("other-s"))
+            .arg("--metrics-address")
+            .arg(format!("unix://{}", socket.display())),
+    );
+    refused.refused_with(1, &["is in use", "--metrics-address"]);
+    assert!(metrics(&socket).contains("varve_build_info"));
+}
