@@ -16,7 +16,7 @@ use crate::output::Mode;
 
 use self::contexts::NamedContext;
 use self::exports::Export;
-use self::observation::MetricsAddress;
+use self::observation::{MetricsAddress, Snapshots};
 
 /// What `varve --help` says below the list of commands.
 const AFTER_HELP: &str = "\
@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Serve containerd: its snapshotter and differ
     Daemon(Daemon),
+    /// List the snapshots that a daemon has for containerd
+    Snapshots(Snapshots),
 }
 
 /// What `varve daemon --help` says below the options.
@@ -121,7 +123,7 @@ pub(crate) struct Daemon {
     #[arg(
         long,
         value_name = "SOCKET",
-        default_value = "/run/varve/snapshotter.sock"
+        default_value = observation::SNAPSHOTTER_ADDRESS
     )]
     pub(crate) snapshotter_address: PathBuf,
     /// Socket of the containerd whose layers the differ reads and writes

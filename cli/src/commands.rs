@@ -9,6 +9,7 @@ mod images;
 mod import;
 mod prune;
 mod run;
+mod snapshots;
 mod table;
 mod usage;
 
@@ -34,6 +35,7 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Fsck(options) => fsck::fsck(site, &options)?,
         Command::Doctor(options) => doctor::doctor(site, &options)?,
         Command::Daemon(options) => daemon::daemon(site, options)?,
+        Command::Snapshots(options) => snapshots::snapshots(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

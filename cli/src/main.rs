@@ -1,8 +1,10 @@
 //! `varve`, the program. Reading order: [`args`] (what can be said), [`commands`] (what it does),
-//! [`daemon`] (what it is made of), [`output`] (what it shows).
+//! [`daemon`] (what it is made of), [`connect`] (how a running one is asked), [`output`] (what it
+//! shows).
 
 mod args;
 mod commands;
+mod connect;
 mod daemon;
 mod environment;
 mod error;

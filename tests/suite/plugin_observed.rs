@@ -5,10 +5,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use snapshotter::{Labels, Snapshots};
+use support::containerd::Version;
 use support::leftovers::eventually;
+use support::varve_binary;
+use support::workspace::{Outcome, run};
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -194,15 +198,142 @@ fn a_healthy_daemon_says_so_over_http_and_grpc() {
 #[test]
 fn an_address_for_metrics_that_is_taken_is_refused_with_the_option_to_change() {
     let (node, socket) = watched();
-    let refused = support::workspace::run(
-        std::process::Command::new(support::varve_binary())
-            .args(["daemon", "--root"])
-            .arg(node.path("other"))
-            .arg("--snapshotter-address")
-            .arg(node.path("other-s"))
-            .arg("--metrics-address")
-            .arg(format!("unix://{}", socket.display())),
-    );
+    let refused = run(Command::new(varve_binary())
+        .args(["daemon", "--root"])
+        .arg(node.path("other"))
+        .arg("--snapshotter-address")
+        .arg(node.path("other-s"))
+        .arg("--metrics-address")
+        .arg(format!("unix://{}", socket.display())));
     refused.refused_with(1, &["is in use", "--metrics-address"]);
     assert!(metrics(&socket).contains("varve_build_info"));
+}
+
+/// `varve`, asking the daemon of the node.
+fn varve(node: &Node, words: &[&str]) -> Outcome {
+    let mut command = Command::new(varve_binary());
+    run(command
+        .args(words)
+        .arg("--address")
+        .arg(node.daemon.address()))
+}
+
+/// `ctr snapshots`, asking the same daemon: it offers the service that containerd does.
+fn ctr(node: &Node, word: &str) -> String {
+    let mut command = Command::new(Version::System.programs().join("ctr"));
+    command.arg("--address").arg(node.daemon.address());
+    let words = ["snapshots", "--snapshotter", "varve", word];
+    run(command.args(words)).success().stdout
+}
+
+/// Two layers, an active snapshot on the upper and a view on the lower.
+fn fill(node: &Node) {
+    let remote = node.connect("varve");
+    for (number, name, parent) in [(1, "layer-1", ""), (2, "layer-2", "layer-1")] {
+        let mounts = remote.prepare("extract", parent, Labels::new()).unwrap();
+        fs::write(upper(&mounts).join(name), vec![number; 5_000]).unwrap();
+        let labels = Labels::from([("a".to_owned(), "b".to_owned())]);
+        remote.commit(name, "extract", labels).unwrap();
+    }
+    remote
+        .prepare("container", "layer-2", Labels::new())
+        .unwrap();
+    remote.view("view", "layer-1", Labels::new()).unwrap();
+}
+
+#[test]
+fn snapshots_are_listed_in_the_words_of_ctr() {
+    let node = Node::start();
+    fill(&node);
+    assert_eq!(
+        varve(&node, &["snapshots", "tree"]).success().stdout,
+        ctr(&node, "tree")
+    );
+    let listed = varve(&node, &["snapshots", "ls"]).success().stdout;
+    assert_eq!(columns(&listed), columns(&ctr(&node, "ls")));
+    let layer = listed.lines().find(|line| line.starts_with("layer-2"));
+    let (_, rest) = layer.unwrap().split_once("Committed").unwrap();
+    assert_eq!(rest.split_whitespace().next(), Some("5.00kB"), "{listed}");
+}
+
+/// Key, parent and kind of each row. A parent may be missing, so a word is known by its place.
+fn columns(text: &str) -> Vec<[&str; 3]> {
+    let header = text.lines().next().unwrap();
+    let at = |name: &str| header.find(name).unwrap();
+    let (parent, kind) = (at("PARENT"), at("KIND"));
+    let row = |line| {
+        let line: &str = line;
+        let word = line[kind..].split_whitespace().next().unwrap();
+        [line[..parent].trim(), line[parent..kind].trim(), word]
+    };
+    text.lines().skip(1).map(row).collect()
+}
+
+#[test]
+fn the_list_for_programs_has_everything() {
+    let node = Node::start();
+    fill(&node);
+    let listed = varve(&node, &["snapshots", "ls", "--format", "json"]).success();
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let keys: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["key"])
+        .collect();
+    assert_eq!(keys, ["container", "layer-1", "layer-2", "view"]);
+    let layer = &listed[2];
+    assert_eq!(
+        (&layer["parent"], &layer["kind"]),
+        (&"layer-1".into(), &"Committed".into())
+    );
+    assert_eq!(
+        (&layer["size"], &layer["labels"]["a"]),
+        (&5_000.into(), &"b".into())
+    );
+    assert!(layer["created"].as_str().unwrap().ends_with('Z'), "{layer}");
+    let other = [
+        "snapshots",
+        "ls",
+        "--format",
+        "json",
+        "--snapshotter",
+        "other",
+    ];
+    assert_eq!(varve(&node, &other).success().stdout, "[]\n");
+}
+
+#[test]
+fn usage_is_told_for_all_snapshots_or_for_one() {
+    let node = Node::start();
+    fill(&node);
+    let all = varve(&node, &["snapshots", "usage", "--bytes"])
+        .success()
+        .stdout;
+    assert_eq!(all.lines().count(), 5, "{all}");
+    let one = varve(&node, &["snapshots", "usage", "-b", "layer-2"])
+        .success()
+        .stdout;
+    let words: Vec<_> = one.split_whitespace().collect();
+    assert_eq!(
+        words[..5],
+        ["KEY", "SIZE", "INODES", "layer-2", "5000"],
+        "{one}"
+    );
+    let missing = varve(&node, &["snapshots", "usage", "missing"]);
+    missing.refused_with(1, &["missing", "varve snapshots ls"]);
+}
+
+#[test]
+fn where_no_daemon_is_a_person_is_told_what_to_start() {
+    let mut node = Node::start();
+    node.daemon.kill();
+    for words in [vec!["snapshots", "ls"], vec!["snapshots", "tree"]] {
+        let refused = varve(&node, &words);
+        refused.refused_with(1, &["no daemon serves on", "varve daemon", "--address"]);
+    }
+    fs::remove_file(node.daemon.address()).unwrap();
+    varve(&node, &["snapshots", "ls"]).refused_with(1, &["no daemon serves on"]);
+    node.daemon.restart();
+    varve(&node, &["snapshots", "ls"]).succeeded();
 }

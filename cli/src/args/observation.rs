@@ -3,6 +3,13 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::{Args, Subcommand};
+
+use super::ListFormat;
+
+/// Where a daemon is met unless something else is said.
+pub(super) const SNAPSHOTTER_ADDRESS: &str = "/run/varve/snapshotter.sock";
+
 /// `--metrics-address`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MetricsAddress {
@@ -32,6 +39,54 @@ impl FromStr for MetricsAddress {
             _ => Err("expected HOST:PORT, as 127.0.0.1:9109, or unix:///PATH".into()),
         }
     }
+}
+
+/// `varve snapshots`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+These are the snapshots that containerd has here: of images it pulled and of containers it runs.
+Builds have their own, which end with them; `varve du` counts both.")]
+pub(crate) struct Snapshots {
+    /// Which daemon
+    #[command(flatten)]
+    pub(crate) daemon: DaemonAddress,
+    /// Name under which containerd knows the snapshotter
+    #[arg(long, global = true, value_name = "NAME", default_value = "varve")]
+    pub(crate) snapshotter: String,
+    /// What to show
+    #[command(subcommand)]
+    pub(crate) command: SnapshotsCommand,
+}
+
+/// What `varve snapshots` shows.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotsCommand {
+    /// List the snapshots, with what each adds to its parent and when it was made
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Form of the list
+        #[arg(long, value_enum, default_value_t)]
+        format: ListFormat,
+    },
+    /// Show which snapshot lies on which
+    Tree,
+    /// Show what snapshots take, without their parents
+    Usage {
+        /// Only this snapshot
+        #[arg(value_name = "KEY")]
+        key: Option<String>,
+        /// Show sizes in bytes
+        #[arg(short, long)]
+        bytes: bool,
+    },
+}
+
+/// Which daemon a command asks.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DaemonAddress {
+    /// Socket of the daemon
+    #[arg(long, global = true, value_name = "SOCKET", default_value = SNAPSHOTTER_ADDRESS)]
+    pub(crate) address: PathBuf,
 }
 
 #[cfg(test)]

@@ -34,6 +34,20 @@ fn the_definition_of_the_command_line_is_consistent() {
 }
 
 #[test]
+fn the_daemon_may_be_named_before_or_after_what_is_asked_of_it() {
+    for line in [
+        "varve snapshots --address /s --snapshotter v ls",
+        "varve snapshots ls --address /s --snapshotter v",
+    ] {
+        let Command::Snapshots(options) = parse(line).command else {
+            panic!("{line}");
+        };
+        assert_eq!(options.daemon.address, Path::new("/s"), "{line}");
+        assert_eq!(options.snapshotter, "v", "{line}");
+    }
+}
+
+#[test]
 fn root_stands_before_or_after_the_command() {
     for line in [
         "varve --root /r build .",

@@ -97,7 +97,7 @@ fn short(digest: &str) -> String {
 }
 
 /// A time in the past, roughly.
-fn age(seconds: i64) -> String {
+pub(super) fn age(seconds: i64) -> String {
     let units = [
         (86_400, "day"),
         (3_600, "hour"),
