@@ -4,11 +4,12 @@
 use std::error::Error;
 
 /// Every file that is compiled, relative to `protos/`.
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "pb/ops.proto",
     "containerd/types/types.proto",
     "containerd/services/snapshots/v1/snapshots.proto",
     "containerd/services/diff/v1/diff.proto",
+    "varve/debug/v1/debug.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

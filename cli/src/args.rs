@@ -16,7 +16,7 @@ use crate::output::Mode;
 
 use self::contexts::NamedContext;
 use self::exports::Export;
-use self::observation::{MetricsAddress, Snapshots};
+use self::observation::{Debug, MetricsAddress, Snapshots};
 
 /// What `varve --help` says below the list of commands.
 const AFTER_HELP: &str = "\
@@ -106,6 +106,8 @@ pub(crate) enum Command {
     Daemon(Daemon),
     /// List the snapshots that a daemon has for containerd
     Snapshots(Snapshots),
+    /// Look into a daemon that runs
+    Debug(Debug),
 }
 
 /// What `varve daemon --help` says below the options.

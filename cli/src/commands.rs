@@ -3,6 +3,7 @@
 
 mod build;
 mod daemon;
+mod debug;
 mod doctor;
 mod fsck;
 mod images;
@@ -35,6 +36,7 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Fsck(options) => fsck::fsck(site, &options)?,
         Command::Doctor(options) => doctor::doctor(site, &options)?,
         Command::Daemon(options) => daemon::daemon(site, options)?,
+        Command::Debug(options) => debug::debug(&options)?,
         Command::Snapshots(options) => snapshots::snapshots(&options)?,
     }
     Ok(ExitCode::SUCCESS)

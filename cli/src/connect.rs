@@ -1,5 +1,6 @@
 //! How a running daemon is asked: the client end of its socket. The messages of the wire end here.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
@@ -9,6 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use proto::containerd::services::snapshots::v1 as api;
 use proto::containerd::services::snapshots::v1::snapshots_client::SnapshotsClient;
+use proto::varve::debug::v1 as debug;
+use proto::varve::debug::v1::debug_client::DebugClient;
+use serde::Serialize;
+use serde_json::Number;
 use snapshotter::{Info, Kind};
 use store::{Timestamp, Usage};
 use tokio::runtime::Runtime;
@@ -22,6 +27,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Largest message that is taken, in bytes: as containerd does.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Up to here every whole number is a number of its own in a float.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// A daemon that runs.
 #[derive(Debug)]
@@ -131,6 +139,105 @@ impl Daemon {
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(self.error(&status)),
         }
+    }
+
+    /// What the daemon is doing.
+    ///
+    /// # Errors
+    /// Those of the daemon.
+    pub(crate) fn dump(&self) -> anyhow::Result<Dump> {
+        let mut client = DebugClient::new(self.channel.clone());
+        client = client.max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let dump = self.call(async move { client.dump(debug::DumpRequest {}).await });
+        let dump = dump.map_err(|status| self.error(&status))?;
+        Ok(dump.into_inner().into())
+    }
+}
+
+/// What a daemon is and does.
+#[derive(Debug, Serialize)]
+pub(crate) struct Dump {
+    version: String,
+    /// RFC 3339.
+    started: String,
+    uptime_seconds: u64,
+    root: String,
+    mount_method: String,
+    /// Why it cannot do its work.
+    unhealthy: Option<String>,
+    under_way: Vec<Work>,
+    snapshots: BTreeMap<String, u64>,
+    waiting: Vec<Waiting>,
+    metrics: BTreeMap<String, Option<Number>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Work {
+    what: String,
+    milliseconds: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Waiting {
+    snapshotter: String,
+    key: String,
+    /// RFC 3339.
+    committed: String,
+    error: Option<String>,
+}
+
+impl From<debug::DumpResponse> for Dump {
+    fn from(dump: debug::DumpResponse) -> Self {
+        let now = moment(dump.now);
+        let since = |time| now.duration_since(moment(time)).as_millis().max(0) as u64;
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        Dump {
+            started: moment(dump.started).to_string(),
+            uptime_seconds: since(dump.started) / 1_000,
+            unhealthy: some(dump.unhealthy),
+            under_way: dump
+                .under_way
+                .into_iter()
+                .map(|work| Work {
+                    milliseconds: since(work.since),
+                    what: work.what,
+                })
+                .collect(),
+            waiting: dump
+                .waiting
+                .into_iter()
+                .map(|waiting| Waiting {
+                    snapshotter: waiting.snapshotter,
+                    key: waiting.key,
+                    committed: moment(waiting.committed).to_string(),
+                    error: some(waiting.error),
+                })
+                .collect(),
+            metrics: dump
+                .metrics
+                .into_iter()
+                .map(|(name, value)| (name, number(value)))
+                .collect(),
+            version: dump.version,
+            root: dump.root,
+            mount_method: dump.mount_method,
+            snapshots: dump.snapshots,
+        }
+    }
+}
+
+/// A time for people; one that is none is the beginning of all.
+fn moment(time: Option<prost_types::Timestamp>) -> jiff::Timestamp {
+    let time = time.unwrap_or_default();
+    jiff::Timestamp::new(time.seconds, time.nanos).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+/// A whole number without a point behind it.
+fn number(value: f64) -> Option<Number> {
+    let is_whole = value.fract() == 0.0 && value.abs() <= WHOLE_MAX;
+    match is_whole {
+        true => Some((value as i64).into()),
+        false => Number::from_f64(value),
     }
 }
 

@@ -46,3 +46,15 @@ pub mod containerd {
         }
     }
 }
+
+/// What varve's own programs say to each other.
+pub mod varve {
+    /// What a daemon is doing (`protos/varve/debug`).
+    pub mod debug {
+        /// Package `varve.debug.v1`.
+        pub mod v1 {
+            #![allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+            include!(concat!(env!("OUT_DIR"), "/varve.debug.v1.rs"));
+        }
+    }
+}

@@ -8,6 +8,7 @@
 //! ends in time here ([`CALL_TIMEOUT`]).
 
 mod content;
+mod debug;
 mod differ;
 pub mod health;
 pub mod metrics;
@@ -23,6 +24,7 @@ use proto::containerd::services::snapshots::v1 as api;
 use proto::containerd::services::snapshots::v1::snapshots_server::{
     Snapshots as Service, SnapshotsServer,
 };
+use proto::varve::debug::v1::debug_server::DebugServer;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -31,6 +33,7 @@ use crate::containers::Plugin;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
 use crate::snapshots::Snapshots;
+use debug::DebugService;
 use differ::DiffService;
 use metrics::Metrics;
 
@@ -44,8 +47,8 @@ const LIST_BATCH: usize = 100;
 /// Largest message that is taken, in bytes: as containerd's own services do.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Everything that containerd may call, for the snapshots that `metrics` are of. Layers come from
-/// and go to the containerd with the socket `containerd`. Needs a running tokio.
+/// Everything that containerd and we ourselves may call, for the snapshots that `metrics` are of.
+/// Layers come from and go to the containerd with the socket `containerd`. Needs a running tokio.
 #[must_use]
 pub fn services(metrics: Arc<Metrics>, containerd: PathBuf) -> Routes {
     let snapshots = SnapshotsService {
@@ -53,9 +56,11 @@ pub fn services(metrics: Arc<Metrics>, containerd: PathBuf) -> Routes {
     };
     let health = health::service(metrics.containers().clone());
     let snapshots = SnapshotsServer::new(snapshots);
+    let debug = DebugServer::new(DebugService::new(metrics.clone()));
     let differ = DiffServer::new(DiffService::new(metrics, containerd));
     Routes::default()
         .add_service(health)
+        .add_service(debug)
         .add_service(snapshots.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(differ.max_decoding_message_size(MESSAGE_BYTES_MAX))
 }
@@ -77,7 +82,13 @@ impl SnapshotsService {
         let done = async {
             let plugin = self.metrics.containers().plugin(plugin);
             let plugin = plugin.map_err(status::of)?;
-            blocking(CALL_TIMEOUT, move || work(&plugin)).await
+            let under_way = plugin.containers().begin(method.into());
+            let work = move || {
+                // Until the work is done, however long somebody waits for it.
+                let _under_way = under_way;
+                work(&plugin)
+            };
+            blocking(CALL_TIMEOUT, work).await
         };
         Ok(Response::new(self.metrics.call(method, done).await?))
     }

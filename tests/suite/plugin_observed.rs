@@ -337,3 +337,63 @@ fn where_no_daemon_is_a_person_is_told_what_to_start() {
     node.daemon.restart();
     varve(&node, &["snapshots", "ls"]).succeeded();
 }
+
+fn dump(node: &Node) -> serde_json::Value {
+    let dumped = varve(node, &["debug", "dump"]).success().stdout;
+    serde_json::from_str(&dumped).unwrap()
+}
+
+#[test]
+fn a_dump_tells_what_the_daemon_is_and_has() {
+    let node = Node::start();
+    fill(&node);
+    let mut dumped = dump(&node);
+    let ingested = eventually(LIMIT, || {
+        dumped = dump(&node);
+        dumped["snapshots"]["committed"] == 2
+    });
+    assert!(ingested, "{dumped:#}");
+    assert_eq!(dumped["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(dumped["root"], node.path("root").to_str().unwrap());
+    assert!(
+        dumped["mount_method"].is_string() && dumped["unhealthy"].is_null(),
+        "{dumped:#}"
+    );
+    for (kind, count) in [("active", 1), ("view", 1), ("committed_not_ingested", 0)] {
+        assert_eq!(dumped["snapshots"][kind], count, "{kind}: {dumped:#}");
+    }
+    assert_eq!(dumped["waiting"], serde_json::json!([]));
+    let calls = "varve_rpc_duration_seconds_count{method=\"Prepare\",code=\"OK\"}";
+    assert_eq!(dumped["metrics"][calls], 3, "{dumped:#}");
+}
+
+#[test]
+fn a_dump_tells_what_cannot_be_ingested_and_why() {
+    let node = Node::start();
+    fill(&node);
+    let remote = node.connect("varve");
+    let mounts = remote.prepare("damaged", "layer-2", Labels::new()).unwrap();
+    let file = upper(&mounts).join("without-body");
+    fs::write(&file, "").unwrap();
+    // As an overlay marks a file whose body lies below, where there is none.
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&file, "trusted.overlay.metacopy", b"", flags).unwrap();
+    remote.commit("layer-3", "damaged", Labels::new()).unwrap();
+    let mut dumped = dump(&node);
+    let tried = eventually(LIMIT, || {
+        dumped = dump(&node);
+        dumped["waiting"][0]["error"].is_string()
+    });
+    assert!(tried, "{dumped:#}");
+    let waiting = &dumped["waiting"][0];
+    assert_eq!(
+        (&waiting["snapshotter"], &waiting["key"]),
+        (&"varve".into(), &"layer-3".into())
+    );
+    assert!(
+        waiting["error"].as_str().unwrap().contains("without-body"),
+        "{waiting}"
+    );
+    remote.remove("layer-3").unwrap();
+    assert_eq!(dump(&node)["waiting"], serde_json::json!([]));
+}

@@ -81,6 +81,24 @@ pub(crate) enum SnapshotsCommand {
     },
 }
 
+/// `varve debug`.
+#[derive(Debug, Args)]
+pub(crate) struct Debug {
+    /// Which daemon
+    #[command(flatten)]
+    pub(crate) daemon: DaemonAddress,
+    /// What to show
+    #[command(subcommand)]
+    pub(crate) command: DebugCommand,
+}
+
+/// What `varve debug` shows.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DebugCommand {
+    /// Print as JSON what the daemon is doing: calls, snapshots, what waits, metrics
+    Dump,
+}
+
 /// Which daemon a command asks.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DaemonAddress {

@@ -2,8 +2,8 @@
 //! Nothing depends on them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use store::Timestamp;
 
@@ -54,6 +54,51 @@ pub struct Census {
     pub waiting: u64,
 }
 
+impl Census {
+    /// The counts by the names that kinds have for whoever watches.
+    #[must_use]
+    pub fn by_kind(&self) -> [(&'static str, u64); 4] {
+        [
+            ("view", self.views),
+            ("active", self.active),
+            ("committed", self.committed),
+            ("committed_not_ingested", self.waiting),
+        ]
+    }
+}
+
+/// Something that is being done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// A call, or what is done in the background, with what it is done to.
+    pub what: String,
+    /// When it began.
+    pub since: SystemTime,
+}
+
+/// Ends what is under way when it is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    list: Arc<Mutex<WorkList>>,
+    number: u64,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        lock(&self.list).works.remove(&self.number);
+    }
+}
+
+#[derive(Debug, Default)]
+struct WorkList {
+    next: u64,
+    works: BTreeMap<u64, Work>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A committed snapshot that is not a tree yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
@@ -71,6 +116,7 @@ pub struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     record: Mutex<Record>,
+    under_way: Arc<Mutex<WorkList>>,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +128,19 @@ struct Record {
 
 impl Activity {
     fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.record)
+    }
+
+    fn begin(&self, what: String) -> UnderWay {
+        let mut list = lock(&self.under_way);
+        let number = list.next;
+        list.next += 1;
+        let since = SystemTime::now();
+        list.works.insert(number, Work { what, since });
+        UnderWay {
+            list: self.under_way.clone(),
+            number,
+        }
     }
 
     /// Counts what `ingest` does; it tells whether there was something to do. That a snapshot was
@@ -94,7 +152,9 @@ impl Activity {
         ingest: impl FnOnce() -> Result<bool>,
     ) -> Result<()> {
         let started = Instant::now();
+        let under_way = self.begin(format!("ingest {id}"));
         let done = ingest();
+        drop(under_way);
         let is_removed = done.is_err() && !is_there();
         let mut record = self.record();
         match &done {
@@ -120,7 +180,9 @@ impl Activity {
     pub(super) fn collection(&self, collect: impl FnOnce(&mut u64) -> Result<()>) -> Result<()> {
         let started = Instant::now();
         let mut freed_bytes = 0;
+        let under_way = self.begin("collect garbage".into());
         let collected = collect(&mut freed_bytes);
+        drop(under_way);
         let done = &mut self.record().done;
         done.collections += 1;
         done.collections_failed += u64::from(collected.is_err());
@@ -141,6 +203,18 @@ impl Containers {
     #[must_use]
     pub fn done(&self) -> Done {
         self.activity.record().done
+    }
+
+    /// What is being done at this moment, the oldest first.
+    #[must_use]
+    pub fn under_way(&self) -> Vec<Work> {
+        let list = lock(&self.activity.under_way);
+        list.works.values().cloned().collect()
+    }
+
+    /// Tells whoever watches that something is done until the answer is dropped.
+    pub(crate) fn begin(&self, what: String) -> UnderWay {
+        self.activity.begin(what)
     }
 
     /// Counts a layer whose tar has so many bytes.

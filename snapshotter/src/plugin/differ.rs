@@ -93,7 +93,9 @@ impl DiffService {
         let (sender, body) = content::body();
         let containers = self.containers.clone();
         let wanted = layer.clone();
+        let under_way = containers.begin(format!("Apply {}", layer.digest));
         let applied = blocking(LAYER_TIMEOUT, move || {
+            let _under_way = under_way;
             apply(&containers, &mounts, &wanted, body)
         });
         let (read, applied) = tokio::join!(content.read(&layer.digest, sender), applied);
@@ -131,7 +133,9 @@ impl DiffService {
         let content = self.content(&metadata).await?;
         let (writer, mut upload) = content.write(&reference).await?;
         let containers = self.containers.clone();
+        let under_way = containers.begin(format!("Diff {reference}"));
         let packed = blocking(LAYER_TIMEOUT, move || {
+            let _under_way = under_way;
             pack(&containers, &left, &right, clamp_mtime, encoding, writer)
         });
         let packed = upload.answers(packed).await??;

@@ -30,6 +30,7 @@ pub struct Metrics {
     containers: Arc<Containers>,
     calls: Family<CallLabels, Histogram, fn() -> Histogram>,
     registry: Registry,
+    version: &'static str,
     started: SystemTime,
 }
 
@@ -58,6 +59,7 @@ impl Metrics {
             containers,
             calls,
             registry,
+            version,
             started,
         })
     }
@@ -66,6 +68,12 @@ impl Metrics {
     #[must_use]
     pub fn containers(&self) -> &Arc<Containers> {
         &self.containers
+    }
+
+    /// The version of the program.
+    #[must_use]
+    pub fn version(&self) -> &'static str {
+        self.version
     }
 
     /// When the counting began.
@@ -175,13 +183,7 @@ impl Standing {
         let census = self.containers.census();
         let help = "Snapshots of all plugins by kind; committed ones that are not ingested yet \
                     have a kind of their own";
-        let kinds = [
-            ("view", census.views),
-            ("active", census.active),
-            ("committed", census.committed),
-            ("committed_not_ingested", census.waiting),
-        ];
-        out.gauges("varve_snapshots", help, "kind", &kinds)
+        out.gauges("varve_snapshots", help, "kind", &census.by_kind())
     }
 
     fn work(&self, out: &mut Out<'_>) -> fmt::Result {

@@ -23,7 +23,7 @@ pub(super) fn info(info: Info) -> api::Info {
     }
 }
 
-fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.seconds,
         // Below 10^9.
