@@ -16,7 +16,7 @@ use crate::output::Mode;
 
 use self::contexts::NamedContext;
 use self::exports::Export;
-use self::observation::{Debug, MetricsAddress, Snapshots};
+use self::observation::{Debug, LogFormat, MetricsAddress, Snapshots};
 
 /// What `varve --help` says below the list of commands.
 const AFTER_HELP: &str = "\
@@ -147,6 +147,9 @@ pub(crate) struct Daemon {
     /// Serve /metrics (Prometheus) and /healthz here: HOST:PORT or unix:///PATH [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics_address: Option<MetricsAddress>,
+    /// Form of what the daemon says on standard error
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
 }
 
 /// `--mounts`.

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
@@ -33,7 +34,11 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(told) = error.downcast_ref::<Told>() {
         return ExitCode::from(told.code);
     }
-    say(&format!("ERROR: {}", sentence(error.as_ref())));
+    let text = sentence(error.as_ref());
+    match SAYS_INTO_LOG.load(Ordering::Relaxed) {
+        true => tracing::error!(target: "varve", "{text}"),
+        false => say(&format!("ERROR: {text}")),
+    }
     match error.downcast_ref::<Interrupted>() {
         Some(interrupted) => ExitCode::from(EXIT_SIGNAL + interrupted.signal),
         None => ExitCode::from(EXIT_FAILED),
@@ -56,8 +61,20 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Whether what is said is part of the log.
+static SAYS_INTO_LOG: AtomicBool = AtomicBool::new(false);
+
+/// From now on, what is said goes into the log, so that every line there has one form.
+pub(crate) fn say_into_log() {
+    SAYS_INTO_LOG.store(true, Ordering::Relaxed);
+}
+
 /// Writes a line to standard error.
 pub(crate) fn say(text: &str) {
+    if SAYS_INTO_LOG.load(Ordering::Relaxed) {
+        tracing::info!(target: "varve", "{}", text.trim_end());
+        return;
+    }
     let written = writeln!(io::stderr(), "{}", text.trim_end());
     // Nobody is left to be told.
     drop(written);

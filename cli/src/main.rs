@@ -18,7 +18,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::Arguments;
+use crate::args::observation::LogFormat;
+use crate::args::{Arguments, Command};
 use crate::daemon::Site;
 use crate::environment::Environment;
 
@@ -30,6 +31,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What is logged unless asked for. RocksDB warns of what then arrives as an error anyway.
 const LOG_DEFAULT: &str = "warn,store::key_value::rocks=error";
 
+/// As [`LOG_DEFAULT`], where all that is said goes into the log.
+const LOG_DEFAULT_JSON: &str = "info,store::key_value::rocks=error";
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     // First of all: a helper must do as little as possible before it clones.
@@ -39,7 +43,12 @@ fn main() -> ExitCode {
     // Ends the process for --help and for a wrong command line.
     let arguments = Arguments::parse_from(arguments);
     let environment = Environment::of_this_process();
-    log_to_stderr(arguments.global.debug, &environment);
+    match &arguments.command {
+        Command::Daemon(options) if options.log_format == LogFormat::Json => {
+            log_as_json(arguments.global.debug, &environment);
+        }
+        _ => log_to_stderr(arguments.global.debug, &environment),
+    }
     let done = Site::find(arguments.global, environment)
         .and_then(|site| commands::dispatch(&site, arguments.command));
     match done {
@@ -60,4 +69,19 @@ fn log_to_stderr(is_debug: bool, environment: &Environment) {
         .with_target(is_debug)
         .without_time()
         .init();
+}
+
+/// As [`log_to_stderr`], in objects of JSON, one on a line; what is said to a person too.
+fn log_as_json(is_debug: bool, environment: &Environment) {
+    let level = if is_debug { "debug" } else { LOG_DEFAULT_JSON };
+    let filter = EnvFilter::new(environment.get("VARVE_LOG").unwrap_or(level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    log.json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .init();
+    error::say_into_log();
 }

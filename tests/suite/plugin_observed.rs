@@ -397,3 +397,41 @@ fn a_dump_tells_what_cannot_be_ingested_and_why() {
     remote.remove("layer-3").unwrap();
     assert_eq!(dump(&node)["waiting"], serde_json::json!([]));
 }
+
+/// Every line that a daemon has logged, as objects.
+fn objects(log: &str) -> Vec<serde_json::Value> {
+    let object = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+    log.lines().map(object).collect()
+}
+
+#[test]
+fn every_line_of_a_structured_log_is_an_object() {
+    let mut node = Node::start_with(&["--log-format", "json", "--debug"]);
+    fill(&node);
+    node.daemon.terminate();
+    let lines = objects(&node.daemon.log());
+    for line in &lines {
+        let (time, level) = (line["timestamp"].as_str(), line["level"].as_str());
+        assert!(
+            time.is_some_and(|time| time.ends_with('Z')) && level.is_some(),
+            "{line}"
+        );
+    }
+    let serving = lines.iter().find(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("serving containerd on ")
+    });
+    assert_eq!(serving.unwrap()["level"], "INFO");
+    let commit = lines.iter().find(|line| line["method"] == "Commit");
+    assert_eq!(commit.unwrap()["code"], "OK", "a call has fields");
+    // Why a daemon does not start is in the log too.
+    let mut second = Command::new(varve_binary());
+    second.args(["daemon", "--log-format", "json", "--root"]);
+    second
+        .arg(node.path("other"))
+        .arg("--snapshotter-address")
+        .arg("/proc/none/s");
+    let refused = run(&mut second);
+    let lines = objects(&refused.code(1).stderr);
+    assert_eq!(lines.last().unwrap()["level"], "ERROR", "{lines:?}");
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::ListFormat;
 
@@ -39,6 +39,16 @@ impl FromStr for MetricsAddress {
             _ => Err("expected HOST:PORT, as 127.0.0.1:9109, or unix:///PATH".into()),
         }
     }
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for a person; what keeps them adds the time.
+    #[default]
+    Text,
+    /// An object on each line, with time, level and fields.
+    Json,
 }
 
 /// `varve snapshots`.
