@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use mount::Mount;
 use snapshotter::{Error, Info, Kind, Labels, Snapshots, conformance};
 use support::daemon::{Addresses, Daemon};
+use support::leftovers::unmount;
 use support::remote_snapshots::RemoteSnapshots;
 use support::varve_binary;
 use tempfile::TempDir;
@@ -177,7 +178,7 @@ fn a_snapshot_prepared_on_nothing_can_be_put_on_a_parent_when_it_is_committed() 
         fs::write(target.join("new"), "").is_err(),
         "a view refuses writes"
     );
-    shown.unmount().unwrap();
+    unmount(shown);
     remote.prepare("three", "layer 1", Labels::new()).unwrap();
     let second = remote.commit_on("layer 3", "three", "layer 2", Labels::new());
     assert!(
@@ -246,7 +247,7 @@ fn a_root_that_can_hold_no_upper_directory_is_refused_with_what_to_do() {
             .arg(path("s")),
     );
     refused.refused_with(1, &["cannot be mounted from", "choose a --root on ext4"]);
-    merged.unmount().unwrap();
+    unmount(merged);
 }
 
 #[test]
@@ -289,7 +290,7 @@ fn mounts_fit_into_a_page_however_many_layers_there_are() {
     mount::isolate_thread().unwrap();
     let shown = mount::apply(&view, &target).unwrap();
     assert_eq!(fs::read_dir(&target).unwrap().count(), 130);
-    shown.unmount().unwrap();
+    unmount(shown);
 }
 
 fn options_length(mounts: &[Mount]) -> usize {

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use snapshotter::{Kind, Labels, Result, Snapshots};
+use support::leftovers::unmount;
 use support::remote_snapshots::RemoteSnapshots;
 use support::varve_binary;
 
@@ -204,7 +205,7 @@ impl Model {
                 let name = entry.file_name().into_string().unwrap();
                 found.insert(name, fs::read(entry.path()).unwrap());
             }
-            shown.unmount().unwrap();
+            unmount(shown);
             assert!(
                 found == known.files,
                 "{key} has other files than were written"

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use snapshotter::{Labels, Snapshots};
-use support::leftovers::eventually;
+use support::leftovers::{eventually, unmount};
 use support::varve_binary;
 use support::workspace::{Outcome, run};
 
@@ -87,7 +87,7 @@ fn a_damaged_object_takes_only_the_snapshots_that_rest_on_it() {
     fs::create_dir(&target).unwrap();
     let shown = mount::apply(&mounts, &target).unwrap();
     assert_eq!(fs::read_to_string(target.join("sound")).unwrap(), "sound");
-    shown.unmount().unwrap();
+    unmount(shown);
     layer(&node, "damaged", "", "damaged");
     node.daemon.terminate();
     fsck(&node, &[]).succeeded();
@@ -116,7 +116,7 @@ fn torn_images_and_databases_of_a_killed_daemon_are_made_again_or_refused_by_nam
     fs::create_dir(&target).unwrap();
     let shown = mount::apply(&mounts, &target).unwrap();
     assert_eq!(fs::read_to_string(target.join("layer")).unwrap(), "content");
-    shown.unmount().unwrap();
+    unmount(shown);
     node.daemon.terminate();
     fs::write(node.path("root/db/CURRENT"), "MANIFEST-torn\n").unwrap();
     let mut command = Command::new(varve_binary());

@@ -75,3 +75,15 @@ pub fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         thread::sleep(LOOK_INTERVAL);
     }
 }
+
+/// Unmounts, if need be in the background: between fork and exec, a child of another test's thread
+/// has our open files too.
+///
+/// # Panics
+/// It cannot be unmounted for another reason.
+pub fn unmount(guard: mount::MountGuard) {
+    if let Err(error) = guard.unmount() {
+        let busy = rustix::io::Errno::BUSY.raw_os_error();
+        assert_eq!(error.raw_os_error(), Some(busy), "{error}");
+    }
+}
