@@ -230,7 +230,8 @@ impl Containers {
                     key: id.key.clone(),
                 });
             }
-            let root = self.root_attributes(id, parent)?;
+            let ground = Ground::below(&self.index(), &id.plugin, parent)?;
+            let root = self.root_attributes(&ground)?;
             let directory = self.directories.create(&root)?;
             let created = now();
             let info = Info {
@@ -244,7 +245,7 @@ impl Containers {
             let state = State::Open {
                 directory,
                 applied: None,
-                below: Vec::new(),
+                ground: ground.told(),
             };
             let written = self.write(None, Some((id.clone(), Row { info, state })));
             if let Err(error) = written {
@@ -478,7 +479,7 @@ pub(crate) fn trees(store: &Store) -> Result<Vec<TreeRef>> {
     for row in store.rows().scan(Table::Container, b"") {
         let (key, value) = row?;
         let id = Id::decode(&key)?;
-        trees.extend(Row::decode(&id.key, &value)?.tree());
+        trees.extend(Row::decode(&id.key, &value)?.roots());
     }
     Ok(trees)
 }

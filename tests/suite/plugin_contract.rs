@@ -270,6 +270,37 @@ fn other_commands_do_not_wait_for_a_daemon_but_say_who_has_the_root() {
 }
 
 #[test]
+fn mounts_stay_the_same_when_what_they_rest_on_becomes_a_tree() {
+    let node = Node::start();
+    let remote = node.connect("varve");
+    let mounts = remote.prepare("key", "", Labels::new()).unwrap();
+    fs::write(upper(&mounts).join("file"), "content").unwrap();
+    remote.commit("layer", "key", Labels::new()).unwrap();
+    let early = remote.view("early", "layer", Labels::new()).unwrap();
+    let directories = node.path("root/containers");
+    let has_tree = || {
+        let mounts = remote.view("late", "layer", Labels::new()).unwrap();
+        remote.remove("late").unwrap();
+        mounts[0].options.iter().any(|option| option.contains("::"))
+    };
+    assert!(support::leftovers::eventually(SOON, has_tree));
+    assert_eq!(remote.mounts("early").unwrap(), early);
+    remote.clean_up().unwrap();
+    let target = node.path("mnt");
+    fs::create_dir(&target).unwrap();
+    mount::isolate_thread().unwrap();
+    let shown = mount::apply(&early, &target).unwrap();
+    assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "content");
+    shown.unmount().unwrap();
+    remote.remove("early").unwrap();
+    let is_empty = || fs::read_dir(&directories).unwrap().count() == 0;
+    assert!(
+        support::leftovers::eventually(SOON, is_empty),
+        "the directory goes then"
+    );
+}
+
+#[test]
 fn mounts_fit_into_a_page_however_many_layers_there_are() {
     let node = Node::start();
     let remote = node.connect("varve");

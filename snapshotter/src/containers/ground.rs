@@ -1,13 +1,11 @@
 //! What the mounts of a snapshot rest on.
 
-use std::sync::Arc;
-
 use mount::{Lower, Mount, OverlayOptions};
 use store::{Metadata, TreeRef, TreeSource};
 
 use super::Containers;
 use super::index::Index;
-use super::row::{Content, Id, Row, State};
+use super::row::{Content, Id, Row, State, Told};
 use crate::capture::read_metadata;
 use crate::error::{Error, Result};
 use crate::images::{Method, Shape};
@@ -63,17 +61,37 @@ impl Ground {
         self.trees.first().copied()
     }
 
+    /// What callers are told of it.
+    pub(super) fn told(&self) -> Told {
+        Told {
+            directories: self.directories.clone(),
+            tree: self.tree(),
+        }
+    }
+
+    /// What an open snapshot is mounted on.
     fn of(index: &Index, id: &Id, row: &Row) -> Result<Self> {
-        match &row.state {
-            State::Open {
-                applied: Some(applied),
-                ..
-            } => Ok(Ground {
+        let State::Open {
+            applied, ground, ..
+        } = &row.state
+        else {
+            return Ok(Ground::default());
+        };
+        if let Some(applied) = applied {
+            return Ok(Ground {
                 directories: Vec::new(),
                 trees: vec![applied.tree],
-            }),
-            _ => Ground::below(index, &id.plugin, &row.info.parent),
+            });
         }
+        // The parents may have become more trees than they were.
+        let now = Ground::below(index, &id.plugin, &row.info.parent)?;
+        let trees = now.trees.into_iter();
+        Ok(Ground {
+            directories: ground.directories.clone(),
+            trees: trees
+                .skip_while(|tree| Some(*tree) != ground.tree)
+                .collect(),
+        })
     }
 }
 
@@ -90,11 +108,9 @@ impl Containers {
         Ok(())
     }
 
-    /// What the root directory of a child of `parent` looks like: the root of an overlay shows the
+    /// What the root directory of a new snapshot looks like: the root of an overlay shows the
     /// attributes of the upper, whatever is below.
-    pub(super) fn root_attributes(&self, id: &Id, parent: &str) -> Result<Metadata> {
-        let index = self.index();
-        let ground = Ground::below(&index, &id.plugin, parent)?;
+    pub(super) fn root_attributes(&self, ground: &Ground) -> Result<Metadata> {
         match (ground.directories.first(), ground.tree()) {
             (Some(number), _) => read_metadata(&self.directories.upper(*number)),
             (None, Some(tree)) => {
@@ -105,14 +121,13 @@ impl Containers {
         }
     }
 
-    /// How an open snapshot is mounted. The directories that the mounts rest on are noted in its
-    /// row first: they stay until it is removed, whatever becomes of the committed snapshots.
+    /// How an open snapshot is mounted.
     pub(super) fn mounts_of(&self, id: &Id) -> Result<Vec<Mount>> {
         let (row, ground) = {
-            let _changing = self.lock();
-            let row = self.row(id)?;
-            let ground = Ground::of(&self.index(), id, &row)?;
-            (self.note_below(id, &row, &ground)?, ground)
+            let index = self.index();
+            let row = index.get(id)?.clone();
+            let ground = Ground::of(&index, id, &row)?;
+            (row, ground)
         };
         let State::Open { directory, .. } = row.state else {
             return Err(Error::FailedPrecondition {
@@ -135,24 +150,6 @@ impl Containers {
             overlay.lowers.push(Lower::Directory(upper));
         }
         Ok(vec![overlay.to_mount()?])
-    }
-
-    fn note_below(&self, id: &Id, row: &Arc<Row>, ground: &Ground) -> Result<Arc<Row>> {
-        let mut noted = Row::clone(row);
-        let State::Open { below, .. } = &mut noted.state else {
-            return Ok(row.clone());
-        };
-        let present = below.len();
-        for number in &ground.directories {
-            if !below.contains(number) {
-                below.push(*number);
-            }
-        }
-        if below.len() == present {
-            return Ok(row.clone());
-        }
-        self.write(None, Some((id.clone(), noted)))?;
-        self.row(id)
     }
 
     /// The layers below the upper. A snapshot that is unpacked into by containerd's own differ

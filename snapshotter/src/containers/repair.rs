@@ -34,10 +34,10 @@ pub(crate) fn drop_broken(
     let mut children: BTreeMap<Id, Vec<&Id>> = BTreeMap::new();
     let mut waiting = Vec::new();
     for (id, row) in &rows {
-        let is_broken = match row.tree() {
-            Some(tree) => broken.trees.contains(&tree.id) || !store.has_tree(tree.id)?,
-            None => false,
-        };
+        let mut is_broken = false;
+        for tree in row.roots() {
+            is_broken |= broken.trees.contains(&tree.id) || !store.has_tree(tree.id)?;
+        }
         let parent = Id::new(&id.plugin, &row.info.parent);
         let is_orphan = !parent.key.is_empty() && !rows.contains_key(&parent);
         if is_broken || is_orphan {

@@ -68,11 +68,22 @@ pub(crate) enum State {
         directory: u64,
         /// A layer that our differ has unpacked into it, in place of the directory.
         applied: Option<Applied>,
-        /// Directories of committed snapshots that mounts of it may rest on.
-        below: Vec<u64>,
+        /// What its mounts rest on.
+        ground: Told,
     },
     /// Committed.
     Committed(Content),
+}
+
+/// What callers were told to mount a snapshot on. It stays so until the snapshot is removed, also
+/// when the directories have become trees: what is mounted goes on, and the same question gets the
+/// same answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Directories of committed snapshots, uppermost first.
+    pub(crate) directories: Vec<u64>,
+    /// What they lie on. The rows of the parents keep it alive.
+    pub(crate) tree: Option<TreeRef>,
 }
 
 /// What a layer made of the snapshot that it was unpacked into.
@@ -104,16 +115,25 @@ impl Row {
     pub(super) fn directories(&self) -> Vec<u64> {
         match &self.state {
             State::Open {
-                directory, below, ..
+                directory, ground, ..
             } => std::iter::once(*directory)
-                .chain(below.iter().copied())
+                .chain(ground.directories.iter().copied())
                 .collect(),
             State::Committed(Content::Directory { number, .. }) => vec![*number],
             State::Committed(Content::Tree(_)) => Vec::new(),
         }
     }
 
-    /// The tree that must not go as long as this row is there.
+    /// The trees that must not go as long as this row is there.
+    pub(super) fn roots(&self) -> impl Iterator<Item = TreeRef> {
+        let told = match &self.state {
+            State::Open { ground, .. } => ground.tree,
+            State::Committed(_) => None,
+        };
+        self.tree().into_iter().chain(told)
+    }
+
+    /// What was unpacked into it, or what it is.
     pub(crate) fn tree(&self) -> Option<TreeRef> {
         match &self.state {
             State::Open { applied, .. } | State::Committed(Content::Directory { applied, .. }) => {
@@ -131,13 +151,17 @@ impl Row {
             State::Open {
                 directory,
                 applied,
-                below,
+                ground,
             } => {
                 out.number(*directory);
                 encode_applied(&mut out, applied.as_ref());
-                out.number(below.len() as u64);
-                for number in below {
+                out.number(ground.directories.len() as u64);
+                for number in &ground.directories {
                     out.number(*number);
+                }
+                out.byte(ground.tree.is_some().into());
+                if let Some(tree) = &ground.tree {
+                    encode_tree(&mut out, tree);
                 }
                 return out.finish();
             }
@@ -170,11 +194,16 @@ impl Row {
             Kind::View | Kind::Active => State::Open {
                 directory: row.number()?,
                 applied: decode_applied(&mut row)?,
-                below: {
-                    let count = row.number()?;
-                    (0..count)
-                        .map(|_| row.number())
-                        .collect::<store::Result<_>>()?
+                ground: Told {
+                    directories: {
+                        let count = row.number()?;
+                        let numbers = (0..count).map(|_| row.number());
+                        numbers.collect::<store::Result<_>>()?
+                    },
+                    tree: match row.byte()? {
+                        0 => None,
+                        _ => Some(decode_tree(&mut row)?),
+                    },
                 },
             },
             Kind::Committed => State::Committed(decode_content(&mut row)?),

@@ -17,9 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a step that has failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// Niceness: everything else on the machine goes first.
-const NICENESS: i32 = 19;
-
 /// What has happened that makes work.
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -149,10 +146,7 @@ impl Drop for Worker {
 }
 
 fn work(containers: &Containers) {
-    // Of this thread alone, as Linux has it.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "no lower priority for background work");
-    }
+    // At the usual priority: whoever prepares a snapshot may wait for what is done here.
     while let Some(work) = containers.events.next() {
         match work {
             Work::Ingest => containers.ingest_all(&|| containers.events.has_ended()),
