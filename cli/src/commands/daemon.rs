@@ -43,9 +43,10 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     if !site.environment.is_root() {
         bail!("the daemon mounts: run it as root");
     }
-    let (listener, is_ours) = listen(&socket)?;
+    // First: whoever sees the socket of the snapshotter can ask for metrics too.
     let http = options.metrics_address.as_ref();
     let http = http.map(http::listen).transpose()?;
+    let (listener, is_ours) = listen(&socket)?;
     let containers = site.open_containers()?;
     let worker = Worker::start(containers.clone()).context("cannot start a thread")?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
