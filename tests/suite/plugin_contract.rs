@@ -291,7 +291,7 @@ fn mounts_stay_the_same_when_what_they_rest_on_becomes_a_tree() {
     mount::isolate_thread().unwrap();
     let shown = mount::apply(&early, &target).unwrap();
     assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "content");
-    shown.unmount().unwrap();
+    unmount(shown);
     remote.remove("early").unwrap();
     let is_empty = || fs::read_dir(&directories).unwrap().count() == 0;
     assert!(
