@@ -117,7 +117,7 @@ impl Host {
     }
 
     fn remember(&self, path: &Path) -> anyhow::Result<()> {
-        let new = path.with_extension("new");
+        let new = path.with_extension("json.new");
         fs::write(&new, serde_json::to_vec_pretty(self)?)?;
         Ok(fs::rename(&new, path)?)
     }

@@ -120,7 +120,10 @@ impl Directories {
     /// start.
     pub(crate) fn discard(&self, number: u64) {
         let path = self.path(number);
-        if let Err(error) = self.store.trash().take(&path) {
+        // It may have been discarded already, by whoever else saw that it has no use.
+        if path.exists()
+            && let Err(error) = self.store.trash().take(&path)
+        {
             tracing::warn!(path = %path.display(), %error, "a writable directory was left behind");
         }
     }

@@ -464,7 +464,11 @@ fn check_is_ours(root: &Path) -> Result<()> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let found = fs::symlink_metadata(&path).map_err(|e| Error::io("stat", &path, e))?;
+        let found = match fs::symlink_metadata(&path) {
+            // The owner of the store renames and removes files meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            found => found.map_err(|e| Error::io("stat", &path, e))?,
+        };
         let known = ROOT_ENTRIES.contains(&&*name) || name.starts_with("host.json");
         if !known || found.is_symlink() {
             return refused(format!("it holds {name:?}, which is not varve's"));
@@ -475,6 +479,8 @@ fn check_is_ours(root: &Path) -> Result<()> {
             others = Some(name);
         }
     }
+    // Perhaps somebody has just begun: the lock comes first, but a listing takes its time.
+    let has_lock = has_lock || root.join(layout::LOCK).exists();
     match others {
         Some(name) if !has_lock => refused(format!(
             "it holds {name:?}, but no {:?} of a store",

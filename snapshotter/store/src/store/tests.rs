@@ -80,6 +80,29 @@ fn a_root_that_is_in_use_is_refused_with_the_holder() {
 }
 
 #[test]
+fn files_that_the_owner_renames_do_not_confuse_whoever_waits() {
+    let root = tempfile::tempdir().unwrap();
+    let _owner = RootLock::acquire(root.path()).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (new, old) = ("host.json.new", "host.json");
+            let (new, old) = (root.path().join(new), root.path().join(old));
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                std::fs::write(&new, "").unwrap();
+                std::fs::rename(&new, &old).unwrap();
+            }
+        });
+        let tries = (0..2_000).map(|_| RootLock::acquire(root.path()).unwrap_err());
+        let other = tries
+            .into_iter()
+            .find(|error| !matches!(error, Error::Locked { .. }));
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(other.is_none(), "{other:?}");
+    });
+}
+
+#[test]
 fn a_lock_file_of_a_killed_process_does_not_matter() {
     let root = scratch();
     fs::write(root.path().join(layout::LOCK), "4194303").unwrap();
