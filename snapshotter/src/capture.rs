@@ -12,7 +12,7 @@
 //! regular files into the store, `merge` puts the value over the tree below.
 //!
 //! Regular files are renamed into the store: nobody may use the upper any more. When the commit
-//! fails after that, [`Captured::restore`] gives them back, so that it can be tried again.
+//! fails after that, `Captured::restore` gives them back, so that it can be tried again.
 
 mod bodies;
 mod merge;

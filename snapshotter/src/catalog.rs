@@ -4,7 +4,7 @@ use store::codec::{Decoder, Encoder};
 use store::{Batch, ContentKey, Store, Table, Timestamp, TreeId, TreeRef, Usage};
 
 use crate::error::{Error, Result};
-use crate::snapshots::{Info, Kind, Labels, now};
+use crate::snapshots::{Info, Kind, Labels};
 
 /// Version byte of a row.
 const ROW_VERSION: u8 = 1;
@@ -40,16 +40,7 @@ pub enum State {
 impl Row {
     /// A row made now.
     fn new(key: &str, parent: &str, kind: Kind, labels: Labels, state: State) -> Self {
-        let created = now();
-        let (key, parent) = (key.into(), parent.into());
-        let info = Info {
-            key,
-            parent,
-            kind,
-            created,
-            updated: created,
-            labels,
-        };
+        let info = Info::new(key, parent, kind, labels);
         Row { info, state }
     }
 

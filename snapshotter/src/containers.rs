@@ -4,20 +4,22 @@
 //! - A commit only renames: the writable directory becomes the content of the committed snapshot
 //!   as it is, and children are mounted above it. Later, in the background, it becomes a tree
 //!   (`ingest`); what is mounted then keeps the directory until it is removed.
-//! - Our differ unpacks a layer straight into the store ([`Containers::apply`]), then a commit has
+//! - Our differ unpacks a layer straight into the store ([`crate::plugin`]), then a commit has
 //!   its tree already.
 //! - Uppers are plain differences: no `metacopy`, no redirects, so that containerd's walking
 //!   differ and other tools can read them.
 //!
 //! Reading order: this file (the life cycle), `row` and `index` (what is known), `ground` (what a
-//! mount rests on), `ingest` (directories become trees).
+//! mount rests on), `ingest` (directories become trees), `plugin` (the contract).
 
 pub mod activity;
 mod ground;
 mod index;
 mod ingest;
+mod plugin;
 mod repair;
 mod row;
+mod usage;
 mod worker;
 
 use std::collections::HashMap;
@@ -30,13 +32,14 @@ use crate::directories::Directories;
 use crate::error::{Error, Result};
 use crate::gc;
 use crate::manager::Manager;
-use crate::snapshots::{Info, Kind, Labels, Snapshots, check_key, check_labels, now};
+use crate::snapshots::{Info, Kind, Labels, check_key, check_labels, now};
 use activity::Activity;
 use ground::Ground;
 use index::Index;
+pub use plugin::Plugin;
 pub(crate) use repair::drop_broken;
 use row::Boot;
-pub(crate) use row::{Applied, Content, Id, Row, State};
+pub(crate) use row::{Content, Id, Row, State};
 use worker::Events;
 pub use worker::Worker;
 
@@ -48,12 +51,6 @@ const ID_MAPPINGS: [&str; 2] = [
     "containerd.io/snapshot/uidmapping",
     "containerd.io/snapshot/gidmapping",
 ];
-
-/// Entries of a directory that are looked at by whoever asks for its usage: a millisecond.
-const MEASURED_ENTRIES: u64 = 400;
-
-/// Files and directories that are deleted at a time.
-const REAP_STEP: u64 = 1_000;
 
 /// Where the kernel tells which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -116,15 +113,17 @@ impl Containers {
         let mut torn: Vec<Id> = Vec::new();
         loop {
             let index = self.index();
-            let is_torn = |(id, row): &(&Id, &Arc<Row>)| match &row.state {
-                State::Committed(Content::Directory { boot, number, .. }) => {
-                    *boot != self.boot || !self.directories.exists(*number)
-                }
-                State::Open { directory, .. } => !self.directories.exists(*directory),
-                State::Committed(Content::Tree(_)) => {
-                    let parent = Id::new(&id.plugin, &row.info.parent);
-                    !row.info.parent.is_empty() && index.find(&parent).is_none()
-                }
+            let is_torn = |(id, row): &(&Id, &Arc<Row>)| {
+                let parent = Id::new(&id.plugin, &row.info.parent);
+                let is_orphan = !row.info.parent.is_empty() && index.find(&parent).is_none();
+                is_orphan
+                    || match &row.state {
+                        State::Committed(Content::Directory { boot, number, .. }) => {
+                            *boot != self.boot || !self.directories.exists(*number)
+                        }
+                        State::Open { directory, .. } => !self.directories.exists(*directory),
+                        State::Committed(Content::Tree(_)) => false,
+                    }
             };
             torn.extend(index.all().filter(is_torn).map(|(id, _)| id.clone()));
             drop(index);
@@ -139,21 +138,6 @@ impl Containers {
             }
             self.manager.store().write(batch, Durability::Disk)?;
         }
-    }
-
-    /// The snapshots of the plugin that containerd knows by this name.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for a name that cannot be one.
-    pub fn plugin(self: &Arc<Self>, name: &str) -> Result<Plugin> {
-        if name.contains('\0') || name.len() > crate::snapshots::KEY_LENGTH_MAX {
-            let reason = "the name of the snapshotter is no name of a plugin".into();
-            return Err(Error::InvalidArgument { reason });
-        }
-        Ok(Plugin {
-            containers: self.clone(),
-            name: name.into(),
-        })
     }
 
     /// The store and its images below.
@@ -233,15 +217,7 @@ impl Containers {
             let ground = Ground::below(&self.index(), &id.plugin, parent)?;
             let root = self.root_attributes(&ground)?;
             let directory = self.directories.create(&root)?;
-            let created = now();
-            let info = Info {
-                key: id.key.clone(),
-                parent: parent.into(),
-                kind,
-                created,
-                updated: created,
-                labels,
-            };
+            let info = Info::new(&id.key, parent, kind, labels);
             let state = State::Open {
                 directory,
                 applied: None,
@@ -280,15 +256,7 @@ impl Containers {
             }
             let content = self.committed_content(id, &row)?;
             let parent = self.checked_parent(id, &row, parent)?;
-            let created = now();
-            let info = Info {
-                key: name.key.clone(),
-                parent,
-                kind: Kind::Committed,
-                created,
-                updated: created,
-                labels,
-            };
+            let info = Info::new(&name.key, &parent, Kind::Committed, labels);
             let state = State::Committed(content);
             self.write(Some(id), Some((name.clone(), Row { info, state })))?;
             row
@@ -420,56 +388,10 @@ impl Containers {
         let _cleaning = cleaning.unwrap_or_else(PoisonError::into_inner);
         self.activity.collection(|freed_bytes| {
             gc::collect(&self.manager, false)?;
-            let trash = self.manager.store().trash();
-            loop {
-                let reaped = trash.reap(REAP_STEP)?;
-                *freed_bytes += reaped.bytes;
-                if !reaped.more {
-                    return Ok(());
-                }
-            }
+            let reaped = self.manager.store().trash().reap(u64::MAX)?;
+            *freed_bytes += reaped.bytes;
+            Ok(())
         })
-    }
-
-    fn usage(&self, id: &Id) -> Result<Usage> {
-        let row = self.row(id)?;
-        match &row.state {
-            State::Open {
-                directory, applied, ..
-            } => {
-                let written = self.written(*directory)?;
-                Ok(sum(*applied, written))
-            }
-            State::Committed(Content::Tree(whole)) => Ok(whole.usage),
-            State::Committed(Content::Directory {
-                number, applied, ..
-            }) => Ok(sum(*applied, self.written(*number)?)),
-        }
-    }
-
-    /// What was written to a directory. Of a large one that is what it was when it was last
-    /// measured, in the background: containerd asks for all of them every ten seconds.
-    fn written(&self, number: u64) -> Result<Usage> {
-        let (usage, is_all) = self.directories.usage_within(number, MEASURED_ENTRIES)?;
-        if is_all {
-            return Ok(usage);
-        }
-        self.events.measure(number);
-        let measured = self.measured().get(&number).copied();
-        Ok(measured.unwrap_or(usage))
-    }
-
-    fn measured(&self) -> MutexGuard<'_, HashMap<u64, Usage>> {
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Walks over a directory, however large.
-    fn measure(&self, number: u64) -> Result<()> {
-        let usage = self.directories.usage(number)?;
-        if self.index().uses(number) {
-            self.measured().insert(number, usage);
-        }
-        Ok(())
     }
 }
 
@@ -482,93 +404,4 @@ pub(crate) fn trees(store: &Store) -> Result<Vec<TreeRef>> {
         trees.extend(Row::decode(&id.key, &value)?.roots());
     }
     Ok(trees)
-}
-
-fn sum(applied: Option<Applied>, written: Usage) -> Usage {
-    let applied = applied.map(|applied| applied.usage).unwrap_or_default();
-    Usage {
-        bytes: applied.bytes + written.bytes,
-        inodes: applied.inodes + written.inodes,
-    }
-}
-
-/// The snapshots of one plugin.
-#[derive(Clone, Debug)]
-pub struct Plugin {
-    containers: Arc<Containers>,
-    name: String,
-}
-
-impl Plugin {
-    fn id(&self, key: &str) -> Id {
-        Id::new(&self.name, key)
-    }
-
-    /// All plugins' snapshots.
-    #[must_use]
-    pub fn containers(&self) -> &Arc<Containers> {
-        &self.containers
-    }
-
-    /// As [`Snapshots::commit`], with a parent for a snapshot that was prepared on nothing.
-    ///
-    /// # Errors
-    /// As `commit`; [`Error::InvalidArgument`] if it has another parent; [`Error::NotFound`] and
-    /// [`Error::FailedPrecondition`] for the parent.
-    pub fn commit_on(&self, name: &str, key: &str, parent: &str, labels: Labels) -> Result<()> {
-        let (key, name) = (self.id(key), self.id(name));
-        self.containers.commit(&key, &name, parent, labels)
-    }
-
-    /// Changes labels and tells the row. `paths` are those of containerd's field mask: `labels`
-    /// or `labels.<name>`; none of them replaces all labels.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::InvalidArgument`] for other paths and for labels that are too
-    /// long.
-    pub fn update(&self, key: &str, labels: &Labels, paths: &[String]) -> Result<Info> {
-        self.containers.update(&self.id(key), labels, paths)
-    }
-}
-
-impl Snapshots for Plugin {
-    fn prepare(&self, key: &str, parent: &str, labels: Labels) -> Result<Vec<Mount>> {
-        let id = self.id(key);
-        self.containers
-            .open_snapshot(&id, parent, labels, Kind::Active)
-    }
-
-    fn view(&self, key: &str, parent: &str, labels: Labels) -> Result<Vec<Mount>> {
-        let id = self.id(key);
-        self.containers
-            .open_snapshot(&id, parent, labels, Kind::View)
-    }
-
-    fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        self.containers.mounts_of(&self.id(key))
-    }
-
-    fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
-        self.commit_on(name, key, "", labels)
-    }
-
-    fn remove(&self, key: &str) -> Result<()> {
-        self.containers.remove(&self.id(key))
-    }
-
-    fn stat(&self, key: &str) -> Result<Info> {
-        Ok(self.containers.row(&self.id(key))?.info.clone())
-    }
-
-    fn walk(&self, visit: &mut dyn FnMut(Info) -> Result<()>) -> Result<()> {
-        let index = self.containers.index();
-        let rows: Vec<Arc<Row>> = index.of_plugin(&self.name).cloned().collect();
-        // Whoever visits may ask for more.
-        drop(index);
-        rows.iter().try_for_each(|row| visit(row.info.clone()))
-    }
-
-    fn usage(&self, key: &str) -> Result<Usage> {
-        self.containers.usage(&self.id(key))
-    }
 }

@@ -7,6 +7,7 @@ mod operations;
 
 mod captures;
 mod collection;
+mod containers;
 mod contract;
 mod failures;
 mod hijack;

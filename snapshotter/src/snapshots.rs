@@ -45,6 +45,21 @@ pub struct Info {
     pub labels: Labels,
 }
 
+impl Info {
+    /// Of a snapshot that is made now.
+    pub(crate) fn new(key: &str, parent: &str, kind: Kind, labels: Labels) -> Self {
+        let created = now();
+        Info {
+            key: key.into(),
+            parent: parent.into(),
+            kind,
+            created,
+            updated: created,
+            labels,
+        }
+    }
+}
+
 /// Snapshots with parents, life cycle `prepare -> (write through mounts) -> commit`.
 ///
 /// Keys are opaque strings. An active snapshot becomes a committed one of another key, its own key

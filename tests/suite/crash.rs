@@ -53,6 +53,18 @@ fn wait_for_step(sleep: &str) {
     );
 }
 
+/// After the end of an [`endless_step`] a build goes on behind the step that was finished.
+#[track_caller]
+fn the_finished_step_is_cached(varve: &Varve) {
+    varve.dockerfile("FROM busybox\nRUN echo first > /first\nRUN echo second\n");
+    let next = varve.build(["-t", "app"]).success();
+    assert_eq!(
+        next.transcript().cached(),
+        ["RUN echo first > /first"],
+        "{next}"
+    );
+}
+
 fn send(running: &Running, signal: Signal) {
     let pid = Pid::from_raw(running.id().cast_signed()).unwrap();
     kill_process(pid, signal).unwrap();

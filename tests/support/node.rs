@@ -18,7 +18,7 @@ use crate::containerd::{Containerd, Version, unpack_with};
 use crate::daemon::{Addresses, Daemon, containerd_config};
 use crate::leftovers::eventually;
 use crate::registry::Registry;
-use crate::workspace::{Outcome, run};
+use crate::workspace::{Outcome, Running, run};
 use crate::{base_image, layered_image, privileged};
 
 /// The name under which containerd knows varve.
@@ -41,6 +41,34 @@ pub struct Row {
     pub parent: String,
     /// `Committed`, `Active` or `View`.
     pub kind: String,
+}
+
+/// A script that runs in a container. What it writes to both standard streams goes to a file: `ctr`
+/// opens its pipes while the container already runs, and loses the output of one that ends first.
+#[derive(Debug)]
+pub struct RunningScript {
+    running: Running,
+    output: PathBuf,
+}
+
+impl RunningScript {
+    /// Waits for its end. The output of both streams is the outcome's `stdout`, in order.
+    ///
+    /// # Panics
+    /// It does not end within minutes.
+    pub fn wait(self) -> Outcome {
+        let mut outcome = self.running.wait();
+        // Without a container there is none.
+        let output = fs::read(&self.output).unwrap_or_default();
+        outcome.stdout += &String::from_utf8_lossy(&output);
+        outcome
+    }
+}
+
+/// A name that no other has in this process.
+fn numbered(name: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Registry, containerd and snapshotter. All end with the value, containerd first.
@@ -153,22 +181,54 @@ impl Node {
         run(&mut self.pull_command(reference)).succeeded();
     }
 
-    /// The command that runs `script` by the shell of a pulled image, not yet started. The
-    /// container is gone with its end.
-    pub fn run_command(&self, reference: &str, script: &str) -> Command {
-        static RUN: AtomicU32 = AtomicU32::new(0);
-        let words = ["run", "--rm", "--net-host", "--snapshotter"];
-        let mut command = self
-            .containerd
-            .ctr_command(self.containerd.namespace(), words);
-        let id = format!("run-{}", RUN.fetch_add(1, Ordering::Relaxed));
-        command.args([&self.snapshotter, reference, &id, "sh", "-c", script]);
-        command
+    /// Starts a container that runs `script` by the shell of a pulled image. It is gone with its
+    /// end.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_script(&self, reference: &str, script: &str) -> RunningScript {
+        let options = ["--snapshotter", &self.snapshotter, reference];
+        self.start_container(&options, script)
     }
 
     /// Runs `script` by the shell of a pulled image.
     pub fn run(&self, reference: &str, script: &str) -> Outcome {
-        run(&mut self.run_command(reference, script))
+        self.start_script(reference, script).wait()
+    }
+
+    /// Runs `script` by the shell of a directory.
+    pub fn run_in(&self, rootfs: &Path, script: &str) -> Outcome {
+        let rootfs = rootfs.display().to_string();
+        self.start_container(&["--rootfs", &rootfs], script).wait()
+    }
+
+    fn start_container(&self, options: &[&str], script: &str) -> RunningScript {
+        let id = numbered("run");
+        let words = ["run", "--rm", "--net-host", "--log-uri"];
+        let output = self.path(format!("{id}.output"));
+        let mut command = self
+            .containerd
+            .ctr_command(self.containerd.namespace(), words);
+        command.arg(format!("file://{}", output.display()));
+        command.args(options).args([&id, "/bin/sh", "-c", script]);
+        RunningScript {
+            running: Running::start(&mut command),
+            output,
+        }
+    }
+
+    /// Runs `script` by the shell of a container that runs.
+    pub fn exec(&self, container: &str, script: &str) -> Outcome {
+        let id = numbered("exec");
+        let output = self.path(format!("{id}.output"));
+        let uri = format!("file://{}", output.display());
+        let words = ["tasks", "exec", "--log-uri", &uri, "--exec-id", &id];
+        let mut command = self
+            .containerd
+            .ctr_command(self.containerd.namespace(), words);
+        command.args([container, "/bin/sh", "-c", script]);
+        let running = Running::start(&mut command);
+        RunningScript { running, output }.wait()
     }
 
     /// Deletes images and has what nobody needs any more collected.

@@ -8,9 +8,6 @@ use crate::daemon::Site;
 use crate::error::print;
 use crate::output::size;
 
-/// Files and directories that are deleted at a time.
-const REAP_STEP: u64 = 10_000;
-
 /// Leases of remembered steps and of base images of layouts: the build cache.
 const CACHE_LEASES: [&str; 2] = ["record/", "layout/"];
 
@@ -33,13 +30,7 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     let collected = gc::collect(&snapshots, options.dry_run)?;
     let mut reaped = 0;
     if !options.dry_run {
-        loop {
-            let step = snapshots.store().trash().reap(REAP_STEP)?;
-            reaped += step.bytes;
-            if !step.more || step.entries == 0 {
-                break;
-            }
-        }
+        reaped = snapshots.store().trash().reap(u64::MAX)?.bytes;
     }
     let report = &collected.store;
     let mut text = String::new();

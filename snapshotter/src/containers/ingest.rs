@@ -8,6 +8,7 @@ use mount::Mount;
 use store::{Ingest, TreeRef, delta, diff};
 
 use super::row::{Applied, Content, Id, Row, State};
+use super::usage::sum;
 use super::{Containers, Ground};
 use crate::capture::{Take, capture};
 use crate::error::{Error, Result};
@@ -81,7 +82,7 @@ impl Containers {
             let upper = self.directories.upper(*number);
             let captured = capture(&ingest, &upper, base, Take::Copy)?;
             let usage = delta::usage(&diff(base, captured.tree, &ingest)?);
-            let usage = super::sum(*applied, usage);
+            let usage = sum(*applied, usage);
             ingest.commit(store::Batch::new())?;
             let whole = Applied {
                 tree: captured.tree,
@@ -134,7 +135,7 @@ impl Containers {
                 });
             }
             if let State::Open { applied, .. } = &mut row.state {
-                let usage = super::sum(*applied, usage);
+                let usage = sum(*applied, usage);
                 *applied = Some(Applied { tree, usage });
             }
             self.write(None, Some((id.clone(), row)))?;

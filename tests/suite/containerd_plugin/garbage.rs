@@ -72,8 +72,7 @@ fn a_snapshot_that_a_container_uses_outlives_its_image(node: &mut Node) {
     rows_become(node, 3);
     node.remove(&[&image]);
     rows_become(node, 3);
-    let words = ["tasks", "exec", "--exec-id", "look", "long", "cat", "/a"];
-    assert_eq!(node.ctr(words).success().stdout, "here");
+    assert_eq!(node.exec("long", "cat /a").success().stdout, "here");
     node.ctr(["tasks", "rm", "--force", "long"]);
     node.ctr(["containers", "rm", "long"]).succeeded();
     node.collect_garbage();

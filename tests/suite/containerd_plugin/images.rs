@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use support::forged_image::{TarEntry, tar_archive};
-use support::node::Node;
+use support::node::{Node, RunningScript};
 use support::workspace::Running;
 
 /// As many layers as overlayfs and containerd's own limits let an image have.
@@ -76,8 +76,15 @@ fn an_image_of_128_layers_runs_with_every_layer(node: &mut Node) {
 }
 
 #[track_caller]
-fn all_succeed(running: Vec<Running>) -> Vec<String> {
-    let ended = running.into_iter().map(Running::wait);
+fn all_succeed(running: Vec<Running>) {
+    for running in running {
+        running.wait().succeeded();
+    }
+}
+
+#[track_caller]
+fn printed(running: Vec<RunningScript>) -> Vec<String> {
+    let ended = running.into_iter().map(RunningScript::wait);
     ended.map(|outcome| outcome.success().stdout).collect()
 }
 
@@ -95,10 +102,8 @@ fn twenty_images_are_pulled_and_run_at_once(node: &mut Node) {
         .map(|image| Running::start(&mut node.pull_command(image)));
     all_succeed(pulls.collect());
     let script = "cat /files/* && echo . > /files/shared && sleep 1 && ls /files | wc -l";
-    let runs = images
-        .iter()
-        .map(|image| Running::start(&mut node.run_command(image, script)));
-    let printed = all_succeed(runs.collect());
+    let runs = images.iter().map(|image| node.start_script(image, script));
+    let printed = printed(runs.collect());
     let expect: Vec<_> = names
         .iter()
         .map(|name| format!("{name}shared2\n"))
@@ -113,9 +118,7 @@ fn one_image_is_pulled_twenty_times_at_once(node: &mut Node) {
     let pulls = (0..PARALLEL).map(|_| Running::start(&mut node.pull_command(&image)));
     all_succeed(pulls.collect());
     assert_eq!(node.rows().len(), 3);
-    let runs = (0..PARALLEL).map(|_| {
-        let mut run = node.run_command(&image, "echo . >> /files/a; cat /files/a /files/b");
-        Running::start(&mut run)
-    });
-    assert_eq!(all_succeed(runs.collect()), vec!["a.\nb"; PARALLEL]);
+    let script = "echo . >> /files/a; cat /files/a /files/b";
+    let runs = (0..PARALLEL).map(|_| node.start_script(&image, script));
+    assert_eq!(printed(runs.collect()), vec!["a.\nb"; PARALLEL]);
 }

@@ -122,11 +122,9 @@ fn a_committed_snapshot_holds_what_was_written_and_runs(node: &mut Node) {
 
     node.snapshots(["prepare", "second", "written"]).succeeded();
     let mounted = node.mount("second");
-    let rootfs = mounted.path().display().to_string();
-    let script = "cat /etc/written; ls /etc/[gpw]*; ls -d /tmp; echo more >> /etc/written";
-    let words = ["run", "--rm", "--net-host", "--rootfs", &rootfs, "on-it"];
-    let command = ["/bin/sh", "-c", script];
-    let ran = node.ctr(words.iter().chain(&command)).success();
+    let script = "cat /etc/written; ls /etc/[gpw]*; ls -d /tmp 2>/dev/null; \
+                  echo more >> /etc/written";
+    let ran = node.run_in(mounted.path(), script).success();
     assert_eq!(ran.stdout, "by hand\n/etc/group\n/etc/written\n");
     drop(mounted);
     node.snapshots(["commit", "twice written", "second"])

@@ -29,13 +29,7 @@ fn one_signal_ends_the_build_with_all_its_processes_mounts_and_cgroups() {
         nothing_is_left(&varve, id, &sleep);
         assert!(!varve.path("image.tar").exists(), "{outcome}");
         is_sound(&varve);
-        varve.dockerfile("FROM busybox\nRUN echo first > /first\nRUN echo second\n");
-        let next = varve.build(["-t", "app"]).success();
-        assert_eq!(
-            next.transcript().cached(),
-            ["RUN echo first > /first"],
-            "{next}"
-        );
+        super::the_finished_step_is_cached(&varve);
         super::has_no_files(&varve.root().join("snapshots"));
         super::has_no_files(&varve.root().join("run"));
     }

@@ -40,13 +40,7 @@ fn a_build_killed_in_a_step_keeps_the_finished_steps_and_leaves_nothing_else() {
     nothing_runs(&varve, &sleep);
     assert!(!varve.path("out").exists());
     is_sound(&varve);
-    varve.dockerfile("FROM busybox\nRUN echo first > /first\nRUN echo second\n");
-    let next = varve.build(["-t", "app"]).success();
-    assert_eq!(
-        next.transcript().cached(),
-        ["RUN echo first > /first"],
-        "{next}"
-    );
+    super::the_finished_step_is_cached(&varve);
     no_cgroup_is_left(id);
     has_no_files(&varve.root().join("snapshots"));
     has_no_files(&varve.root().join("run"));
