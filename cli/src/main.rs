@@ -34,6 +34,9 @@ const LOG_DEFAULT: &str = "warn,store::key_value::rocks=error";
 /// As [`LOG_DEFAULT`], where all that is said goes into the log.
 const LOG_DEFAULT_JSON: &str = "info,store::key_value::rocks=error";
 
+/// Names a place at which tests have the process end, see [`store::failpoint`].
+const KILL_AT: &str = "VARVE_KILL_AT";
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     // First of all: a helper must do as little as possible before it clones.
@@ -48,6 +51,11 @@ fn main() -> ExitCode {
             log_as_json(arguments.global.debug, &environment);
         }
         _ => log_to_stderr(arguments.global.debug, &environment),
+    }
+    if let Some(place) = environment.get(KILL_AT)
+        && !store::failpoint::kill_at(place)
+    {
+        tracing::warn!("{KILL_AT}={place}: no build with debug assertions, or no place");
     }
     let done = Site::find(arguments.global, environment)
         .and_then(|site| commands::dispatch(&site, arguments.command));

@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use mount::Mount;
-use store::{Batch, Durability, Store, Table, TreeRef, Usage};
+use store::{Batch, Durability, Store, Table, TreeRef, Usage, failpoint};
 
 use crate::directories::Directories;
 use crate::error::{Error, Result};
@@ -217,6 +217,7 @@ impl Containers {
             let ground = Ground::below(&self.index(), &id.plugin, parent)?;
             let root = self.root_attributes(&ground)?;
             let directory = self.directories.create(&root)?;
+            failpoint::passed("open.directory-made");
             let info = Info::new(&id.key, parent, kind, labels);
             let state = State::Open {
                 directory,
@@ -229,8 +230,10 @@ impl Containers {
                 return Err(error);
             }
         }
+        failpoint::passed("open.row-written");
         let mounts = self.mounts_of(id).and_then(|mounts| {
             self.flush()?;
+            failpoint::passed("open.flushed");
             Ok(mounts)
         });
         mounts.inspect_err(|_| {
@@ -261,9 +264,12 @@ impl Containers {
             self.write(Some(id), Some((name.clone(), Row { info, state })))?;
             row
         };
+        failpoint::passed("commit.row-written");
         self.discard_unused(&row);
         self.events.committed();
-        self.flush()
+        self.flush()?;
+        failpoint::passed("commit.flushed");
+        Ok(())
     }
 
     /// What an active snapshot becomes.
@@ -328,9 +334,13 @@ impl Containers {
             self.write(Some(id), None)?;
             row
         };
+        failpoint::passed("remove.row-deleted");
         self.discard_unused(&row);
+        failpoint::passed("remove.directory-discarded");
         self.events.removed();
-        self.flush()
+        self.flush()?;
+        failpoint::passed("remove.flushed");
+        Ok(())
     }
 
     /// Gives up directories of a row that is gone, as far as no other row needs them.
@@ -388,6 +398,7 @@ impl Containers {
         let _cleaning = cleaning.unwrap_or_else(PoisonError::into_inner);
         self.activity.collection(|freed_bytes| {
             gc::collect(&self.manager, false)?;
+            failpoint::passed("clean-up.collected");
             let reaped = self.manager.store().trash().reap(u64::MAX)?;
             *freed_bytes += reaped.bytes;
             Ok(())

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mount::{Lower, MountGuard, OverlayOptions};
-use store::{Delta, Store, TreeRef, TreeSource, diff};
+use store::{Delta, Store, TreeRef, TreeSource, diff, failpoint};
 
 use crate::directories::directory_usage;
 use crate::error::{Error, Result};
@@ -294,7 +294,10 @@ fn write_with_digest(file: &Path, image: &[u8]) -> Result<()> {
         let mut out = File::create(&temporary)?;
         out.write_all(image)?;
         out.write_all(blake3::hash(image).as_bytes())?;
-        fs::rename(&temporary, file)
+        failpoint::passed("image.written");
+        fs::rename(&temporary, file)?;
+        failpoint::passed("image.placed");
+        Ok(())
     };
     write().map_err(|e| {
         // What is left of it would only take space; the error below is the one that counts.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mount::Mount;
 use snapshotter::{Error, Info, Kind, Labels, Snapshots, conformance};
+use support::containerd::Containerd;
 use support::daemon::{Addresses, Daemon};
 use support::leftovers::unmount;
 use support::remote_snapshots::RemoteSnapshots;
@@ -37,7 +38,7 @@ impl Node {
         let addresses = Addresses {
             root: path("root"),
             snapshotter: path("s"),
-            containerd: path("c"),
+            containerd: Containerd::address_in(&path("containerd")),
             log: path("log"),
         };
         let place = directory.path().to_str().unwrap();

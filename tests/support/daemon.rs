@@ -46,7 +46,8 @@ impl Daemon {
     #[must_use]
     pub fn start_with(binary: &Path, addresses: Addresses, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let server = serve(binary, &addresses, &options);
+        let mut command = command(binary, &addresses);
+        let server = serve(command.args(&options), &addresses);
         Daemon {
             binary: binary.to_owned(),
             addresses,
@@ -81,6 +82,28 @@ impl Daemon {
         self.server.terminate()
     }
 
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn wait_end(&mut self) -> ExitStatus {
+        self.server.wait_end()
+    }
+
+    /// As [`Daemon::restart`], but the daemon kills itself when it passes a failpoint of the store
+    /// (`<name>[:<count>]`).
+    ///
+    /// # Panics
+    /// As `restart`.
+    pub fn restart_to_be_killed_at(&mut self, failpoint: &str) {
+        if self.server.runs() {
+            self.terminate();
+        }
+        let mut command = command(&self.binary, &self.addresses);
+        command.args(&self.options).env("VARVE_KILL_AT", failpoint);
+        self.server = serve(&mut command, &self.addresses);
+    }
+
     /// Ends it at once (SIGKILL).
     pub fn kill(&mut self) {
         self.server.kill();
@@ -94,7 +117,8 @@ impl Daemon {
         if self.server.runs() {
             self.terminate();
         }
-        self.server = serve(&self.binary, &self.addresses, &self.options);
+        let mut command = command(&self.binary, &self.addresses);
+        self.server = serve(command.args(&self.options), &self.addresses);
     }
 }
 
@@ -128,10 +152,8 @@ fn command(binary: &Path, addresses: &Addresses) -> Command {
     command
 }
 
-fn serve(binary: &Path, addresses: &Addresses, options: &[String]) -> Server {
-    let mut command = command(binary, addresses);
-    command.args(options);
-    let mut server = Server::start(&mut command, &addresses.log);
+fn serve(command: &mut Command, addresses: &Addresses) -> Server {
+    let mut server = Server::start(command, &addresses.log);
     // A socket that a killed daemon left refuses until the new one has taken its place.
     server.wait_for(|| UnixStream::connect(&addresses.snapshotter).ok());
     server

@@ -14,6 +14,7 @@ pub mod node;
 pub mod privileged;
 pub mod refusal;
 pub mod registry;
+pub mod remote_differ;
 pub mod remote_snapshots;
 pub mod server;
 pub mod small_disk;

@@ -18,6 +18,20 @@ use tonic::{Code, Status};
 /// No call may take longer: containerd's locks wait for it.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
+/// A connection, and the thread that serves it.
+pub(crate) fn connect(socket: &Path) -> (Runtime, Channel) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let endpoint = Endpoint::try_from(format!("unix://{}", socket.display()));
+    let endpoint = endpoint.expect("the path of a socket");
+    let channel = runtime.block_on(endpoint.connect());
+    let channel = channel.expect("the socket can be connected to");
+    (runtime, channel)
+}
+
 /// Snapshots at the other end of a socket.
 #[derive(Debug)]
 pub struct RemoteSnapshots {
@@ -33,15 +47,7 @@ impl RemoteSnapshots {
     /// Nobody listens.
     #[must_use]
     pub fn connect(socket: &Path, plugin: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let endpoint = Endpoint::try_from(format!("unix://{}", socket.display()));
-        let endpoint = endpoint.expect("the path of a socket");
-        let channel = runtime.block_on(endpoint.connect());
-        let channel = channel.expect("the socket can be connected to");
+        let (runtime, channel) = connect(socket);
         RemoteSnapshots {
             runtime,
             client: Mutex::new(SnapshotsClient::new(channel)),
@@ -251,7 +257,7 @@ fn info(info: api::Info) -> Info {
 }
 
 /// The error that the code stands for; whom it is about is quoted in the message.
-fn error(status: Status) -> Error {
+pub(crate) fn error(status: Status) -> Error {
     let message = status.message().to_owned();
     let key = message.split('"').nth(1).unwrap_or_default().to_owned();
     match status.code() {

@@ -136,6 +136,16 @@ impl Server {
         status.expect("it has ended")
     }
 
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn wait_end(&mut self) -> ExitStatus {
+        let ended = eventually(END_LIMIT, || !self.runs());
+        assert!(ended, "{} does not end:\n{}", self.name, self.log_end());
+        self.child.wait().expect("it can be waited for")
+    }
+
     /// Ends it at once (SIGKILL).
     ///
     /// # Panics

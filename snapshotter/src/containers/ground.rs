@@ -86,11 +86,16 @@ impl Ground {
         // The parents may have become more trees than they were.
         let now = Ground::below(index, &id.plugin, &row.info.parent)?;
         let trees = now.trees.into_iter();
+        let mut trees: Vec<TreeRef> = trees
+            .skip_while(|tree| Some(*tree) != ground.tree)
+            .collect();
+        if trees.is_empty() {
+            // What was unpacked into a parent that was written to as well: no parent is just that.
+            trees.extend(ground.tree);
+        }
         Ok(Ground {
             directories: ground.directories.clone(),
-            trees: trees
-                .skip_while(|tree| Some(*tree) != ground.tree)
-                .collect(),
+            trees,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use mount::Mount;
-use store::{Ingest, TreeRef, delta, diff};
+use store::{Ingest, TreeRef, delta, diff, failpoint};
 
 use super::row::{Applied, Content, Id, Row, State};
 use super::usage::sum;
@@ -81,9 +81,11 @@ impl Containers {
             let ingest = store.begin();
             let upper = self.directories.upper(*number);
             let captured = capture(&ingest, &upper, base, Take::Copy)?;
+            failpoint::passed("become-tree.captured");
             let usage = delta::usage(&diff(base, captured.tree, &ingest)?);
             let usage = sum(*applied, usage);
             ingest.commit(store::Batch::new())?;
+            failpoint::passed("become-tree.stored");
             let whole = Applied {
                 tree: captured.tree,
                 usage,
@@ -91,8 +93,10 @@ impl Containers {
             self.becomes(id, &row, whole)?;
             whole
         };
+        failpoint::passed("become-tree.row-written");
         self.flush()?;
         self.discard_unused(&row);
+        failpoint::passed("become-tree.directory-discarded");
         tracing::debug!(snapshot = %id, tree = %whole.tree.id, "became a tree");
         Ok(true)
     }
@@ -140,6 +144,7 @@ impl Containers {
             }
             self.write(None, Some((id.clone(), row)))?;
         }
+        failpoint::passed("apply.row-written");
         self.flush()
     }
 

@@ -15,7 +15,7 @@ use mount::Mount;
 use proto::containerd::services::diff::v1 as api;
 use proto::containerd::services::diff::v1::diff_server::Diff as Service;
 use proto::containerd::types::Descriptor;
-use store::{Batch, Delta, delta, diff};
+use store::{Batch, Delta, delta, diff, failpoint};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 
@@ -197,6 +197,7 @@ fn apply(
     manager.check_root(tree, &ingest)?;
     let usage = delta::usage(&diff(base, tree, &ingest)?);
     ingest.commit(Batch::new())?;
+    failpoint::passed("apply.stored");
     containers.set_applied(&id, directory, tree, usage)?;
     containers.count_layer(unpacked.tar_size);
     for warning in &unpacked.warnings {

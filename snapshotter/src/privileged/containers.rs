@@ -62,3 +62,33 @@ fn what_did_not_reach_the_disk_is_given_up_with_all_that_lies_on_it() {
     commit(&plugin, "lost", "whole");
     plugin.prepare("active", "lost", Labels::new()).unwrap();
 }
+
+#[test]
+fn mounts_stay_what_they_were_when_a_parent_that_was_unpacked_and_written_to_becomes_a_tree() {
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
+    let unpacked = sandbox.step("", "to unpack", |root| {
+        fs::write(root.join("unpacked"), "by the differ").unwrap();
+    });
+    let containers = Containers::open(Arc::new(sandbox.manager)).unwrap();
+    let plugin = containers.plugin("varve").unwrap();
+    let mounts = plugin.prepare("active", "", Labels::new()).unwrap();
+    let (id, directory, base) = containers.to_unpack(&mounts).unwrap();
+    assert_eq!(base, None);
+    let usage = store::Usage::default();
+    containers
+        .set_applied(&id, directory, unpacked, usage)
+        .unwrap();
+    let mounts = plugin.mounts("active").unwrap();
+    fs::write(upper(&mounts).join("written"), "by hand").unwrap();
+    plugin.commit("parent", "active", Labels::new()).unwrap();
+    plugin.prepare("child", "parent", Labels::new()).unwrap();
+    plugin.view("view", "parent", Labels::new()).unwrap();
+
+    let before = ["child", "view"].map(|key| plugin.mounts(key).unwrap());
+    containers.ingest_all(&|| false);
+    assert_eq!(containers.waiting(), []);
+    let after = ["child", "view"].map(|key| plugin.mounts(key).unwrap());
+    assert_eq!(after, before);
+}

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::codec::Encoder;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::fence::Pass;
 use crate::id::{BlobId, TreeId};
 use crate::key_value::{Batch, Durability};
@@ -110,6 +111,7 @@ impl<'s> Ingest<'s> {
         let (id, size) = hash_file(file)?;
         if !self.has_blob(id, size)? {
             self.store.objects().place_foreign(file, id)?;
+            failpoint::passed("ingest.file-adopted");
             self.note_blob(id, size);
         } else {
             self.store.tally.known(size);
@@ -162,7 +164,9 @@ impl<'s> Ingest<'s> {
             let ids: Vec<BlobId> = pending.blobs.keys().copied().collect();
             self.store.flush_objects(&ids)?;
         }
+        failpoint::passed("ingest.bodies-flushed");
         self.store.write(batch, Durability::Disk)?;
+        failpoint::passed("ingest.rows-written");
         self.store
             .remember(pending.trees.into_iter().map(|(id, (tree, _))| (id, tree)));
         Ok(())
@@ -299,7 +303,9 @@ impl<'s> Temporary<'s> {
     }
 
     fn place(mut self, id: BlobId) -> Result<()> {
+        failpoint::passed("ingest.body-written");
         self.store.objects().place(&self.path, id)?;
+        failpoint::passed("ingest.body-placed");
         self.placed = true;
         Ok(())
     }

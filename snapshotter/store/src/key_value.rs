@@ -133,4 +133,11 @@ pub trait KeyValue: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As [`KeyValue::get`]; the directory must not exist.
     fn checkpoint(&self, directory: &Path) -> Result<()>;
+
+    /// Gives back the disk space of rows that were deleted; it needs as much as the rest takes
+    /// for the time being. Nothing changes for whoever reads.
+    ///
+    /// # Errors
+    /// As [`KeyValue::get`].
+    fn compact(&self) -> Result<()>;
 }

@@ -12,6 +12,7 @@ pub mod codec;
 pub mod delta;
 pub mod editor;
 pub mod error;
+pub mod failpoint;
 mod fence;
 pub mod fsck;
 pub mod id;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::fence::{Fence, Pass};
 use crate::id::{BlobId, TreeId};
 use crate::ingest::Ingest;
@@ -379,6 +380,22 @@ impl Store {
         self.rows
             .sync()
             .inspect_err(|error| self.poison(error.to_string()))
+    }
+
+    /// Gives back what deleted rows take, if there is room enough to write the others once more.
+    pub(crate) fn compact(&self) -> Result<()> {
+        self.check_poison()?;
+        let path = self.root().join(layout::DATABASE);
+        let length = |path: PathBuf| fs::metadata(path).map_or(0, |found| found.len());
+        let bytes: u64 = read_directory(&path)?.into_iter().map(length).sum();
+        if self.free_bytes()? < bytes.saturating_add(SPACE_KEPT_BYTES) {
+            tracing::info!("the disk is too full to compact the database");
+            return Ok(());
+        }
+        failpoint::passed("compact.begun");
+        self.rows.compact()?;
+        failpoint::passed("compact.done");
+        Ok(())
     }
 
     /// Flushes everything that was written to the file system of the store, by whomever.

@@ -7,7 +7,8 @@
 //!    children and blobs are there, and half of the trees might break that promise;
 //! 2. the rows of the unmarked blobs, which no tree row names any more, in batches;
 //! 3. a flush of the rows to disk;
-//! 4. only then the object files, by renames into `trash/`.
+//! 4. only then the object files, by renames into `trash/`;
+//! 5. at last the database is compacted if much of it has gone.
 //!
 //! A crash after 3 leaves files without rows; the next sweep takes them as strays.
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::id::{BlobId, ID_LENGTH, TreeId};
 use crate::key_value::{Batch, Durability};
 use crate::layout::Table;
@@ -24,6 +26,9 @@ use crate::tree::{Content, Entry, Tree, TreeSource};
 
 /// Blob rows deleted in one batch: some 400 KiB of log.
 const BLOBS_PER_BATCH: usize = 10_000;
+
+/// The database is compacted when at least one row has gone of so many that stay.
+const COMPACTED_PART: u64 = 4;
 
 /// What must stay, with everything below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,6 +150,7 @@ pub fn sweep<E: From<Error>>(
     }
     let _pass = store.fence_for_sweep();
     marks.extend(&roots()?, &Uncached(store))?;
+    failpoint::passed("sweep.marked");
     Ok(delete(store, &marks, mode)?)
 }
 
@@ -200,18 +206,38 @@ fn delete(store: &Store, marks: &Marks, mode: Mode) -> Result<Report> {
             // this file's row without a flush.
             store.flush_rows()?;
             flushed = true;
+            failpoint::passed("sweep.rows-flushed");
         }
         match mode {
             Mode::DryRun => Ok(()),
-            Mode::Delete => store.trash().take(&path),
+            Mode::Delete => {
+                store.trash().take(&path)?;
+                failpoint::passed("sweep.object-taken");
+                Ok(())
+            }
         }
     })?;
+    if mode == Mode::Delete
+        && is_compaction_due(&report)
+        && let Err(error) = store.compact()
+    {
+        // What was to be deleted is deleted.
+        tracing::warn!(%error, "cannot compact the database");
+    }
     Ok(report)
+}
+
+/// Whether deleted rows take so much of the database that it is worth to write the rest again.
+/// RocksDB does that by itself only when more rows come.
+fn is_compaction_due(report: &Report) -> bool {
+    let deleted = report.trees + report.blobs;
+    deleted > 0 && deleted * COMPACTED_PART >= report.trees_kept + report.blobs_kept
 }
 
 fn delete_rows(store: &Store, trees: Batch, blobs: &HashSet<BlobId>) -> Result<()> {
     if !trees.is_empty() {
         store.write(trees, Durability::Disk)?;
+        failpoint::passed("sweep.trees-deleted");
     }
     let blobs: Vec<_> = blobs.iter().collect();
     for some in blobs.chunks(BLOBS_PER_BATCH) {
@@ -220,6 +246,7 @@ fn delete_rows(store: &Store, trees: Batch, blobs: &HashSet<BlobId>) -> Result<(
             batch.delete(Table::Blob, *id.as_bytes());
         }
         store.write(batch, Durability::Disk)?;
+        failpoint::passed("sweep.blobs-deleted");
     }
     Ok(())
 }

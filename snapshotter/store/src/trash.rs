@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
+use crate::failpoint;
 
 /// Tries to find a free name; each one differs, so a second is only for a clock that ran backwards.
 const NAME_TRIES_MAX: usize = 1_000;
@@ -160,6 +161,7 @@ impl Trash {
 fn unlink(path: &Path, reaped: &mut Reaped) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     fs::remove_file(path)?;
+    failpoint::passed("reap.file-removed");
     reaped.entries += 1;
     if found.nlink() == 1 {
         // POSIX leaves the unit open, Linux counts blocks of 512 bytes.

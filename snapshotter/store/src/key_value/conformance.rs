@@ -38,6 +38,7 @@ pub fn check(directory: &Path, open: &Open<'_>) {
         ("isolation", a_scan_sees_the_moment_in_which_it_began),
         ("reopen", rows_survive_closing),
         ("checkpoint", a_checkpoint_is_a_copy_of_its_moment),
+        ("compaction", compaction_keeps_what_is_there),
         ("concurrency", batches_of_concurrent_writers_are_atomic),
     ];
     for (name, check) in checks {
@@ -281,6 +282,29 @@ fn rows_survive_closing(path: &Path, open: &Open<'_>) {
         .map(|(key, _)| key)
         .collect();
     assert_eq!(keys, [[0, 0], [0, 1], [1, 0], [2, 0], [2, 1]]);
+}
+
+fn compaction_keeps_what_is_there(path: &Path, open: &Open<'_>) {
+    let key = |number: u32| number.to_be_bytes();
+    let database = opened(open, path);
+    for number in 0..1_000 {
+        write(&*database, |batch| {
+            batch.put(Table::Blob, key(number), [7; 100])
+        });
+    }
+    database.compact().expect("a compaction succeeds");
+    write(&*database, |batch| {
+        for number in (0..1_000).filter(|number| number % 10 != 0) {
+            batch.delete(Table::Blob, key(number));
+        }
+    });
+    for _ in 0..2 {
+        database.compact().expect("a compaction succeeds");
+        let left = rows(&*database, Table::Blob, b"");
+        let keys: Vec<_> = left.into_iter().map(|(key, _)| key).collect();
+        let expected: Vec<_> = (0..1_000).step_by(10).map(|n| key(n).to_vec()).collect();
+        assert_eq!(keys, expected);
+    }
 }
 
 fn a_checkpoint_is_a_copy_of_its_moment(path: &Path, open: &Open<'_>) {

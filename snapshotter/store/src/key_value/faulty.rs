@@ -205,6 +205,13 @@ impl<K: KeyValue> KeyValue for Faulty<K> {
         }
         self.inner.checkpoint(directory)
     }
+
+    fn compact(&self) -> Result<()> {
+        if self.fails(self.rates.sync) {
+            return Err(self.error("compact"));
+        }
+        self.inner.compact()
+    }
 }
 
 /// Shared use: a test keeps one handle to arm faults and count calls, the store has the other.
@@ -235,6 +242,10 @@ impl<K: KeyValue + ?Sized> KeyValue for std::sync::Arc<K> {
 
     fn checkpoint(&self, directory: &Path) -> Result<()> {
         (**self).checkpoint(directory)
+    }
+
+    fn compact(&self) -> Result<()> {
+        (**self).compact()
     }
 }
 

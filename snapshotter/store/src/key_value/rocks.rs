@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rocksdb::compaction_filter::Decision as CompactionDecision;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
     DBRecoveryMode, ErrorKind, FlushOptions, InfoLogger, IteratorMode, LogLevel, Options,
@@ -16,6 +17,7 @@ use rocksdb::{
 
 use super::{Batch, Change, Durability, KeyValue, Row};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::layout::{self, FORMAT_VERSION, Table};
 
 /// Bytes of decompressed blocks kept in memory, for all tables together.
@@ -153,6 +155,11 @@ impl Rocks {
         if bytes <= LOG_REPLAY_BYTES_MAX && logs.len() <= LOG_REPLAY_FILES_MAX {
             return Ok(());
         }
+        self.write_out()
+    }
+
+    /// Writes the memory tables to table files.
+    fn write_out(&self) -> Result<()> {
         let families: Vec<_> = Table::ALL.iter().map(|table| self.family(*table)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
@@ -252,6 +259,15 @@ impl KeyValue for Rocks {
             .and_then(|checkpoint| checkpoint.create_checkpoint(directory))
             .map_err(|e| self.error("checkpoint", &e))
     }
+
+    fn compact(&self) -> Result<()> {
+        self.write_out()?;
+        for table in Table::ALL {
+            let all = None::<&[u8]>;
+            self.database.compact_range_cf(self.family(table), all, all);
+        }
+        Ok(())
+    }
 }
 
 /// What holds for the database as a whole.
@@ -319,6 +335,12 @@ fn table_options(table: Table, cache: &Cache) -> Options {
         // 32 random bytes and a length: nothing to gain.
         Table::Blob => options.set_compression_type(DBCompressionType::None),
         _ => options.set_compression_type(DBCompressionType::Lz4),
+    }
+    if failpoint::is_wanted() {
+        options.set_compaction_filter("failpoint", |_, _, _| {
+            failpoint::passed("compact.row");
+            CompactionDecision::Keep
+        });
     }
     options
 }

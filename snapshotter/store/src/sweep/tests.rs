@@ -278,6 +278,10 @@ impl KeyValue for Slow {
     fn checkpoint(&self, directory: &Path) -> Result<()> {
         self.rows.checkpoint(directory)
     }
+
+    fn compact(&self) -> Result<()> {
+        self.rows.compact()
+    }
 }
 
 #[test]
