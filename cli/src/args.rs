@@ -5,6 +5,7 @@
 
 pub(crate) mod contexts;
 mod csv;
+mod disk_space;
 pub(crate) mod exports;
 pub(crate) mod observation;
 
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::output::Mode;
 
 use self::contexts::NamedContext;
+pub(crate) use self::disk_space::DiskSpace;
 use self::exports::Export;
 use self::observation::{Debug, LogFormat, MetricsAddress, Snapshots};
 
@@ -135,6 +137,20 @@ pub(crate) struct Daemon {
         default_value = "/run/containerd/containerd.sock"
     )]
     pub(crate) containerd_address: PathBuf,
+    /// Most that the root directory may take: an amount (100GB) or a part of the disk (80%);
+    /// then new containers and layers are refused [default: no limit]
+    #[arg(long, value_name = "SPACE")]
+    pub(crate) max_used_space: Option<DiskSpace>,
+    /// The build cache is kept as long as no more than this is used [default: 0]
+    #[arg(long, value_name = "SPACE")]
+    pub(crate) reserved_space: Option<DiskSpace>,
+    /// So much of the disk is left to others [default: 0]
+    #[arg(long, value_name = "SPACE")]
+    pub(crate) min_free_space: Option<DiskSpace>,
+    /// File with maxUsedSpace, reservedSpace, minFreeSpace and debug, which SIGHUP has read again;
+    /// options go before it [default: /etc/varve/varve.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Name under which containerd knows the snapshotter, for --print-containerd-config
     #[arg(long, value_name = "NAME", default_value = "varve")]
     pub(crate) name: String,

@@ -10,13 +10,12 @@ mod environment;
 mod error;
 mod host;
 mod interrupt;
+mod logging;
 mod output;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use crate::args::observation::LogFormat;
 use crate::args::{Arguments, Command};
@@ -27,12 +26,6 @@ use crate::environment::Environment;
 /// daemon would stay four times as large as it is.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// What is logged unless asked for. RocksDB warns of what then arrives as an error anyway.
-const LOG_DEFAULT: &str = "warn,store::key_value::rocks=error";
-
-/// As [`LOG_DEFAULT`], where all that is said goes into the log.
-const LOG_DEFAULT_JSON: &str = "info,store::key_value::rocks=error";
 
 /// Names a place at which tests have the process end, see [`store::failpoint`].
 const KILL_AT: &str = "VARVE_KILL_AT";
@@ -48,9 +41,9 @@ fn main() -> ExitCode {
     let environment = Environment::of_this_process();
     match &arguments.command {
         Command::Daemon(options) if options.log_format == LogFormat::Json => {
-            log_as_json(arguments.global.debug, &environment);
+            logging::as_json(arguments.global.debug, &environment);
         }
-        _ => log_to_stderr(arguments.global.debug, &environment),
+        _ => logging::to_stderr(arguments.global.debug, &environment),
     }
     if let Some(place) = environment.get(KILL_AT)
         && !store::failpoint::kill_at(place)
@@ -63,33 +56,4 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => error::report(&error),
     }
-}
-
-/// Shows warnings, and with `--debug` what varve does; `VARVE_LOG` chooses more exactly.
-fn log_to_stderr(is_debug: bool, environment: &Environment) {
-    let level = if is_debug { "debug" } else { LOG_DEFAULT };
-    let filter = EnvFilter::new(environment.get("VARVE_LOG").unwrap_or(level));
-    let has_colour = environment.wants_colour() && std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    log.with_ansi(has_colour)
-        .with_target(is_debug)
-        .without_time()
-        .init();
-}
-
-/// As [`log_to_stderr`], in objects of JSON, one on a line; what is said to a person too.
-fn log_as_json(is_debug: bool, environment: &Environment) {
-    let level = if is_debug { "debug" } else { LOG_DEFAULT_JSON };
-    let filter = EnvFilter::new(environment.get("VARVE_LOG").unwrap_or(level));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    log.json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
-        .init();
-    error::say_into_log();
 }

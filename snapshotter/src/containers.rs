@@ -13,10 +13,12 @@
 //! mount rests on), `ingest` (directories become trees), `plugin` (the contract).
 
 pub mod activity;
+mod clean_up;
 mod ground;
 mod index;
 mod ingest;
 mod plugin;
+pub mod quota;
 mod repair;
 mod row;
 mod usage;
@@ -30,7 +32,6 @@ use store::{Batch, Durability, Store, Table, TreeRef, Usage, failpoint};
 
 use crate::directories::Directories;
 use crate::error::{Error, Result};
-use crate::gc;
 use crate::manager::Manager;
 use crate::snapshots::{Info, Kind, Labels, check_key, check_labels, now};
 use activity::Activity;
@@ -70,6 +71,7 @@ pub struct Containers {
     cleaning: Mutex<()>,
     /// What large directories took when they were last measured.
     measured: Mutex<HashMap<u64, Usage>>,
+    keeper: quota::Keeper,
     /// For the [`Worker`].
     events: Events,
     /// For whoever watches.
@@ -98,6 +100,7 @@ impl Containers {
             ingesting: Mutex::default(),
             cleaning: Mutex::default(),
             measured: Mutex::default(),
+            keeper: quota::Keeper::default(),
             events: Events::default(),
             activity: Activity::default(),
         };
@@ -205,6 +208,9 @@ impl Containers {
             return Err(Error::Unsupported {
                 what: format!("id-mapped mounts ({label}): leave `remap-ids` out of capabilities"),
             });
+        }
+        if kind == Kind::Active {
+            self.check_space()?;
         }
         self.shorten(id, parent)?;
         {
@@ -386,23 +392,6 @@ impl Containers {
         };
         self.flush()?;
         Ok(changed)
-    }
-
-    /// Frees what removals have left, to the end.
-    ///
-    /// # Errors
-    /// Those of the store; nothing that is needed is lost whenever it ends.
-    pub fn clean_up(&self) -> Result<()> {
-        // Two at once would only be in each other's way.
-        let cleaning = self.cleaning.lock();
-        let _cleaning = cleaning.unwrap_or_else(PoisonError::into_inner);
-        self.activity.collection(|freed_bytes| {
-            gc::collect(&self.manager, false)?;
-            failpoint::passed("clean-up.collected");
-            let reaped = self.manager.store().trash().reap(u64::MAX)?;
-            *freed_bytes += reaped.bytes;
-            Ok(())
-        })
     }
 }
 

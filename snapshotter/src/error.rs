@@ -47,6 +47,26 @@ pub enum Error {
         /// What.
         what: String,
     },
+    /// As much is used as may be.
+    #[error(
+        "the quota of {path} is used up ({used} bytes used{}, {free} bytes free{}): \
+         remove images or containers, or allow more with --max-used-space or --min-free-space",
+        .max_used.map(|max| format!(" of {max}")).unwrap_or_default(),
+        Some(.min_free).filter(|min| **min > 0).map(|min| format!(", {min} are to stay so"))
+            .unwrap_or_default()
+    )]
+    OverQuota {
+        /// The root directory.
+        path: PathBuf,
+        /// What it takes, in bytes.
+        used: u64,
+        /// What it may take.
+        max_used: Option<u64>,
+        /// What the file system has left.
+        free: u64,
+        /// What is to be left of it.
+        min_free: u64,
+    },
     /// containerd's content store gave something else than it should, or nothing.
     #[error("content {digest} of containerd: {reason}")]
     Content {
@@ -94,6 +114,7 @@ impl Error {
         match self {
             Error::Store(error) => error.is_no_space(),
             Error::Layer(error) => error.is_no_space(),
+            Error::OverQuota { .. } => true,
             Error::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -23,5 +23,6 @@ mod privileged {
     mod plugin_crash;
     mod plugin_damage;
     mod plugin_observed;
+    mod plugin_quota;
     mod real_input;
 }

@@ -1,6 +1,7 @@
 //! `varve daemon`: owns the store and serves containerd.
 
 mod http;
+mod settings;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,6 +12,8 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use sd_notify::NotifyState;
+use settings::Settings;
+use snapshotter::containers::Containers;
 use snapshotter::containers::Worker;
 use snapshotter::plugin::{self, metrics::Metrics};
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +51,14 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     let http = http.map(http::listen).transpose()?;
     let (listener, is_ours) = listen(&socket)?;
     let containers = site.open_containers()?;
+    let settings = Settings {
+        file: options.config.clone(),
+        is_debug: site.global.debug,
+        max_used: options.max_used_space,
+        reserved: options.reserved_space,
+        min_free: options.min_free_space,
+    };
+    settings.apply(&containers)?;
     let worker = Worker::start(containers.clone()).context("cannot start a thread")?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -55,7 +66,7 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     let tokio = tokio.context("cannot start threads")?;
     let served = tokio.block_on(async {
         let containerd = Environment::absolute(&options.containerd_address)?;
-        let metrics = Metrics::new(containers, env!("CARGO_PKG_VERSION"));
+        let metrics = Metrics::new(containers.clone(), env!("CARGO_PKG_VERSION"));
         if let Some(http) = http {
             http.serve(metrics.clone())?;
         }
@@ -63,7 +74,7 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
         let server = Server::builder().add_routes(routes);
         listener.set_nonblocking(true)?;
         let incoming = UnixListenerStream::new(tokio::net::UnixListener::from_std(listener)?);
-        let end = end_of_service()?;
+        let end = end_of_service(move || reload(&settings, &containers))?;
         say(&format!("serving containerd on {}", socket.display()));
         notify(&[NotifyState::Ready]);
         let served = server.serve_with_incoming_shutdown(incoming, end).await;
@@ -83,8 +94,8 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
 }
 
 /// Ready when a signal asks for the end: calls under way are answered first, a second signal ends
-/// the process at once.
-fn end_of_service() -> anyhow::Result<impl Future<Output = ()>> {
+/// the process at once. `reload` is what SIGHUP asks for.
+fn end_of_service(reload: impl Fn() + Send + 'static) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -96,7 +107,7 @@ fn end_of_service() -> anyhow::Result<impl Future<Output = ()>> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => {
-                    tracing::info!("SIGHUP: there is no configuration file to read again");
+                    reload();
                     continue;
                 }
             }
@@ -107,6 +118,19 @@ fn end_of_service() -> anyhow::Result<impl Future<Output = ()>> {
         }
     });
     Ok(async move { drop(receiver.await) })
+}
+
+/// Goes by the configuration file as it is now; one that is wrong changes nothing.
+fn reload(settings: &Settings, containers: &Containers) {
+    notify(&[
+        NotifyState::Reloading,
+        NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Ready),
+    ]);
+    match settings.apply(containers) {
+        Ok(()) => say("SIGHUP: the configuration was read again"),
+        Err(error) => say(&format!("SIGHUP: nothing has changed: {error:#}")),
+    }
+    notify(&[NotifyState::Ready]);
 }
 
 /// Tells systemd, if it started us.

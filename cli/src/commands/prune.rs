@@ -56,7 +56,10 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
 
 /// Drops the build cache: its records and what keeps their results. What the images of the store
 /// need is kept by their own leases.
-fn forget_cache(snapshots: &Manager) -> anyhow::Result<usize> {
+///
+/// # Errors
+/// Those of the store.
+pub(super) fn forget_cache(snapshots: &Manager) -> snapshotter::Result<usize> {
     let store = snapshots.store();
     let mut batch = Batch::new();
     let mut count = 0;

@@ -8,14 +8,12 @@ use std::path::Path;
 
 use anyhow::Context;
 use snapshotter::gc;
+use store::space::{self, BLOCK_BYTES};
 
 use super::table::table;
 use crate::daemon::Site;
 use crate::error::print;
 use crate::output::size;
-
-/// POSIX leaves the unit of `st_blocks` open, Linux counts this many bytes.
-const BLOCK_BYTES: u64 = 512;
 
 /// What lies where, for the entries of the root directory.
 const KINDS: [(&str, &str); 7] = [
@@ -66,7 +64,7 @@ impl Taken {
         let mut linked = HashSet::new();
         for entry in fs::read_dir(root)? {
             let entry = entry?;
-            let bytes = blocks(&entry.path(), found.dev(), &mut linked)? * BLOCK_BYTES;
+            let bytes = space::taken(&entry.path(), found.dev(), &mut linked)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name == store::layout::TRASH {
                 taken.trash = bytes.saturating_sub(entry.metadata()?.blocks() * BLOCK_BYTES);
@@ -105,39 +103,6 @@ impl Taken {
             "at least; by `varve prune`",
         ));
         table(&["WHAT", "SIZE", "BYTES", ""], &rows, &[1, 2])
-    }
-}
-
-/// Blocks of a file, or of a directory and all below it on the same file system. Files that go
-/// away meanwhile do not count.
-fn blocks(path: &Path, device: u64, linked: &mut HashSet<u64>) -> io::Result<u64> {
-    let mut blocks = 0;
-    let mut rest = vec![path.to_owned()];
-    while let Some(path) = rest.pop() {
-        let Some(found) = present(fs::symlink_metadata(&path))? else {
-            continue;
-        };
-        let is_counted = found.dev() != device
-            || (!found.is_dir() && found.nlink() > 1 && !linked.insert(found.ino()));
-        if is_counted {
-            continue;
-        }
-        blocks += found.blocks();
-        if found.is_dir()
-            && let Some(listing) = present(fs::read_dir(&path))?
-        {
-            for entry in listing {
-                rest.push(entry?.path());
-            }
-        }
-    }
-    Ok(blocks)
-}
-
-fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        result => result.map(Some),
     }
 }
 

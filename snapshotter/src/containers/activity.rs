@@ -191,6 +191,11 @@ impl Activity {
         collected
     }
 
+    /// Counts what was freed after a collection, in bytes.
+    pub(super) fn freed(&self, bytes: u64) {
+        self.record().done.freed_bytes += bytes;
+    }
+
     /// Forgets the errors of snapshots that are gone.
     pub(super) fn forget_removed(&self, index: &Index) {
         let mut record = self.record();

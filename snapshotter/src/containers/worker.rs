@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Containers;
+use super::clean_up::REAP_PAUSE;
 
 /// Removals come in waves; what they left is looked for when a wave is over.
 const QUIET: Duration = Duration::from_secs(3);
@@ -29,6 +30,10 @@ struct State {
     has_committed: bool,
     /// The first removal that was not seen to, and the last.
     removed: Option<(Instant, Instant)>,
+    /// When what is used of the disk is to be measured; never without a quota.
+    space_due: Option<Instant>,
+    /// When the next part of the trash is to be deleted.
+    reap_due: Option<Instant>,
     /// Directories whose usage was asked for.
     unmeasured: BTreeSet<u64>,
     has_ended: bool,
@@ -57,6 +62,22 @@ impl Events {
         self.happened.notify_all();
     }
 
+    fn reap_in(&self, pause: Duration) {
+        self.state().reap_due = Some(Instant::now() + pause);
+    }
+
+    fn measure_space_in(&self, pause: Duration) {
+        // Somebody may need it sooner.
+        let mut state = self.state();
+        state.space_due = state.space_due.or(Some(Instant::now() + pause));
+    }
+
+    /// Somebody needs room, or there are new limits.
+    pub(super) fn need_space(&self) {
+        self.state().space_due = Some(Instant::now());
+        self.happened.notify_all();
+    }
+
     fn end(&self) {
         self.state().has_ended = true;
         self.happened.notify_all();
@@ -69,43 +90,69 @@ impl Events {
     /// Waits for work; `None` at the end.
     fn next(&self) -> Option<Work> {
         let mut state = self.state();
+        let retried = Instant::now() + RETRY;
         loop {
             if state.has_ended {
                 return None;
             }
-            if std::mem::take(&mut state.has_committed) {
+            let now = Instant::now();
+            if let Some(work) = state.take_due(now) {
+                return Some(work);
+            }
+            if retried <= now {
+                // Perhaps what failed goes now.
                 return Some(Work::Ingest);
             }
-            if let Some(directory) = state.unmeasured.pop_first() {
-                return Some(Work::Measure(directory));
-            }
-            let limit = match state.removed {
-                None => RETRY,
-                Some((first, last)) => {
-                    let due = (last + QUIET).min(first + PATIENCE);
-                    let left = due.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        state.removed = None;
-                        return Some(Work::CleanUp);
-                    }
-                    left
-                }
-            };
-            let waited = self.happened.wait_timeout(state, limit);
-            let timed_out;
-            (state, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
-            if timed_out.timed_out() && state.removed.is_none() {
-                // Perhaps what failed goes now.
-                state.has_committed = true;
-            }
+            let waited = state.next_due().map_or(retried, |due| due.min(retried)) - now;
+            let woken = self.happened.wait_timeout(state, waited);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+impl State {
+    /// What is to be done now.
+    fn take_due(&mut self, now: Instant) -> Option<Work> {
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if std::mem::take(&mut self.has_committed) {
+            return Some(Work::Ingest);
+        }
+        if is_due(self.space_due) {
+            self.space_due = None;
+            return Some(Work::KeepQuota);
+        }
+        if let Some(directory) = self.unmeasured.pop_first() {
+            return Some(Work::Measure(directory));
+        }
+        if is_due(self.clean_up_due()) {
+            self.removed = None;
+            return Some(Work::CleanUp);
+        }
+        if is_due(self.reap_due) {
+            self.reap_due = None;
+            return Some(Work::Reap);
+        }
+        None
+    }
+
+    /// When there will be something to do by then.
+    fn next_due(&self) -> Option<Instant> {
+        let dues = [self.space_due, self.clean_up_due(), self.reap_due];
+        dues.into_iter().flatten().min()
+    }
+
+    fn clean_up_due(&self) -> Option<Instant> {
+        let (first, last) = self.removed?;
+        Some((last + QUIET).min(first + PATIENCE))
     }
 }
 
 enum Work {
     Ingest,
     Measure(u64),
+    KeepQuota,
     CleanUp,
+    Reap,
 }
 
 /// Works in the background until it is dropped.
@@ -147,6 +194,7 @@ impl Drop for Worker {
 
 fn work(containers: &Containers) {
     // At the usual priority: whoever prepares a snapshot may wait for what is done here.
+    let mut reaping = Instant::now();
     while let Some(work) = containers.events.next() {
         match work {
             Work::Ingest => containers.ingest_all(&|| containers.events.has_ended()),
@@ -156,10 +204,25 @@ fn work(containers: &Containers) {
                     tracing::debug!(directory, %error, "cannot measure a directory");
                 }
             }
+            Work::Reap => match containers.reap_some(reaping) {
+                Ok(false) => {}
+                Ok(true) => containers.events.reap_in(REAP_PAUSE),
+                Err(error) => tracing::error!(%error, "the trash cannot be emptied"),
+            },
+            Work::KeepQuota => match containers.keep_quota() {
+                Ok(None) => {}
+                Ok(Some(pause)) => containers.events.measure_space_in(pause),
+                Err(error) => {
+                    tracing::error!(%error, "the quota cannot be kept");
+                    containers.events.measure_space_in(RETRY);
+                }
+            },
             Work::CleanUp => {
-                if let Err(error) = containers.clean_up() {
+                if let Err(error) = containers.collect() {
                     tracing::error!(%error, "what was removed is not freed yet");
                 }
+                reaping = Instant::now();
+                containers.events.reap_in(Duration::ZERO);
             }
         }
     }

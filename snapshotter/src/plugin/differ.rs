@@ -96,7 +96,7 @@ impl DiffService {
         let under_way = containers.begin(format!("Apply {}", layer.digest));
         let applied = blocking(LAYER_TIMEOUT, move || {
             let _under_way = under_way;
-            apply(&containers, &mounts, &wanted, body)
+            apply(&containers, &mounts, &wanted, body).map_err(|error| containers.explained(error))
         });
         let (read, applied) = tokio::join!(content.read(&layer.digest, sender), applied);
         // What the content store says is why the reading ended early.
@@ -180,6 +180,7 @@ fn apply(
     layer: &Descriptor,
     body: impl Read + Send,
 ) -> Result<Unpacked> {
+    containers.check_space()?;
     let (id, directory, base) = containers.to_unpack(mounts)?;
     let manager = containers.manager();
     let store = manager.store();

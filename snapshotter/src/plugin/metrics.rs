@@ -222,6 +222,15 @@ impl Standing {
         let help = "1 since a flush to disk has failed: the store takes no changes any more";
         let poisoned = u64::from(store.check_poison().is_err());
         out.gauge("varve_store_poisoned", help, None, poisoned)?;
+        let (quota, space) = self.containers.space();
+        let help = "What the root directory takes and may take; 0 is no limit, and not measured";
+        let bytes = [
+            ("used", space.used),
+            ("max_used", quota.max_used.unwrap_or(0)),
+            ("reserved", quota.reserved),
+            ("min_free", quota.min_free),
+        ];
+        out.gauges("varve_space_bytes", help, "kind", &bytes)?;
         match store.free_bytes() {
             Ok(free) => {
                 let help = "Free bytes of the file system of the root directory";

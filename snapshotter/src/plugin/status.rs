@@ -20,6 +20,7 @@ pub(super) fn of(error: Error) -> Status {
         | Error::Mount(_)
         | Error::Image { .. }
         | Error::Capture { .. }
+        | Error::OverQuota { .. }
         | Error::Io { .. } => Code::Unknown,
     };
     if matches!(code, Code::Unknown | Code::DataLoss | Code::Unavailable) {

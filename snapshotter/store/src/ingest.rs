@@ -299,6 +299,7 @@ impl<'s> Temporary<'s> {
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.store.allowance.spend(bytes.len() as u64)?;
         self.file.write_all(bytes)
     }
 

@@ -22,6 +22,7 @@ pub mod layout;
 pub mod metadata;
 pub mod objects;
 pub mod path;
+pub mod space;
 pub mod store;
 pub mod sweep;
 mod tally;

@@ -17,6 +17,7 @@ use crate::ingest::Ingest;
 use crate::key_value::{Batch, Durability, KeyValue};
 use crate::layout::{self, Table};
 use crate::objects::{Objects, read_directory};
+use crate::space::Allowance;
 use crate::tally::{Brought, Tally};
 use crate::trash::Trash;
 use crate::tree::{Tree, TreeSource, tree_id};
@@ -132,6 +133,7 @@ pub struct Store {
     temporaries: AtomicU64,
     poison: OnceLock<String>,
     pub(crate) tally: Tally,
+    pub(crate) allowance: Allowance,
 }
 
 /// Decoded trees, and how often they were all forgotten.
@@ -195,6 +197,7 @@ impl Store {
             temporaries: AtomicU64::new(0),
             poison: OnceLock::new(),
             tally: Tally::default(),
+            allowance: Allowance::default(),
         })
     }
 
@@ -344,9 +347,7 @@ impl Store {
     /// # Errors
     /// The file system does not say.
     pub fn free_bytes(&self) -> Result<u64> {
-        let disk = rustix::fs::fstatvfs(&self.lock.file)
-            .map_err(|e| Error::io("look up the free space of", self.root(), e.into()))?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        Ok(self.disk_bytes()?.0)
     }
 
     /// Flushes new object files and their names to disk: a few one by one, many by one flush of
