@@ -15,6 +15,7 @@
 pub mod activity;
 mod clean_up;
 mod ground;
+mod id_mapping;
 mod index;
 mod ingest;
 mod plugin;
@@ -36,6 +37,7 @@ use crate::manager::Manager;
 use crate::snapshots::{Info, Kind, Labels, check_key, check_labels, now};
 use activity::Activity;
 use ground::Ground;
+pub(crate) use id_mapping::mapped_trees;
 use index::Index;
 pub use plugin::Plugin;
 pub(crate) use repair::drop_broken;
@@ -46,12 +48,6 @@ pub use worker::Worker;
 
 /// Name of the writable directories, below the root.
 const CONTAINERS: &str = "containers";
-
-/// Labels by which containerd asks for mounts with other owners, of plugins that promise them.
-const ID_MAPPINGS: [&str; 2] = [
-    "containerd.io/snapshot/uidmapping",
-    "containerd.io/snapshot/gidmapping",
-];
 
 /// Where the kernel tells which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -200,19 +196,15 @@ impl Containers {
     ) -> Result<Vec<Mount>> {
         check_key(&id.key)?;
         check_labels(&labels)?;
-        if let Some(label) = ID_MAPPINGS
-            .iter()
-            .find(|label| labels.contains_key(**label))
-        {
-            // containerd makes a copy for itself where this is not promised.
-            return Err(Error::Unsupported {
-                what: format!("id-mapped mounts ({label}): leave `remap-ids` out of capabilities"),
-            });
-        }
+        let mapping = id_mapping::of_labels(&labels)?;
         if kind == Kind::Active {
             self.check_space()?;
         }
-        self.shorten(id, parent)?;
+        match mapping.is_some() && !parent.is_empty() {
+            // One mount of all that is below can be mapped, and there is one of a tree.
+            true => self.ingest_chain(&Id::new(&id.plugin, parent))?,
+            false => self.shorten(id, parent)?,
+        }
         {
             let _changing = self.lock();
             if self.index().find(id).is_some() {
@@ -221,7 +213,10 @@ impl Containers {
                 });
             }
             let ground = Ground::below(&self.index(), &id.plugin, parent)?;
-            let root = self.root_attributes(&ground)?;
+            let mut root = self.root_attributes(&ground)?;
+            if let Some(mapping) = &mapping {
+                root = id_mapping::mapped(root, mapping)?;
+            }
             let directory = self.directories.create(&root)?;
             failpoint::passed("open.directory-made");
             let info = Info::new(&id.key, parent, kind, labels);
@@ -398,10 +393,17 @@ impl Containers {
 /// The trees of all snapshots that containerd owns.
 pub(crate) fn trees(store: &Store) -> Result<Vec<TreeRef>> {
     let mut trees = Vec::new();
-    for row in store.rows().scan(Table::Container, b"") {
-        let (key, value) = row?;
-        let id = Id::decode(&key)?;
-        trees.extend(Row::decode(&id.key, &value)?.roots());
+    for row in rows(store) {
+        trees.extend(row?.roots());
     }
     Ok(trees)
+}
+
+/// The rows of all snapshots that containerd owns, as they are stored.
+fn rows(store: &Store) -> impl Iterator<Item = Result<Row>> + '_ {
+    store.rows().scan(Table::Container, b"").map(|row| {
+        let (key, value) = row?;
+        let id = Id::decode(&key)?;
+        Ok(Row::decode(&id.key, &value)?)
+    })
 }

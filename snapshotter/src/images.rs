@@ -11,7 +11,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mount::{Lower, MountGuard, OverlayOptions};
+use mount::{IdMapping, Lower, MountGuard, OverlayOptions};
+use rustix::io::Errno;
 use store::{Delta, Store, TreeRef, TreeSource, diff, failpoint};
 
 use crate::directories::directory_usage;
@@ -77,6 +78,24 @@ impl Shape {
             }
         }
     }
+}
+
+/// As [`Shape::key`], for the whole tree with owners that are mapped.
+pub(crate) fn mapped_key(tree: TreeRef, mapping: &IdMapping) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("varve 2026-11 id-mapped lower v1");
+    hasher.update(tree.id.as_bytes());
+    for ranges in [&mapping.users, &mapping.groups] {
+        hasher.update(ranges.to_string().as_bytes()).update(b"\0");
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// Whether a kernel that knows no id-mapped mounts, or not of this file system, says so.
+fn is_refusal(errno: i32) -> bool {
+    let refusals = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP];
+    refusals
+        .iter()
+        .any(|refusal| refusal.raw_os_error() == errno)
 }
 
 /// A lower directory, or the lack of one; locked while it is being made.
@@ -156,6 +175,31 @@ impl Images {
             };
             let directory = self.mount_point(key)?;
             let guard = mount::mount_overlay(&overlay, &directory)?;
+            Ok(Ready {
+                directory,
+                _guard: Some(guard),
+            })
+        })
+    }
+
+    /// As [`Images::lower`] of the whole tree, with owners that are mapped.
+    ///
+    /// # Errors
+    /// As `lower`; [`Error::Unsupported`] where the kernel cannot.
+    pub(crate) fn mapped(&self, tree: TreeRef, mapping: &IdMapping) -> Result<PathBuf> {
+        let source = self.lower(Shape::Flat(tree))?;
+        self.ready(&mapped_key(tree, mapping), |key| {
+            let directory = self.mount_point(key)?;
+            let mounted = mount::mount_id_mapped(&source, &directory, mapping);
+            let guard = mounted.map_err(|error| match error.raw_os_error() {
+                Some(errno) if is_refusal(errno) => Error::Unsupported {
+                    what: format!(
+                        "id-mapped mounts: {error}; take `remap-ids` out of the capabilities of \
+                         this plugin in containerd's configuration"
+                    ),
+                },
+                _ => error.into(),
+            })?;
             Ok(Ready {
                 directory,
                 _guard: Some(guard),

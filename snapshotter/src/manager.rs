@@ -11,7 +11,7 @@ use crate::catalog::{self, Row, State};
 use crate::containers;
 use crate::directories::Directories;
 use crate::error::{Error, Result};
-use crate::images::{Images, Method, Shape};
+use crate::images::{Images, Method, Shape, mapped_key};
 use crate::snapshots::{Info, Kind, Labels, Snapshots, check_key, check_labels};
 
 /// A tree of up to this many inodes is always used whole: its image is made in 2 ms, and a single
@@ -387,6 +387,9 @@ impl Manager {
         for tree in containers::trees(&self.store)? {
             live.insert(Shape::Flat(tree).key());
             live.insert(Shape::Shown(tree).key());
+        }
+        for (tree, mapping) in containers::mapped_trees(&self.store)? {
+            live.insert(mapped_key(tree, &mapping));
         }
         self.images.retain(&live)
     }

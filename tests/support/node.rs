@@ -187,8 +187,21 @@ impl Node {
     /// # Panics
     /// It cannot be started.
     pub fn start_script(&self, reference: &str, script: &str) -> RunningScript {
-        let options = ["--snapshotter", &self.snapshotter, reference];
-        self.start_container(&options, script)
+        self.start_script_with(&["--net-host"], reference, script)
+    }
+
+    /// The same with options of `ctr run`; `--net-host` is none of them unless it is said.
+    ///
+    /// # Panics
+    /// As [`Node::start_script`].
+    pub fn start_script_with(
+        &self,
+        options: &[&str],
+        reference: &str,
+        script: &str,
+    ) -> RunningScript {
+        let snapshotter = ["--snapshotter", &self.snapshotter, reference];
+        self.start_container(&[options, &snapshotter].concat(), script)
     }
 
     /// Runs `script` by the shell of a pulled image.
@@ -199,12 +212,13 @@ impl Node {
     /// Runs `script` by the shell of a directory.
     pub fn run_in(&self, rootfs: &Path, script: &str) -> Outcome {
         let rootfs = rootfs.display().to_string();
-        self.start_container(&["--rootfs", &rootfs], script).wait()
+        let options = ["--net-host", "--rootfs", &rootfs];
+        self.start_container(&options, script).wait()
     }
 
     fn start_container(&self, options: &[&str], script: &str) -> RunningScript {
         let id = numbered("run");
-        let words = ["run", "--rm", "--net-host", "--log-uri"];
+        let words = ["run", "--rm", "--log-uri"];
         let output = self.path(format!("{id}.output"));
         let mut command = self
             .containerd

@@ -182,13 +182,18 @@ fn bind(socket: &Path, option: &str) -> anyhow::Result<UnixListener> {
 fn containerd_config(name: &str, socket: &Path, root: &Path, version: (u32, u32)) -> String {
     let quoted = |path: &Path| toml_string(&path.display().to_string());
     let (address, root) = (quoted(socket), quoted(root));
+    // 1.7 has the words, but loses the labels on the way to a proxy plugin.
+    let capabilities = match version >= (2, 0) {
+        true => "  capabilities = [\"remap-ids\"]\n",
+        false => "",
+    };
     let mut text = format!(
         "\
 # For /etc/containerd/config.toml (version 2 or 3); then restart containerd.
 [proxy_plugins.{name}]
   type = \"snapshot\"
   address = {address}
-  [proxy_plugins.{name}.exports]
+{capabilities}  [proxy_plugins.{name}.exports]
     root = {root}
 "
     );
@@ -275,6 +280,11 @@ mod tests {
         assert!(whole.contains("    root = \"/var/lib/v\"\n"), "{whole}");
         assert!(whole.contains("\n[proxy_plugins.v-diff]\n"), "{whole}");
         assert!(whole.contains("  differ = \"v-diff\"\n"), "{whole}");
+        assert!(
+            whole.contains("  capabilities = [\"remap-ids\"]\n"),
+            "{whole}"
+        );
+        assert!(!text((1, 7)).contains("remap-ids"));
         assert!(text((1, 7)).contains("v-diff") && !text((1, 7)).contains("transfer"));
         assert!(!text((1, 6)).contains("v-diff"));
     }

@@ -2,22 +2,25 @@
 //!
 //! Storage makes `Mount`s, execution and containerd take them; nobody else needs to know how a
 //! root file system comes about. This is the only crate of the workspace that may contain
-//! `unsafe`, and what needs it is small: the ioctls of a loop device.
+//! `unsafe`, and what needs it is small: the ioctls of a loop device, and mounts with mapped
+//! owners.
 //!
 //! Reading order:
 //! - [`Mount`] and [`OverlayOptions`]: values, no system calls;
-//! - [`apply`], [`mount_erofs`], [`mount_overlay`]: make mounts, each under a [`MountGuard`];
+//! - [`apply`], [`mount_erofs`], [`mount_overlay`], [`mount_id_mapped`]: make mounts, each under a
+//!   [`MountGuard`];
 //! - [`unmount`], [`unmount_detached`], [`mounts_below`]: end them, also those of a dead process;
 //! - [`enter_private_namespace`]: mounts that cannot outlive the process;
 //! - [`Abilities`]: what this host can do, found by doing it.
 //!
-//! What is absent on purpose: id-mapped mounts, user namespaces, making images.
+//! What is absent on purpose: making images.
 
 mod mount;
 mod overlay;
 
 mod apply;
 mod erofs;
+mod id_mapped;
 mod overlay_mount;
 
 mod guard;
@@ -37,6 +40,7 @@ pub use apply::apply;
 pub use erofs::{ErofsBacking, mount_erofs, mount_erofs_with};
 pub use error::Error;
 pub use guard::{MountGuard, unmount, unmount_detached};
+pub use id_mapped::{IdMapping, IdRange, IdRanges, mount_id_mapped};
 pub use mount::{Kind, Mount};
 pub use namespace::{enter_private_namespace, isolate_thread};
 pub use overlay::{LOWER_COUNT_MAX, Lower, OverlayOptions, RedirectDir};

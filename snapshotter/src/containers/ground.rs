@@ -1,11 +1,11 @@
 //! What the mounts of a snapshot rest on.
 
-use mount::{Lower, Mount, OverlayOptions};
+use mount::{IdMapping, Lower, Mount, OverlayOptions};
 use store::{Metadata, TreeRef, TreeSource};
 
-use super::Containers;
 use super::index::Index;
 use super::row::{Content, Id, Row, State, Told};
+use super::{Containers, id_mapping};
 use crate::capture::read_metadata;
 use crate::error::{Error, Result};
 use crate::images::{Method, Shape};
@@ -147,7 +147,11 @@ impl Containers {
             return Ok(vec![Mount::bind(&upper, !writable)]);
         }
         let is_unpacked = writable && row.info.labels.contains_key(UNPACKS);
-        let mut overlay = self.lowers(&ground, is_unpacked)?;
+        let mapping = id_mapping::of_labels(&row.info.labels)?;
+        let mut overlay = match mapping {
+            Some(mapping) => self.mapped_lower(&ground, &mapping)?,
+            None => self.lowers(&ground, is_unpacked)?,
+        };
         if writable {
             overlay.upper = Some((upper, self.directories.usable_work(directory)?));
         } else if overlay.lowers.len() == 1 && overlay.data_only.is_empty() {
@@ -189,6 +193,31 @@ impl Containers {
             }
         }
         overlay.lowers = lowers;
+        Ok(overlay)
+    }
+
+    /// One layer, with mapped owners.
+    fn mapped_lower(&self, ground: &Ground, mapping: &IdMapping) -> Result<OverlayOptions> {
+        let (true, Some(tree)) = (ground.directories.is_empty(), ground.tree()) else {
+            return Err(Error::InvalidArgument {
+                reason: "the owners of a snapshot are mapped when it is prepared, not later".into(),
+            });
+        };
+        let (manager, options) = (&self.manager, self.manager.options());
+        let lower = manager.images().mapped(tree, mapping)?;
+        let mut overlay = OverlayOptions {
+            index: Some(false),
+            ..OverlayOptions::default()
+        };
+        match options.method {
+            Method::Kernel => {
+                overlay.lowers.push(Lower::Metadata(lower));
+                overlay.metacopy = options.flat_needs_metacopy;
+                let objects = manager.store().objects();
+                overlay.data_only.push(objects.directory().to_owned());
+            }
+            Method::Directories => overlay.lowers.push(Lower::Directory(lower)),
+        }
         Ok(overlay)
     }
 

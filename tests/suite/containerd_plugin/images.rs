@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use support::containerd::Version;
 use support::forged_image::{TarEntry, tar_archive};
 use support::node::{Node, RunningScript};
 use support::workspace::Running;
@@ -121,4 +122,31 @@ fn one_image_is_pulled_twenty_times_at_once(node: &mut Node) {
     let script = "echo . >> /files/a; cat /files/a /files/b";
     let runs = (0..PARALLEL).map(|_| node.start_script(&image, script));
     assert_eq!(printed(runs.collect()), vec!["a.\nb"; PARALLEL]);
+}
+
+/// Only containerd 2 tells proxy plugins of user namespaces.
+#[test]
+fn a_container_in_a_user_namespace_runs_without_a_copy_of_its_image() {
+    let node = &mut Node::start(Version::Second);
+    let image = node.publish("busybox", &[]);
+    node.pull(&image);
+    let before = node.rows();
+    let options = [
+        "--remap-labels",
+        "--uidmap",
+        "0:100000:65536",
+        "--gidmap",
+        "0:100000:65536",
+    ];
+    let script = "id -u; stat -c '%u %g' / /etc/passwd /bin/busybox; cat /proc/self/uid_map; \
+                  echo written > /new; echo more >> /etc/group; stat -c '%u %g' /new /etc/group";
+    let ran = node
+        .start_script_with(&options, &image, script)
+        .wait()
+        .success();
+    let printed: Vec<_> = ran.stdout.split_whitespace().collect();
+    let root = ["0"; 1 + 2 * 3];
+    let expected = [&root[..], &["0", "100000", "65536"], &["0"; 2 * 2]].concat();
+    assert_eq!(printed, expected);
+    assert_eq!(node.rows(), before);
 }
