@@ -406,9 +406,14 @@ pub(crate) struct Prune {
 Exit code 0: all is well, or was repaired. 1: something is damaged.
 What a repair takes out is a cache miss afterwards: the next build makes it again.")]
 pub(crate) struct Fsck {
-    /// Take out what is damaged, and everything that needs it
+    /// Bring back what is damaged from other copies, and take out the rest with everything that
+    /// needs it
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Look for copies here too: a file, or a directory of files or layers (repeatable); where
+    /// containerd keeps layers is always looked at
+    #[arg(long, value_name = "PATH", requires = "repair")]
+    pub(crate) source: Vec<PathBuf>,
     /// Compare lengths only, do not read the files
     #[arg(long)]
     pub(crate) quick: bool,

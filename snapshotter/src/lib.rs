@@ -3,7 +3,7 @@
 //! Reading order: [`snapshots`] (the contract), [`manager`] (the real one), [`catalog`] and
 //! [`leases`] (its rows), `mounts` (a chain of snapshots becomes mounts), `images`,
 //! [`metadata_image`], `link_groups` and [`checkout`] (how a tree becomes a lower directory),
-//! `directories` and [`capture`] (how an upper becomes a tree), [`gc`] and [`repair`];
+//! `directories` and [`capture`] (how an upper becomes a tree), [`gc`], [`repair`] and [`restore`];
 //! [`containers`] (the snapshots that containerd owns), [`plugin`] and [`filters`] (its door).
 //!
 //! Storage never learns what a build is: nothing here imports the solver.
@@ -24,6 +24,7 @@ pub mod metadata_image;
 mod mounts;
 pub mod plugin;
 pub mod repair;
+pub mod restore;
 pub mod snapshots;
 
 #[cfg(any(test, feature = "testing"))]

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use snapshotter::{Labels, Snapshots};
+use support::forged_image::{TarEntry, tar_archive};
 use support::leftovers::{eventually, unmount};
 use support::varve_binary;
 use support::workspace::{Outcome, run};
@@ -91,6 +92,31 @@ fn a_damaged_object_takes_only_the_snapshots_that_rest_on_it() {
     layer(&node, "damaged", "", "damaged");
     node.daemon.terminate();
     fsck(&node, &[]).succeeded();
+}
+
+#[test]
+fn a_damaged_object_comes_back_from_another_copy_and_no_snapshot_is_given_up() {
+    let mut node = Node::start();
+    layer(&node, "damaged", "", "damaged");
+    wait_for_trees(&node);
+    node.daemon.terminate();
+    let is_damaged = |path: &&PathBuf| fs::read(path).unwrap() == b"damaged";
+    let found = objects(&node);
+    let damaged = found.iter().find(is_damaged).unwrap();
+    fs::remove_file(damaged).unwrap();
+    fs::write(damaged, "DAMAGED").unwrap();
+    let copies = node.path("copies");
+    fs::create_dir(&copies).unwrap();
+    let entry = TarEntry::file("anywhere", b"damaged");
+    fs::write(copies.join("layer.tar"), tar_archive(&[entry])).unwrap();
+    let repaired = fsck(&node, &["--repair", "--source", copies.to_str().unwrap()]);
+    let told = repaired.success().stdout;
+    assert!(told.contains("brought back 1 files from "), "{told}");
+    assert!(!told.contains("gave up"), "{told}");
+    assert_eq!(fs::read(damaged).unwrap(), b"damaged");
+    node.daemon.restart();
+    let remote = node.connect("varve");
+    assert_eq!(remote.list(&[]).unwrap().len(), 1);
 }
 
 #[test]

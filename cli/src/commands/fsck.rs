@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use snapshotter::repair;
-use store::fsck::{self, Finding, Options, Progress, Report};
+use snapshotter::{repair, restore};
+use store::Store;
+use store::fsck::{self, Broken, Finding, Options, Progress, Report};
 
 use crate::args;
 use crate::daemon::Site;
 use crate::error::{EXIT_FAILED, Told, print};
 use crate::output::size;
+
+/// Where containerd keeps the layers of images, as it comes.
+const CONTAINERD_CONTENT: &str = "/var/lib/containerd/io.containerd.content.v1.content/blobs";
 
 /// Findings of one kind that are printed one by one; a lost disk block can hit thousands.
 const FINDINGS_SHOWN: usize = 20;
@@ -45,10 +50,18 @@ pub(super) fn fsck(site: &Site, options: &args::Fsck) -> anyhow::Result<()> {
         };
     }
     let snapshots = site.open_snapshots()?;
-    let repaired = repair::repair(&snapshots, &thorough)?;
+    let checked = fsck::check(snapshots.store(), &thorough)?;
+    let restored = restore_from(&sources(options), snapshots.store(), &checked.broken)?;
+    let again = Options {
+        // What was read and found sound a moment ago need not be read again.
+        quick: options.quick || checked.broken == Broken::default(),
+        progress: &show,
+    };
+    let mut repaired = repair::repair(&snapshots, &again)?;
+    repaired.report.bytes_read = repaired.report.bytes_read.max(checked.bytes_read);
     progress.clear();
     print(&text(&repaired.report, started.elapsed(), options.quick))?;
-    let mut done = String::new();
+    let mut done = restored;
     let lost = &repaired.snapshots;
     for snapshot in lost.iter().take(FINDINGS_SHOWN) {
         done.push_str(&format!("gave up snapshot {snapshot}\n"));
@@ -60,9 +73,35 @@ pub(super) fn fsck(site: &Site, options: &args::Fsck) -> anyhow::Result<()> {
         ));
     }
     if !repaired.report.is_clean() {
-        done.push_str("repaired: what was damaged is gone, and made again when it is needed\n");
+        done.push_str(
+            "repaired: what is still damaged is gone, and made again when it is needed\n",
+        );
     }
     print(&done)
+}
+
+/// Where copies may be: what was named, and what containerd keeps of images.
+fn sources(options: &args::Fsck) -> Vec<PathBuf> {
+    let content = PathBuf::from(CONTAINERD_CONTENT);
+    let content = Some(content).filter(|path| path.is_dir());
+    options.source.iter().cloned().chain(content).collect()
+}
+
+/// Brings back what other copies have; what to say about it.
+fn restore_from(sources: &[PathBuf], store: &Store, broken: &Broken) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let mut broken = broken.clone();
+    for source in sources {
+        if broken.blobs.is_empty() {
+            break;
+        }
+        let count = restore::restore(store, &mut broken, source)?;
+        if count > 0 {
+            let source = source.display();
+            text.push_str(&format!("brought back {count} files from {source}\n"));
+        }
+    }
+    Ok(text)
 }
 
 /// Strays are untidy, not damaged: a killed varve leaves them, and `varve prune` takes them.
