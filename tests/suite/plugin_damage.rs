@@ -54,6 +54,16 @@ fn layer(node: &Node, name: &str, parent: &str, content: &str) {
     remote.commit(name, "key", Labels::new()).unwrap();
 }
 
+/// Damages the object with the content `damaged`; its path.
+fn damage(node: &Node) -> PathBuf {
+    let is_damaged = |path: &PathBuf| fs::read(path).unwrap() == b"damaged";
+    let damaged = objects(node).into_iter().find(is_damaged).unwrap();
+    // Not through the other names of the file.
+    fs::remove_file(&damaged).unwrap();
+    fs::write(&damaged, "DAMAGED").unwrap();
+    damaged
+}
+
 #[test]
 fn a_damaged_object_takes_only_the_snapshots_that_rest_on_it() {
     let mut node = Node::start();
@@ -62,11 +72,7 @@ fn a_damaged_object_takes_only_the_snapshots_that_rest_on_it() {
     layer(&node, "above", "damaged", "above");
     wait_for_trees(&node);
     node.daemon.terminate();
-    let is_damaged = |path: &&PathBuf| fs::read(path).unwrap() == b"damaged";
-    let found = objects(&node);
-    let damaged = found.iter().find(is_damaged).unwrap();
-    fs::remove_file(damaged).unwrap();
-    fs::write(damaged, "DAMAGED").unwrap();
+    damage(&node);
     fsck(&node, &[]).code(1);
     let repaired = fsck(&node, &["--repair"]).success();
     for name in ["varve:damaged", "varve:above"] {
@@ -100,11 +106,7 @@ fn a_damaged_object_comes_back_from_another_copy_and_no_snapshot_is_given_up() {
     layer(&node, "damaged", "", "damaged");
     wait_for_trees(&node);
     node.daemon.terminate();
-    let is_damaged = |path: &&PathBuf| fs::read(path).unwrap() == b"damaged";
-    let found = objects(&node);
-    let damaged = found.iter().find(is_damaged).unwrap();
-    fs::remove_file(damaged).unwrap();
-    fs::write(damaged, "DAMAGED").unwrap();
+    let damaged = damage(&node);
     let copies = node.path("copies");
     fs::create_dir(&copies).unwrap();
     let entry = TarEntry::file("anywhere", b"damaged");

@@ -19,7 +19,7 @@ const RELIEF_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often what is used is measured.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// But measuring takes no more than one part of so many of the time.
+/// But that, and making room, take no more than one part of so many of the time.
 const MEASURED_PART: u32 = 50;
 
 /// Drops what is only convenient, and tells how many things these were.
@@ -74,6 +74,8 @@ struct State {
     space: Space,
     /// How often room was made.
     reliefs: u64,
+    /// Whether that did not help.
+    is_over: bool,
 }
 
 impl fmt::Debug for Keeper {
@@ -166,7 +168,6 @@ impl Containers {
         }
         let started = Instant::now();
         let mut space = self.measure_space(&quota)?;
-        let took = started.elapsed();
         if quota.headroom(space.used, space.free) <= 0 {
             self.clean_up()?;
             space = self.measure_space(&quota)?;
@@ -179,13 +180,22 @@ impl Containers {
             self.clean_up()?;
             space = self.measure_space(&quota)?;
         }
-        if quota.headroom(space.used, space.free) <= 0 {
-            let error = self.over_quota();
-            tracing::warn!(%error, "nothing more can be freed");
-        }
-        self.keeper.state().reliefs += 1;
+        let is_over = quota.headroom(space.used, space.free) <= 0;
+        let was_over = {
+            let mut state = self.keeper.state();
+            state.reliefs += 1;
+            std::mem::replace(&mut state.is_over, is_over)
+        };
         self.keeper.measured.notify_all();
-        Ok(Some(INTERVAL.max(took * MEASURED_PART)))
+        match (was_over, is_over) {
+            (false, true) => {
+                let error = self.over_quota();
+                tracing::warn!(%error, "nothing more can be freed");
+            }
+            (true, false) => tracing::warn!("there is room again"),
+            _ => {}
+        }
+        Ok(Some(INTERVAL.max(started.elapsed() * MEASURED_PART)))
     }
 
     fn measure_space(&self, quota: &Quota) -> Result<Space> {
