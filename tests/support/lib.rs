@@ -14,12 +14,14 @@ pub mod node;
 pub mod privileged;
 pub mod refusal;
 pub mod registry;
+pub mod remote_differ;
 pub mod remote_snapshots;
 pub mod server;
 pub mod small_disk;
 pub mod transcript;
 pub mod tree;
 pub mod umoci;
+pub mod valve;
 pub mod workspace;
 
 /// The checkout: the directory of the root Cargo.toml.

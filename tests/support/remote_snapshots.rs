@@ -294,7 +294,7 @@ fn info(info: api::Info) -> Info {
 
 /// The error that the code stands for; whom it is about is quoted in the message, or else somewhere
 /// in it.
-fn error(status: Status) -> Error {
+pub(crate) fn error(status: Status) -> Error {
     let message = status.message().to_owned();
     let key = message.split('"').nth(1).unwrap_or(&message).to_owned();
     match status.code() {
