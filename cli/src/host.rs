@@ -102,10 +102,7 @@ impl Host {
         let host = Host {
             circumstances,
             no_kernel_mounts,
-            no_overlays: match &abilities.overlay {
-                Ability::Yes => None,
-                Ability::No { reason } => Some(reason.clone()),
-            },
+            no_overlays: why_not_overlays(&abilities),
             volatile: abilities.volatile_upper.is_yes(),
             flat_needs_metacopy: !abilities.flat_without_metacopy.is_yes(),
         };
@@ -152,6 +149,16 @@ impl Host {
             (MountsChoice::Kernel, _) | (MountsChoice::Auto, None) => Method::Kernel,
             (MountsChoice::Dirs, _) | (MountsChoice::Auto, Some(_)) => Method::Directories,
         }
+    }
+}
+
+/// Why containers cannot be given overlays. Without `trusted.*` attributes one can be mounted, but
+/// a directory of a lower layer cannot be deleted in it.
+fn why_not_overlays(abilities: &Abilities) -> Option<String> {
+    match (&abilities.overlay, &abilities.trusted_xattrs) {
+        (Ability::Yes, Ability::Yes) => None,
+        (Ability::No { reason }, _) => Some(reason.clone()),
+        (_, Ability::No { reason }) => Some(format!("trusted.* attributes do not work: {reason}")),
     }
 }
 

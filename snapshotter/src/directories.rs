@@ -103,6 +103,18 @@ impl Directories {
         Ok(work)
     }
 
+    /// Makes sure that a directory is our own: behind a link in its place is somebody else's.
+    pub(crate) fn check_own(&self, number: u64) -> Result<()> {
+        for path in [self.path(number), self.upper(number), self.work(number)] {
+            let found = fs::symlink_metadata(&path).map_err(|e| Error::io("stat", &path, e))?;
+            if !found.is_dir() {
+                let odd = std::io::ErrorKind::NotADirectory.into();
+                return Err(Error::io("mount", path, odd));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn exists(&self, number: u64) -> bool {
         self.upper(number).is_dir()
     }

@@ -25,6 +25,7 @@ macro_rules! on_each_containerd {
     };
 }
 
+mod contract;
 mod files;
 mod garbage;
 mod images;

@@ -19,6 +19,7 @@ mod privileged {
     mod export;
     mod isolation;
     mod mounted_image;
+    mod plugin_bad_input;
     mod plugin_contract;
     mod plugin_crash;
     mod plugin_damage;

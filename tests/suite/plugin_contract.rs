@@ -1,7 +1,7 @@
 //! The snapshots service over its socket: the contract, and what only a service can break.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mount::Mount;
 use snapshotter::{Error, Info, Kind, Labels, Snapshots, conformance};
@@ -13,7 +13,7 @@ use support::varve_binary;
 use tempfile::TempDir;
 
 /// What happens in the background has happened by then.
-const SOON: std::time::Duration = std::time::Duration::from_secs(30);
+pub(crate) const SOON: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A daemon with a root directory of its own.
 pub(crate) struct Node {
@@ -28,15 +28,25 @@ impl Node {
 
     /// With further options of the daemon; `{}` in them is the node's directory.
     pub(crate) fn start_with(options: &[&str]) -> Self {
+        Node::start_with_root("root", options, |_| {})
+    }
+
+    /// With another root below the node's directory, in which `prepare` has made what it needs.
+    pub(crate) fn start_with_root(
+        root: &str,
+        options: &[&str],
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         support::privileged::assert_root();
         // Short, for the name of the socket; on a disk, for the overlays.
         let directory = tempfile::Builder::new()
             .prefix("varve-")
             .tempdir_in("/var/tmp")
             .unwrap();
+        prepare(directory.path());
         let path = |name: &str| directory.path().join(name);
         let addresses = Addresses {
-            root: path("root"),
+            root: path(root),
             snapshotter: path("s"),
             containerd: Containerd::address_in(&path("containerd")),
             log: path("log"),
@@ -67,7 +77,7 @@ pub(crate) fn upper(mounts: &[Mount]) -> PathBuf {
     upper.unwrap_or_else(|| mount.source.clone())
 }
 
-fn labels(pairs: &[(&str, &str)]) -> Labels {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     pairs.iter().map(own).collect()
 }

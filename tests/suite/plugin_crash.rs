@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::containerd::{Containerd, Version};
-use support::remote_differ::RemoteDiffer;
+use support::remote_differ::{self, RemoteDiffer};
 use support::remote_snapshots::RemoteSnapshots;
 use support::varve_binary;
 
@@ -32,9 +32,6 @@ const SEED: u64 = 0x5eed_0003;
 /// Layers that are unpacked again and again.
 const LAYERS: u8 = 4;
 
-/// For a containerd whose content nobody needs: its garbage collector comes too late.
-const KEEPS_ALL: &str = "[plugins.\"io.containerd.gc.v1.scheduler\"]\n  startup_delay = \"10h\"\n";
-
 /// A daemon, and a containerd that has the layers.
 struct Place {
     // Ends first: its state is in the directory of the node.
@@ -47,7 +44,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let node = Node::start();
-        let containerd = Containerd::start(Version::Second, &node.path("containerd"), KEEPS_ALL);
+        let containerd = Containerd::start(Version::Second, &node.path("containerd"), "");
         let layers = (0..LAYERS).map(|number| {
             // Each has a file of its own and one that all have; small ones and one that is hashed
             // while it is written.
@@ -57,7 +54,7 @@ impl Place {
                 ("file 1".to_owned(), vec![number; 1_000]),
                 ("of all layers".to_owned(), vec![7; 50_000]),
             ]);
-            let stored = containerd.store_layer(&tar_of(&files), &node.path("layer"));
+            let stored = remote_differ::Layer::ingest(&containerd, &tar_of(&files));
             Layer { stored, files }
         });
         let layers = layers.collect();

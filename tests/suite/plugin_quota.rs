@@ -9,7 +9,7 @@ use snapshotter::{Error, Labels, Snapshots};
 use support::containerd::{Containerd, Version};
 use support::forged_image::{TarEntry, tar_archive};
 use support::leftovers::eventually;
-use support::remote_differ::RemoteDiffer;
+use support::remote_differ::{Layer, RemoteDiffer};
 use support::remote_snapshots::RemoteSnapshots;
 
 use super::plugin_contract::{Node, upper};
@@ -118,18 +118,13 @@ fn a_layer_that_is_larger_than_the_quota_is_refused_and_leaves_nothing() {
     });
     assert!(measured);
     let before = used(&node.path("root"));
-    let refused = eventually(SOON, || {
-        // containerd collects garbage, and a layer that no image has is that.
-        let layer = containerd.store_layer(&tar_archive(&entries), &node.path("layer"));
-        let mounts = remote.prepare("key", "", Labels::new()).unwrap();
-        let differ = RemoteDiffer::connect(node.daemon.address(), containerd.namespace());
-        let applied = differ.apply(&mounts, &layer);
-        remote.remove("key").unwrap();
-        let error = applied.unwrap_err().to_string();
-        assert!(!error.contains("Unknown"), "{error}");
-        error.contains("ResourceExhausted") && error.contains("--max-used-space")
-    });
-    assert!(refused);
+    let layer = Layer::ingest(&containerd, &tar_archive(&entries));
+    let mounts = remote.prepare("key", "", Labels::new()).unwrap();
+    let differ = RemoteDiffer::connect(node.daemon.address(), containerd.namespace());
+    let error = differ.apply(&layer, &mounts).unwrap_err().to_string();
+    assert!(error.contains("ResourceExhausted"), "{error}");
+    assert!(error.contains("--max-used-space"), "{error}");
+    remote.remove("key").unwrap();
     remote.clean_up().unwrap();
     let after = used(&node.path("root"));
     assert!(after < before + (PIECE as u64), "{before} and then {after}");

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::layout;
 use crate::leftovers;
-use crate::remote_differ::StoredLayer;
 use crate::server::{HOST_PATH, Server};
 use crate::workspace::{Outcome, run};
 
@@ -86,9 +84,6 @@ fn cache_directory() -> PathBuf {
         .expect("HOME says where the cache is")
 }
 
-/// Its garbage collector.
-const GARBAGE: &str = "io.containerd.gc.v1.scheduler";
-
 /// A running containerd. With the value go its containers, its shims and its mounts.
 #[derive(Debug)]
 pub struct Containerd {
@@ -100,13 +95,13 @@ pub struct Containerd {
 
 impl Containerd {
     /// Starts one with everything below the new directory `directory`, and waits until it answers.
-    /// `more` is appended to its configuration: see [`unpack_with`], and for varve
+    /// `snapshotter` is appended to its configuration: see [`unpack_with`], and for varve
     /// [`crate::daemon::containerd_config`].
     ///
     /// # Panics
     /// It is not there or does not start, or the directory's name is too long for a socket.
     #[must_use]
-    pub fn start(version: Version, directory: &Path, more: &str) -> Self {
+    pub fn start(version: Version, directory: &Path, snapshotter: &str) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         fs::create_dir(directory).expect("a directory for containerd");
         let address = Self::address_in(directory);
@@ -115,7 +110,7 @@ impl Containerd {
             "too long for a socket: {}",
             address.display()
         );
-        let config = config_text(directory, more);
+        let config = config_text(directory) + snapshotter;
         fs::write(directory.join("config.toml"), config).expect("its configuration");
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("varve-test-{}-{number}", std::process::id());
@@ -192,25 +187,6 @@ impl Containerd {
             .args(["--namespace", namespace])
             .args(words);
         command
-    }
-
-    /// Puts a layer tar into the content store, until garbage is collected; `file` is written on
-    /// the way.
-    ///
-    /// # Panics
-    /// It cannot be stored.
-    #[track_caller]
-    pub fn store_layer(&self, tar: &[u8], file: &Path) -> StoredLayer {
-        fs::write(file, tar).expect("a file for the layer");
-        let digest = layout::digest_of(tar);
-        let reference = format!("layer-{digest}");
-        let mut ingest = self.ctr_command(&self.namespace, ["content", "ingest", &reference]);
-        ingest.stdin(fs::File::open(file).expect("the layer"));
-        run(&mut ingest).succeeded();
-        StoredLayer {
-            digest,
-            size: tar.len() as u64,
-        }
     }
 
     /// Ends containerd at once (SIGKILL). Its containers go on.
@@ -317,17 +293,10 @@ fn names_in(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Version 2 is read by both. Unless `more` says otherwise garbage is collected soon after every
-/// deletion, so that tests need not wait for it.
-fn config_text(directory: &Path, more: &str) -> String {
+/// Version 2 is read by both. Garbage is collected soon after every deletion, so that tests need
+/// not wait for it.
+fn config_text(directory: &Path) -> String {
     let path = |name: &str| directory.join(name).display().to_string();
-    let garbage = match more.contains(GARBAGE) {
-        true => String::new(),
-        false => format!(
-            "[plugins.{GARBAGE:?}]\n  \
-             deletion_threshold = 1\n  startup_delay = \"100ms\"\n  pause_threshold = 0.5\n"
-        ),
-    };
     format!(
         "version = 2\n\
          root = {root:?}\n\
@@ -336,7 +305,8 @@ fn config_text(directory: &Path, more: &str) -> String {
          [grpc]\n  address = {address:?}\n\
          [debug]\n  level = \"info\"\n\
          [plugins.\"io.containerd.internal.v1.opt\"]\n  path = {opt:?}\n\
-         {garbage}{more}",
+         [plugins.\"io.containerd.gc.v1.scheduler\"]\n  \
+         deletion_threshold = 1\n  startup_delay = \"100ms\"\n  pause_threshold = 0.5\n",
         root = path("root"),
         state = path("state"),
         address = path("containerd.sock"),

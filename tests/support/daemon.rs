@@ -62,10 +62,22 @@ impl Daemon {
         &self.addresses.snapshotter
     }
 
+    /// Its root directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.addresses.root
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.server.id()
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn runs(&mut self) -> bool {
+        self.server.runs()
     }
 
     /// All it has printed, over all its starts.

@@ -21,6 +21,7 @@ pub mod small_disk;
 pub mod transcript;
 pub mod tree;
 pub mod umoci;
+pub mod valve;
 pub mod workspace;
 
 /// The checkout: the directory of the root Cargo.toml.

@@ -32,6 +32,9 @@ const ROOT_LABEL: &str = "containerd.io/gc.root=of-a-test";
 
 const VIEW_LIMIT: Duration = Duration::from_secs(20);
 
+/// containerd tries again after 3 seconds at most (its `MaxDelay`); this is for a busy machine.
+const CONNECTED_LIMIT: Duration = Duration::from_secs(60);
+
 /// A row of `ctr snapshots ls`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
@@ -110,13 +113,15 @@ impl Node {
         } else {
             (unpack_with(&snapshotter), None)
         };
-        Node {
+        let node = Node {
             containerd: Containerd::start(version, &path("containerd"), &config),
             daemon,
             registry,
             snapshotter,
             directory,
-        }
+        };
+        node.wait_for_snapshotter();
+        node
     }
 
     /// The name of the snapshotter.
@@ -267,6 +272,24 @@ impl Node {
             .succeeded();
         self.ctr(["leases", "rm", "--sync", "to-collect"])
             .succeeded();
+    }
+
+    /// Waits until containerd has a connection to the snapshotter. It gives up a try that is not
+    /// answered within a second, and then tells its callers for a while that there is none.
+    ///
+    /// # Panics
+    /// It never has.
+    #[track_caller]
+    pub fn wait_for_snapshotter(&self) {
+        let mut last = None;
+        let connected = eventually(CONNECTED_LIMIT, || {
+            let key = numbered("probe");
+            let probe = self.snapshots(["prepare", &key]);
+            let is_there = probe.code == 0 && self.snapshots(["rm", &key]).code == 0;
+            last = Some(probe);
+            is_there
+        });
+        assert!(connected, "{last:#?}");
     }
 
     /// Runs `ctr snapshots` with the snapshotter.

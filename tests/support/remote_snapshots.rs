@@ -12,31 +12,49 @@ use proto::containerd::types;
 use snapshotter::{Error, Info, Kind, Labels, Result, Snapshots};
 use store::{Timestamp, Usage};
 use tokio::runtime::Runtime;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 /// No call may take longer: containerd's locks wait for it.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
-/// A connection, and the thread that serves it.
-pub(crate) fn connect(socket: &Path) -> (Runtime, Channel) {
+/// A connection whose calls take no longer, and the thread that serves it.
+pub(crate) fn connect(socket: &Path, call_limit: Duration) -> (Runtime, Channel) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .expect("a runtime");
     let endpoint = Endpoint::try_from(format!("unix://{}", socket.display()));
-    let endpoint = endpoint.expect("the path of a socket");
+    let endpoint = endpoint.expect("the path of a socket").timeout(call_limit);
     let channel = runtime.block_on(endpoint.connect());
     let channel = channel.expect("the socket can be connected to");
     (runtime, channel)
 }
 
+/// What containerd reads beside a request.
+#[derive(Clone, Debug, Default)]
+struct Headers(Vec<(&'static str, MetadataValue<Ascii>)>);
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        for (name, value) in &self.0 {
+            request.metadata_mut().insert(*name, value.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Client = SnapshotsClient<InterceptedService<Channel, Headers>>;
+
 /// Snapshots at the other end of a socket.
 #[derive(Debug)]
 pub struct RemoteSnapshots {
     runtime: Runtime,
-    client: Mutex<SnapshotsClient<Channel>>,
+    client: Mutex<Client>,
     plugin: String,
 }
 
@@ -47,15 +65,39 @@ impl RemoteSnapshots {
     /// Nobody listens.
     #[must_use]
     pub fn connect(socket: &Path, plugin: &str) -> Self {
-        let (runtime, channel) = connect(socket);
+        RemoteSnapshots::connect_with(socket, plugin, Headers::default())
+    }
+
+    /// Those that containerd itself, with this socket, has of the plugin in a namespace. What is
+    /// made there belongs to the lease, so that it is not collected.
+    ///
+    /// # Panics
+    /// Nobody listens.
+    #[must_use]
+    pub fn connect_to_containerd(
+        socket: &Path,
+        plugin: &str,
+        namespace: &str,
+        lease: &str,
+    ) -> Self {
+        let value = |text: &str| text.parse().expect("a name that fits into a header");
+        let headers = vec![
+            ("containerd-namespace", value(namespace)),
+            ("containerd-lease", value(lease)),
+        ];
+        RemoteSnapshots::connect_with(socket, plugin, Headers(headers))
+    }
+
+    fn connect_with(socket: &Path, plugin: &str, headers: Headers) -> Self {
+        let (runtime, channel) = connect(socket, CALL_LIMIT);
         RemoteSnapshots {
             runtime,
-            client: Mutex::new(SnapshotsClient::new(channel)),
+            client: Mutex::new(SnapshotsClient::with_interceptor(channel, headers)),
             plugin: plugin.into(),
         }
     }
 
-    fn client(&self) -> SnapshotsClient<Channel> {
+    fn client(&self) -> Client {
         self.client.lock().expect("no test has panicked").clone()
     }
 
@@ -256,10 +298,11 @@ fn info(info: api::Info) -> Info {
     }
 }
 
-/// The error that the code stands for; whom it is about is quoted in the message.
+/// The error that the code stands for; whom it is about is quoted in the message, or else somewhere
+/// in it.
 pub(crate) fn error(status: Status) -> Error {
     let message = status.message().to_owned();
-    let key = message.split('"').nth(1).unwrap_or_default().to_owned();
+    let key = message.split('"').nth(1).unwrap_or(&message).to_owned();
     match status.code() {
         Code::NotFound => Error::NotFound { key },
         Code::AlreadyExists => Error::AlreadyExists { key },

@@ -100,10 +100,13 @@ impl Server {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The end of the log.
+    /// The end of the log, or why there is none: a panic on the way out of one would end all tests.
     #[must_use]
     pub fn log_end(&self) -> String {
-        let log = self.log();
+        let log = match fs::read(&self.log) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => error.to_string(),
+        };
         let from = log.len().saturating_sub(LOG_SHOWN_BYTES);
         let from = (from..=log.len()).find(|at| log.is_char_boundary(*at));
         log[from.unwrap_or(0)..].to_owned()

@@ -20,16 +20,31 @@ impl SmallDisk {
     /// Without root, or where it cannot be mounted.
     #[must_use]
     pub fn mount(path: &Path, options: &str) -> Self {
+        SmallDisk::mount_kind("tmpfs", path, options)
+    }
+
+    /// The same with another file system of the kernel's.
+    ///
+    /// # Panics
+    /// Without root, or where it cannot be mounted.
+    #[must_use]
+    pub fn mount_kind(kind: &str, path: &Path, options: &str) -> Self {
         privileged::assert_root();
         fs::create_dir(path).expect("a mount point");
         let data = std::ffi::CString::new(options).expect("no NUL in options");
-        rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), data.as_c_str())
-            .unwrap_or_else(|error| panic!("mount a tmpfs at {}: {error}", path.display()));
+        rustix::mount::mount(kind, path, kind, MountFlags::empty(), data.as_c_str())
+            .unwrap_or_else(|error| panic!("mount a {kind} at {}: {error}", path.display()));
         // Otherwise each mount namespace of a build running beside gets a copy that keeps it busy.
         rustix::mount::mount_change(path, MountPropagationFlags::PRIVATE).expect("made private");
         SmallDisk {
             path: path.to_owned(),
         }
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Changes its options, such as its size.

@@ -5,7 +5,7 @@ mod settings;
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -31,6 +31,9 @@ const CONTAINERD_RECENT: (u32, u32) = (2, 0);
 
 /// The socket is for root alone: who can call it can mount what he likes.
 const SOCKET_MODE: u32 = 0o600;
+
+/// The kernel's limit (`sun_path`, with a zero at the end).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Serves until a signal ends it.
 ///
@@ -151,28 +154,38 @@ fn listen(socket: &Path) -> anyhow::Result<(UnixListener, bool)> {
 
 /// A socket of our own; `option` chooses it.
 fn bind(socket: &Path, option: &str) -> anyhow::Result<UnixListener> {
+    let shown = socket.display();
+    let length = socket.as_os_str().len();
+    if length > SOCKET_PATH_BYTES_MAX {
+        bail!(
+            "{shown} has {length} bytes, the path of a socket at most {SOCKET_PATH_BYTES_MAX}: \
+             choose a shorter one with {option}"
+        );
+    }
+    // Connecting to any other file is refused like connecting to the socket of a dead daemon.
+    if fs::symlink_metadata(socket).is_ok_and(|found| !found.file_type().is_socket()) {
+        bail!("{shown} is there and no socket: choose another path with {option}");
+    }
     if let Some(directory) = socket.parent() {
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
     }
     match UnixStream::connect(socket) {
         Ok(_) => bail!(
-            "{} is in use: another daemon serves there; stop it, or choose another socket with \
-             {option}",
-            socket.display()
+            "{shown} is in use: another daemon serves there; stop it, or choose another socket \
+             with {option}"
         ),
         // Left by one that was killed.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(socket)
-                .with_context(|| format!("cannot remove the old {}", socket.display()))?;
+            fs::remove_file(socket).with_context(|| format!("cannot remove the old {shown}"))?;
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error).context(format!("cannot use {}", socket.display())),
+        Err(error) => return Err(error).context(format!("cannot use {shown}")),
     }
-    let listener = UnixListener::bind(socket)
-        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let listener =
+        UnixListener::bind(socket).with_context(|| format!("cannot listen on {shown}"))?;
     fs::set_permissions(socket, fs::Permissions::from_mode(SOCKET_MODE))
-        .with_context(|| format!("cannot protect {}", socket.display()))?;
+        .with_context(|| format!("cannot protect {shown}"))?;
     Ok(listener)
 }
 

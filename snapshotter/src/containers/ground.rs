@@ -141,6 +141,7 @@ impl Containers {
                 reason: "it is committed; prepare or view a child of it".into(),
             });
         };
+        self.directories.check_own(directory)?;
         let writable = row.info.kind == Kind::Active;
         let upper = self.directories.upper(directory);
         if ground.directories.is_empty() && ground.trees.is_empty() {

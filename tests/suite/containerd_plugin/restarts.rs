@@ -1,14 +1,8 @@
 //! Containers outlive the containerd that started them and the varve that stored their files, and
 //! both find everything again.
 
-use std::time::Duration;
-
 use support::forged_image::{TarEntry, tar_archive};
-use support::leftovers::eventually;
 use support::node::{Node, Row};
-
-/// containerd tries again after 3 seconds at most (its MaxDelay); this is for a busy machine.
-const CONNECTED_LIMIT: Duration = Duration::from_secs(20);
 
 on_each_containerd! {
     a_container_outlives_a_restart_of_containerd,
@@ -82,20 +76,13 @@ fn a_container_outlives_a_killed_containerd(node: &mut Node) {
     });
 }
 
-/// After a refused connection containerd 1.6 tries the next one only some time later, and meanwhile
-/// answers that the snapshotter is unavailable.
-fn wait_for_containerd(node: &Node) {
-    let again = eventually(CONNECTED_LIMIT, || node.snapshots(["ls"]).code == 0);
-    assert!(again, "{}", node.snapshots(["ls"]));
-}
-
 /// On containerd's own snapshotter there is nothing to restart.
 fn a_container_outlives_a_restart_of_varve(node: &mut Node) {
     outlives(node, |node| {
         if let Some(daemon) = &mut node.daemon {
             daemon.restart();
         }
-        wait_for_containerd(node);
+        node.wait_for_snapshotter();
     });
 }
 
@@ -105,7 +92,7 @@ fn a_container_outlives_a_killed_varve(node: &mut Node) {
             daemon.kill();
             daemon.restart();
         }
-        wait_for_containerd(node);
+        node.wait_for_snapshotter();
     });
 }
 

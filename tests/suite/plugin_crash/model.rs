@@ -8,7 +8,7 @@ use mount::Mount;
 use snapshotter::{Kind, Labels, Result, Snapshots};
 use support::forged_image::{TarEntry, tar_archive};
 use support::leftovers::unmount;
-use support::remote_differ::{RemoteDiffer, StoredLayer};
+use support::remote_differ::{self, RemoteDiffer};
 use support::remote_snapshots::RemoteSnapshots;
 
 use super::super::plugin_contract::upper;
@@ -35,7 +35,7 @@ pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
 /// A layer in the content store, and the files in it.
 pub(super) struct Layer {
-    pub(super) stored: StoredLayer,
+    pub(super) stored: remote_differ::Layer,
     pub(super) files: Files,
 }
 
@@ -169,7 +169,7 @@ impl Model {
         let layer = &remote.layers[random.below(remote.layers.len() as u64) as usize];
         let mut files = self.known[&key].files.clone();
         files.extend(layer.files.clone());
-        match remote.differ.apply(&mounts, &layer.stored) {
+        match remote.differ.apply(&layer.stored, &mounts) {
             Ok(()) => {}
             Err(error) if RemoteSnapshots::is_lost(&error) => {
                 self.unpacked_perhaps = Some((key, files));

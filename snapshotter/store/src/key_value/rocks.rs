@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use rocksdb::compaction_filter::Decision as CompactionDecision;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, ErrorKind, FlushOptions, InfoLogger, IteratorMode, LogLevel, Options,
-    PrefixRange, ReadOptions, WriteBatch, WriteOptions,
+    DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, InfoLogger, IteratorMode,
+    LogLevel, Options, PrefixRange, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Change, Durability, KeyValue, Row};
@@ -102,8 +102,17 @@ impl Rocks {
     fn open_once(path: &Path) -> Result<Rocks> {
         let inherited = Mutex::new(data_files(path, "log")?);
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let descriptors = Table::ALL
-            .map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
+        let mut descriptors: Vec<_> = Table::ALL
+            .map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)))
+            .into();
+        // RocksDB has it in any case, and after a full disk it goes on when as much is free as the
+        // largest memory table takes: by default 64 MiB, of a family that has no row.
+        let mut unused = Options::default();
+        unused.set_write_buffer_size(WRITE_BUFFER_SMALL_BYTES);
+        descriptors.push(ColumnFamilyDescriptor::new(
+            DEFAULT_COLUMN_FAMILY_NAME,
+            unused,
+        ));
         let opened = database_options()
             .and_then(|options| DB::open_cf_descriptors(&options, path, descriptors));
         match opened {
