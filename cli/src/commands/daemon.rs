@@ -7,7 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -21,7 +21,6 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use crate::args;
-use crate::args::observation::MetricsAddress;
 use crate::daemon::Site;
 use crate::environment::Environment;
 use crate::error::{print, say};
@@ -52,7 +51,7 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     // First: whoever sees the socket of the snapshotter can ask for metrics too.
     let http = options.metrics_address.as_ref();
     let http = http.map(http::listen).transpose()?;
-    let (listener, is_ours) = listen(&socket)?;
+    let (listener, _socket) = listen(&socket)?;
     let containers = site.open_containers()?;
     let settings = Settings {
         file: options.config.clone(),
@@ -87,13 +86,17 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     // Ends what runs in the background, then closes the database in order.
     drop(worker);
     drop(tokio);
-    if is_ours {
-        fs::remove_file(&socket).ok();
-    }
-    if let Some(MetricsAddress::Unix(socket)) = options.metrics_address {
-        fs::remove_file(socket).ok();
-    }
     served
+}
+
+/// A socket that goes with the daemon, also with one that is refused the root.
+#[derive(Debug)]
+struct OwnSocket(PathBuf);
+
+impl Drop for OwnSocket {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
 }
 
 /// Ready when a signal asks for the end: calls under way are answered first, a second signal ends
@@ -143,17 +146,20 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The socket that systemd opened for us, or one of our own; whether it is ours to remove.
-fn listen(socket: &Path) -> anyhow::Result<(UnixListener, bool)> {
+/// The socket that systemd opened for us, or one of our own, which is ours to remove.
+fn listen(socket: &Path) -> anyhow::Result<(UnixListener, Option<OwnSocket>)> {
     let mut passed = listenfd::ListenFd::from_env();
     match passed.take_unix_listener(0)? {
-        Some(listener) => Ok((listener, false)),
-        None => Ok((bind(socket, "--snapshotter-address")?, true)),
+        Some(listener) => Ok((listener, None)),
+        None => {
+            let (listener, own) = bind(socket, "--snapshotter-address")?;
+            Ok((listener, Some(own)))
+        }
     }
 }
 
 /// A socket of our own; `option` chooses it.
-fn bind(socket: &Path, option: &str) -> anyhow::Result<UnixListener> {
+fn bind(socket: &Path, option: &str) -> anyhow::Result<(UnixListener, OwnSocket)> {
     let shown = socket.display();
     let length = socket.as_os_str().len();
     if length > SOCKET_PATH_BYTES_MAX {
@@ -184,9 +190,10 @@ fn bind(socket: &Path, option: &str) -> anyhow::Result<UnixListener> {
     }
     let listener =
         UnixListener::bind(socket).with_context(|| format!("cannot listen on {shown}"))?;
+    let own = OwnSocket(socket.to_owned());
     fs::set_permissions(socket, fs::Permissions::from_mode(SOCKET_MODE))
         .with_context(|| format!("cannot protect {shown}"))?;
-    Ok(listener)
+    Ok((listener, own))
 }
 
 /// What belongs into the configuration of a containerd of this version (major, minor). That of 1.6

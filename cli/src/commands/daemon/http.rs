@@ -2,7 +2,6 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,6 +14,7 @@ use axum::routing::get;
 use snapshotter::plugin::health;
 use snapshotter::plugin::metrics::Metrics;
 
+use super::OwnSocket;
 use crate::args::observation::MetricsAddress;
 use crate::error::say;
 
@@ -29,7 +29,7 @@ const TEXT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug)]
 pub(super) enum Http {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, OwnSocket),
 }
 
 /// Takes the address.
@@ -45,10 +45,10 @@ pub(super) fn listen(address: &MetricsAddress) -> anyhow::Result<Http> {
             })?;
             Ok(Http::Tcp(listener))
         }
-        MetricsAddress::Unix(path) => Ok(Http::Unix(
-            super::bind(path, "--metrics-address")?,
-            path.clone(),
-        )),
+        MetricsAddress::Unix(path) => {
+            let (listener, own) = super::bind(path, "--metrics-address")?;
+            Ok(Http::Unix(listener, own))
+        }
     }
 }
 
@@ -72,14 +72,15 @@ impl Http {
                     tokio::spawn(axum::serve(listener, router).into_future()),
                 )
             }
-            Http::Unix(listener, path) => {
+            Http::Unix(listener, own) => {
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::UnixListener::from_std(listener)?;
-                let address = format!("unix://{}", path.display());
-                (
-                    address,
-                    tokio::spawn(axum::serve(listener, router).into_future()),
-                )
+                let address = format!("unix://{}", own.0.display());
+                let served = async move {
+                    let _own = own;
+                    axum::serve(listener, router).await
+                };
+                (address, tokio::spawn(served))
             }
         };
         // It ends with tokio.
