@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::{
-    ReadContentRequest, WriteAction, WriteContentRequest, WriteContentResponse,
+    CreateRequest, ReadContentRequest, WriteAction, WriteContentRequest, WriteContentResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -18,6 +20,15 @@ use crate::snapshots::Labels;
 
 /// The header that names the namespace of a call.
 pub(super) const NAMESPACE: &str = "containerd-namespace";
+
+/// The header that names the lease to which belongs what a call makes.
+const LEASE: &str = "containerd-lease";
+
+/// The label by which a lease ends by itself.
+const EXPIRES: &str = "containerd.io/gc.expire";
+
+/// How long a layer that was written is kept for whoever asked for it, if nothing refers to it.
+const KEPT: Duration = Duration::from_secs(3600);
 
 /// Largest message that is taken, in bytes; containerd's own limit.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -32,7 +43,9 @@ const PIECES_MAX: usize = 4;
 #[derive(Clone, Debug)]
 pub(super) struct ContentStore {
     client: ContentClient<Channel>,
+    leases: LeasesClient<Channel>,
     namespace: MetadataValue<Ascii>,
+    lease: Option<MetadataValue<Ascii>>,
 }
 
 impl ContentStore {
@@ -48,8 +61,27 @@ impl ContentStore {
                  name its socket with --containerd-address"
             ))
         })?;
+        let leases = LeasesClient::new(channel.clone());
         let client = ContentClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(ContentStore { client, namespace })
+        Ok(ContentStore {
+            client,
+            leases,
+            namespace,
+            lease: None,
+        })
+    }
+
+    /// Has what is written from now on kept for a while: containerd does not tell its plugins of
+    /// the lease of whoever asked, and a collection takes content that nothing refers to yet.
+    async fn keep(&mut self) -> Result<(), Status> {
+        let expires = prost_types::Timestamp::from(SystemTime::now() + KEPT).to_string();
+        let request = self.request(CreateRequest {
+            labels: [(EXPIRES.to_owned(), expires)].into(),
+            ..Default::default()
+        });
+        let lease = self.leases.create(request).await?.into_inner().lease;
+        self.lease = lease.and_then(|lease| lease.id.parse().ok());
+        Ok(())
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -57,6 +89,9 @@ impl ContentStore {
         request
             .metadata_mut()
             .insert(NAMESPACE, self.namespace.clone());
+        if let Some(lease) = &self.lease {
+            request.metadata_mut().insert(LEASE, lease.clone());
+        }
         request
     }
 
@@ -78,7 +113,8 @@ impl ContentStore {
 
     /// Starts to write content under the name `reference`. The pieces go into the writer, from a
     /// thread that may block; the other end is for [`Upload::finish`].
-    pub(super) async fn write(&self, reference: &str) -> Result<(PieceWriter, Upload), Status> {
+    pub(super) async fn write(&mut self, reference: &str) -> Result<(PieceWriter, Upload), Status> {
+        self.keep().await?;
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
         let reference = reference.to_owned();
         let first = WriteContentRequest {

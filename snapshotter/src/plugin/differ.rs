@@ -130,7 +130,7 @@ impl DiffService {
             "" => format!("varve-diff-{}", request_number()),
             reference => reference.to_owned(),
         };
-        let content = self.content(&metadata).await?;
+        let mut content = self.content(&metadata).await?;
         let (writer, mut upload) = content.write(&reference).await?;
         let containers = self.containers.clone();
         let under_way = containers.begin(format!("Diff {reference}"));
