@@ -29,5 +29,6 @@ mod contract;
 mod files;
 mod garbage;
 mod images;
+mod nerdctl;
 mod restarts;
 mod snapshots;

@@ -10,6 +10,7 @@ pub mod forged_image;
 pub mod layered_image;
 pub mod layout;
 pub mod leftovers;
+pub mod nerdctl;
 pub mod node;
 pub mod privileged;
 pub mod refusal;
