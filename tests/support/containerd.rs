@@ -74,7 +74,7 @@ impl Version {
     }
 }
 
-pub(crate) fn cache_directory() -> PathBuf {
+fn cache_directory() -> PathBuf {
     let absolute = |name: &str| {
         let path = PathBuf::from(std::env::var_os(name)?);
         path.is_absolute().then_some(path)

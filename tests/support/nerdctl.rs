@@ -5,27 +5,21 @@
 use std::ffi::OsStr;
 use std::process::Command;
 
-use crate::containerd::cache_directory;
 use crate::node::Node;
 use crate::server::HOST_PATH;
 use crate::workspace::{Outcome, run};
 
-/// Where it is built to, below the cache directory.
-const PROGRAM: &str = "varve/tools/nerdctl/nerdctl";
+/// Tells where `cargo xtask` has built it.
+const VARIABLE: &str = "VARVE_TEST_NERDCTL";
 
 impl Node {
     /// Runs `nerdctl` on the node's containerd with the node's snapshotter.
     ///
     /// # Panics
-    /// It is not there; with the command that builds it.
+    /// Nobody says where it is.
     pub fn nerdctl<A: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = A>) -> Outcome {
-        let program = cache_directory().join(PROGRAM);
-        assert!(
-            program.is_file(),
-            "no nerdctl; in tests/tools/nerdctl, run: CGO_ENABLED=0 go build -trimpath -o {} \
-             github.com/containerd/nerdctl/cmd/nerdctl",
-            program.display()
-        );
+        let program = std::env::var_os(VARIABLE);
+        let program = program.expect("VARVE_TEST_NERDCTL, as cargo xtask test sets it");
         let mut command = Command::new(program);
         command
             .env_clear()

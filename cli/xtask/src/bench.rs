@@ -4,8 +4,8 @@
 use crate::checks::run_to_end;
 use crate::console;
 use crate::error::Result;
+use crate::go_programs;
 use crate::packages::{self, Purpose};
-use crate::peers;
 use crate::rocksdb_archive;
 use crate::varve_binary;
 use crate::workspace::Workspace;
@@ -19,7 +19,7 @@ pub(crate) fn run(workspace: &Workspace, name: Option<&str>, arguments: &[String
     packages::ensure(Purpose::Bench)?;
     let lib_dir = rocksdb_archive::ensure(workspace)?;
     let binary = varve_binary::build(workspace, &lib_dir, true)?;
-    let peers = peers::ensure(workspace)?;
+    let peers = go_programs::BUILDKIT.ensure(workspace)?;
 
     console::heading("bench");
     let mut bench = workspace.cargo(&lib_dir);
@@ -27,7 +27,7 @@ pub(crate) fn run(workspace: &Workspace, name: Option<&str>, arguments: &[String
         .args(["bench", "--package", "benches"])
         .env(varve_binary::VARIABLE, &binary);
     if let Some(peers) = &peers {
-        bench.env("PATH", peers::path_with(peers)?);
+        bench.env("PATH", go_programs::path_with(peers)?);
     }
     match name {
         Some(name) => bench.args(["--bench", name]),

@@ -1,12 +1,14 @@
 //! `cargo xtask test`: everything that must hold before a commit, step by step, each with its time.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::console;
 use crate::containerd;
 use crate::error::{Error, Result};
+use crate::go_programs;
 use crate::packages::{self, Purpose};
 use crate::rocksdb_archive;
 use crate::varve_binary;
@@ -21,6 +23,12 @@ const NETWORK_MODULE: &str = "network::";
 
 /// So many failed tests of a run are tried again.
 const FLAKY_MAX: usize = 3;
+
+/// Tests that run nerdctl live in a module of this name.
+const NERDCTL_MODULE: &str = "nerdctl::";
+
+/// Tells tests where it is.
+const NERDCTL_VARIABLE: &str = "VARVE_TEST_NERDCTL";
 
 /// Tells the tests' own support code that it runs without root on purpose.
 const UNPRIVILEGED_VARIABLE: &str = "VARVE_TEST_UNPRIVILEGED";
@@ -39,7 +47,7 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
     let started = Instant::now();
     let mut times = Vec::new();
 
-    step(&mut times, "install", || install(workspace, unprivileged))?;
+    let nerdctl = step(&mut times, "install", || install(workspace, unprivileged))?;
     let lib_dir = step(&mut times, "rocksdb", || rocksdb_archive::ensure(workspace))?;
     let cargo = |arguments: &[&str]| {
         let mut command = workspace.cargo(&lib_dir);
@@ -73,6 +81,7 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
         let cargo_test = |words: &[&str]| {
             let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
             tests.env(varve_binary::VARIABLE, &binary);
+            tests.envs(nerdctl.as_ref().map(|path| (NERDCTL_VARIABLE, path)));
             tests.args(selection).arg("--").args(words);
             tests
         };
@@ -85,6 +94,9 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
         let mut words = vec!["--skip", NETWORK_MODULE];
         if unprivileged {
             words.extend(["--skip", PRIVILEGED_MODULE]);
+        }
+        if nerdctl.is_none() {
+            words.extend(["--skip", NERDCTL_MODULE]);
         }
         test(&[], &words)
     })?;
@@ -111,13 +123,16 @@ fn summary(times: &[(&'static str, Duration)], total: Duration, totals: Totals) 
     console::note(&totals.to_string());
 }
 
-/// Everything that tests run; only those that need root run containerd 2.
-fn install(workspace: &Workspace, unprivileged: bool) -> Result<()> {
+/// Everything that tests run; only those that need root run containerd 2 and nerdctl, whose path it
+/// tells.
+fn install(workspace: &Workspace, unprivileged: bool) -> Result<Option<PathBuf>> {
     packages::ensure(Purpose::Test)?;
     if unprivileged {
-        return Ok(());
+        return Ok(None);
     }
-    containerd::ensure(workspace)
+    containerd::ensure(workspace)?;
+    let directory = go_programs::NERDCTL.ensure(workspace)?;
+    Ok(directory.map(|directory| directory.join("nerdctl")))
 }
 
 /// Tests that fetch packages are left out with `VARVE_TEST_OFFLINE=1`.

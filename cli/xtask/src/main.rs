@@ -13,8 +13,8 @@ mod console;
 mod containerd;
 mod demo;
 mod error;
+mod go_programs;
 mod packages;
-mod peers;
 mod rocksdb_archive;
 mod varve_binary;
 mod workspace;
@@ -43,6 +43,7 @@ fn run(task: Task) -> error::Result<()> {
         Task::Install => {
             packages::ensure(Purpose::Test)?;
             containerd::ensure(&workspace)?;
+            go_programs::NERDCTL.ensure(&workspace)?;
             rocksdb_archive::ensure(&workspace).map(drop)
         }
         Task::Rocksdb => {
