@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{BASE, Build, Side, version_line};
 use crate::command::{self, DEADLINE, Environment};
+use crate::measure::Contestant;
 
 /// The binary, and the state of the present workload.
 #[derive(Debug)]
@@ -48,11 +49,13 @@ impl Varve {
     }
 }
 
-impl Side for Varve {
+impl Contestant for Varve {
     fn name(&self) -> &'static str {
         "varve"
     }
+}
 
+impl Side for Varve {
     fn version(&self) -> Result<String> {
         version_line(&self.binary)
     }
