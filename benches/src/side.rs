@@ -11,7 +11,7 @@ mod buildkit;
 mod varve;
 
 pub use buildkit::Buildkit;
-pub use varve::Varve;
+pub use varve::{Varve, varve_binary};
 
 /// The name under which Dockerfiles of workloads know the base image.
 pub const BASE: &str = "base";
@@ -96,7 +96,10 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// The first line that `program --version` prints.
-pub(crate) fn version_line(program: &Path) -> Result<String> {
+///
+/// # Errors
+/// Where it does not run.
+pub fn version_line(program: &Path) -> Result<String> {
     let output = std::process::Command::new(program)
         .arg("--version")
         .output()

@@ -1,5 +1,5 @@
-//! A containerd 2 for tests and benches, beside the system's own: Debian 12 has 1.6, and varve is to work
-//! with both.
+//! A containerd 2 for tests and benches, beside the system's own: Debian 12 has 1.6, and varve is
+//! to work with both.
 //!
 //! It is Debian's package of the suite `sid`, unpacked into the cache and never installed. apt
 //! itself fetches it, from the mirror that this machine's own apt sources name and with the
