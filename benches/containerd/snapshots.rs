@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use benches::report;
 use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::snapshots::{
@@ -47,19 +48,27 @@ impl Service<'_> {
             ..CreateRequest::default()
         };
         leases.create(self.request(lease)?).await?;
-        let started = Instant::now();
         let outcome = self.each(channel, parent, count).await;
+        let started = Instant::now();
         let delete = DeleteRequest {
             id: LEASE.into(),
             sync: true,
         };
         leases.delete(self.request(delete)?).await?;
-        outcome?;
-        Ok(started.elapsed())
+        let [prepare, mounts, remove] = outcome?;
+        let collect = started.elapsed();
+        report::note(&format!(
+            "{}: prepare {prepare:.2?}, mounts {mounts:.2?}, remove {remove:.2?}, \
+             the last collection {collect:.2?}",
+            self.snapshotter
+        ));
+        Ok(prepare + mounts + remove + collect)
     }
 
-    async fn each(self, channel: Channel, parent: &str, count: usize) -> Result<()> {
+    /// How long all calls of each kind took: of `Prepare`, `Mounts` and `Remove`.
+    async fn each(self, channel: Channel, parent: &str, count: usize) -> Result<[Duration; 3]> {
         let mut snapshots = SnapshotsClient::new(channel);
+        let mut times = [Duration::ZERO; 3];
         for number in 0..count {
             let key = format!("churn-{number}");
             let prepare = PrepareSnapshotRequest {
@@ -68,21 +77,27 @@ impl Service<'_> {
                 parent: parent.into(),
                 ..PrepareSnapshotRequest::default()
             };
+            let started = Instant::now();
             snapshots.prepare(self.request(prepare)?).await?;
+            times[0] += started.elapsed();
             let question = MountsRequest {
                 snapshotter: self.snapshotter.into(),
                 key: key.clone(),
             };
+            let started = Instant::now();
             let answer = snapshots.mounts(self.request(question)?).await?;
+            times[1] += started.elapsed();
             let mounts = answer.into_inner().mounts;
             ensure!(mounts.len() == 1, "one mount was expected: {mounts:?}");
             let remove = RemoveSnapshotRequest {
                 snapshotter: self.snapshotter.into(),
                 key,
             };
+            let started = Instant::now();
             snapshots.remove(self.request(remove)?).await?;
+            times[2] += started.elapsed();
         }
-        Ok(())
+        Ok(times)
     }
 
     fn request<T>(self, message: T) -> Result<Request<T>> {

@@ -285,7 +285,7 @@ fn compile(bench: &mut Bench, workload: &Workload) -> Result<Outcomes> {
          sys/stat sys/socket sys/mman netinet/in; do echo \"#include <$header.h>\"; done > $i.c\n\
          j=0; while [ $j -lt 100 ]; do\n\
          echo \"int f$j(int a, char *b) {{ int s = a; while (*b) s = s * 31 + *b++; \
-         printf(\\\"%d %s\\\\n\\\", s, b); return s + $j; }}\"\n\
+         printf(\\\"%d %s\\\", s, b); return s + $j; }}\"\n\
          j=$((j + 1)); done >> $i.c\n\
          i=$((i + 1)); done\n\
          gcc -O1 -c {SOURCES}.c"

@@ -165,7 +165,10 @@ impl Node {
             .arg(self.socket())
             .args(["--namespace", &self.namespace])
             .args(words);
-        command::run(&mut command, &self.directory.join("ctr.log"), DEADLINE)
+        // Pulls draw their progress; what another command says is not to be lost in that.
+        let word = command.get_args().nth(4).unwrap_or_default();
+        let log = format!("ctr-{}.log", word.to_string_lossy());
+        command::run(&mut command, &self.directory.join(log), DEADLINE)
     }
 
     /// Fetches the content of an image, and unpacks nothing.
@@ -229,13 +232,19 @@ impl Node {
             "type=bind,src={},dst={RESULT},options=rbind:rw",
             result.display()
         );
-        let log = format!("file://{}", self.directory.join("script.log").display());
+        let said = self.directory.join("script.log");
+        fs::remove_file(&said).ok();
+        let log = format!("file://{}", said.display());
         let script = format!(
             "set -e\n{before}\nread start idle < /proc/uptime\n{work}\n\
              read end idle < /proc/uptime\necho $start $end > {RESULT}/times\n"
         );
         let options = ["--mount", &mount, "--log-uri", &log];
-        self.run_with(&options, reference, &["/bin/sh", "-c", &script])?;
+        self.run_with(&options, reference, &["/bin/sh", "-c", &script])
+            .with_context(|| {
+                let text = fs::read_to_string(&said).unwrap_or_default();
+                format!("a script fails: {}", text.trim())
+            })?;
         let text = fs::read_to_string(&times).context("the script did not come to its end")?;
         let seconds: Vec<f64> = text
             .split_whitespace()
