@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use benches::Workload;
+use benches::figure::Target;
 use benches::side::Compression;
-use benches::workload::{Content, Target, edited_file};
+use benches::workload::{Content, edited_file};
 
 /// Files of the large contexts.
 const MANY: usize = 50_000;

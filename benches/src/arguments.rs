@@ -10,20 +10,26 @@ const SCRATCH: &str = "/var/tmp";
 /// Timed rounds of each workload where `--rounds` does not say.
 const ROUNDS: usize = 5;
 
-/// What `--help` prints.
-pub const USAGE: &str = "\
-cargo xtask bench end_to_end [NAME…] [-- FLAGS]
+/// What `--help` prints for a bench; `needs` is what it looks for on this machine.
+#[must_use]
+pub fn usage(target: &str, needs: &str) -> String {
+    format!(
+        "\
+cargo xtask bench {target} [NAME…] [-- FLAGS]
 
   NAME…           only the workloads whose name contains one of these
-  --rounds N      timed rounds of each workload (5); one more, untimed, goes before them
+  --rounds N      timed rounds of each workload ({ROUNDS}); one more, untimed, goes before them
   --json FILE     write every sample to FILE
-  --scratch DIR   where all state lies for the time of the run (/var/tmp): a disk, not a tmpfs
+  --scratch DIR   where all state lies for the time of the run ({SCRATCH}): a disk, not a tmpfs
   --peer-only     measure the peer alone; needs no varve
   --varve-only    measure varve alone
+  --system        bench containerd: the system's containerd instead of containerd 2
   --list          print the names of the workloads
   --keep          leave the scratch directory behind, with the log of every command
 
-VARVE_BIN names the binary to measure; buildctl, buildkitd and runc are looked for on PATH.";
+{needs}"
+    )
+}
 
 /// Which sides are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +55,11 @@ pub struct Options {
     pub scratch: PathBuf,
     /// Which sides are measured.
     pub sides: Sides,
+    /// The system's containerd instead of containerd 2, where there is one in it.
+    pub system: bool,
     /// Print names and end.
     pub list: bool,
-    /// Print [`USAGE`] and end.
+    /// Print [`usage`] and end.
     pub help: bool,
     /// Leave the directory of this run behind.
     pub keep: bool,
@@ -72,6 +80,7 @@ impl Options {
             json: None,
             scratch: PathBuf::from(SCRATCH),
             sides: Sides::Both,
+            system: false,
             list: false,
             help: false,
             keep: false,
@@ -91,6 +100,7 @@ impl Options {
                 "--inside" => options.inside = Some(value()?.into()),
                 "--peer-only" => options.sides = Sides::Peer,
                 "--varve-only" => options.sides = Sides::Varve,
+                "--system" => options.system = true,
                 "--list" => options.list = true,
                 "--keep" => options.keep = true,
                 "--help" | "-h" => options.help = true,

@@ -120,6 +120,11 @@ impl Daemon {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks the server to end, and kills it where it does not.
     pub(crate) fn stop(&mut self) {
         kill_process_group(self.group, Signal::TERM).ok();

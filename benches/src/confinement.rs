@@ -20,6 +20,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::Options;
 use crate::report;
 
+/// Where cgroups are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// What a shell reports for a command that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
 
@@ -43,6 +46,7 @@ pub fn run_again_inside(options: &Options) -> Result<ExitCode> {
         .enable_all()
         .build()?
         .block_on(supervise(directory.path()));
+    remove_cgroups(directory.path());
     if options.keep {
         let path = directory.keep();
         report::note(&format!("everything is still in {}", path.display()));
@@ -68,6 +72,28 @@ fn remove(directory: &Path) -> Result<()> {
             }
         }
     }
+}
+
+/// What containers were in: cgroups of a containerd's namespace, which has the name of the
+/// directory ([`name_of`]), of whatever controller. No process is left in them.
+fn remove_cgroups(directory: &Path) {
+    let name = name_of(directory);
+    let root = Path::new(CGROUPS);
+    let controllers = fs::read_dir(root).into_iter().flatten().flatten();
+    let places = controllers.map(|entry| entry.path().join(&name));
+    for place in places.chain([root.join(&name)]) {
+        for inner in fs::read_dir(&place).into_iter().flatten().flatten() {
+            fs::remove_dir(inner.path()).ok();
+        }
+        fs::remove_dir(&place).ok();
+    }
+}
+
+/// The name of this run: that of its directory, which no other run has.
+#[must_use]
+pub fn name_of(directory: &Path) -> String {
+    let name = directory.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// Waits for the end of the second process, and kills it where we are asked to end.

@@ -54,10 +54,19 @@ pub(crate) fn write_payload(path: &Path, mebibytes: usize) -> Result<()> {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): five lines, and good enough to look like text.
-struct Random(u64);
+#[derive(Debug)]
+pub struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// The same numbers for the same seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -65,7 +74,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn fill(&mut self, text: &mut [u8]) {
+    /// Fills it with letters, digits, blanks and line ends.
+    pub fn fill(&mut self, text: &mut [u8]) {
         for characters in text.chunks_mut(8) {
             let mut bits = self.next();
             for character in characters {

@@ -1,10 +1,13 @@
 //! Workloads measured against a peer in the same run: what `benches/*.rs` share.
 //!
-//! A [`Workload`] says which Dockerfile is built in which context; a [`Side`] builds it with one
-//! tool; [`measure`] lets the sides take turns, checks what they built and keeps the times;
-//! [`report`] prints them. Everything runs inside [`confinement`], which leaves nothing behind.
+//! Of builds (`end_to_end.rs`), a [`Workload`] says which Dockerfile is built in which context, and
+//! a [`Side`] builds it with one tool. Of containers (`containerd.rs`), a [`node::Node`] is a
+//! containerd with one snapshotter. [`measure`] lets the sides take turns, checks what they did and
+//! keeps the [`figure`]s; [`report`] prints them. Everything runs inside [`confinement`], which
+//! leaves nothing behind.
 //!
-//! Reading order: `workload`, `measure`, `side`, `report`, `confinement`; the rest serves these.
+//! Reading order: `program`, `measure`, `figure`, `report`, `confinement`; then `workload` and
+//! `side`, or `node`; the rest serves these.
 
 pub mod arguments;
 // The tests' own; a dependency on their package would compile and link all that it tests.
@@ -12,9 +15,20 @@ pub mod arguments;
 pub mod base_image;
 mod command;
 pub mod confinement;
-mod files;
+#[path = "../../tests/support/containerd_config.rs"]
+pub mod containerd_config;
+#[path = "../../tests/support/debian_base.rs"]
+pub mod debian_base;
+pub mod disk;
+pub mod figure;
+pub mod files;
 mod image_archive;
+pub mod machine;
 pub mod measure;
+pub mod node;
+pub mod oci_layout;
+pub mod program;
+pub mod registry;
 pub mod report;
 pub mod side;
 pub mod workload;

@@ -1,42 +1,90 @@
 //! Lets the sides take turns at a workload, and keeps the times.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::figure::{Outcome, Samples, Unit};
 use crate::image_archive;
 use crate::report;
 use crate::side::{Build, Export, Side};
 use crate::workload::{CHECK, Content, Place, RESULT, Workload};
 
-/// The times of one side at one workload.
-#[derive(Debug, Default)]
-pub struct Samples {
-    /// In the order they were taken; without the first, untimed round.
-    pub times: Vec<Duration>,
-    /// Bytes of the largest layer in the last archive, where one was written.
-    pub layer_bytes: Option<u64>,
+/// Somebody who takes turns.
+pub trait Contestant {
+    /// What the table calls it.
+    fn name(&self) -> &'static str;
 }
 
-impl Samples {
-    /// The middle one, or the mean of the two in the middle.
-    #[must_use]
-    pub fn median(&self) -> Option<Duration> {
-        let mut sorted = self.times.clone();
-        sorted.sort();
-        let upper = *sorted.get(sorted.len() / 2)?;
-        if sorted.len() % 2 == 1 {
-            return Some(upper);
-        }
-        let lower = sorted[sorted.len() / 2 - 1];
-        Some((lower + upper) / 2)
+impl<T: Contestant + ?Sized> Contestant for Box<T> {
+    fn name(&self) -> &'static str {
+        (**self).name()
     }
 }
 
-/// What became of one side: its samples, or why there are none.
-pub type Outcome = std::result::Result<Samples, String>;
+/// One sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// In the unit of the workload.
+    pub value: f64,
+    /// Bytes of the largest layer, where an archive was written.
+    pub layer_bytes: Option<u64>,
+}
+
+impl From<Duration> for Sample {
+    fn from(took: Duration) -> Self {
+        Self {
+            value: took.as_secs_f64(),
+            layer_bytes: None,
+        }
+    }
+}
+
+/// Has the sides do `one_round` in turns: in `rounds`, the numbers of the rounds. Round 0 does not
+/// count. A side that fails takes no further part; the others go on. The outcomes stand in the
+/// order of `sides`.
+pub fn take_turns<S: Contestant>(
+    workload: &str,
+    unit: Unit,
+    sides: &mut [S],
+    rounds: RangeInclusive<usize>,
+    mut one_round: impl FnMut(&mut S, usize) -> Result<Sample>,
+) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = sides.iter().map(|_| Ok(Samples::default())).collect();
+    for round in rounds {
+        // Whoever comes second finds the disk as the first has left it.
+        let mut order: Vec<usize> = (0..sides.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for index in order {
+            let Ok(samples) = &mut outcomes[index] else {
+                continue;
+            };
+            let side = &mut sides[index];
+            let name = side.name();
+            let outcome = one_round(side, round)
+                .with_context(|| format!("{name} fails at {workload} in round {round}"));
+            match outcome {
+                // Also for what begins cold: the programs themselves are read from disk once.
+                Ok(_) if round == 0 => {}
+                Ok(sample) => {
+                    report::progress(workload, name, round, &unit.shown(sample.value));
+                    samples.values.push(sample.value);
+                    samples.layer_bytes = sample.layer_bytes;
+                }
+                Err(error) => {
+                    report::failure(&format!("{error:#}"));
+                    outcomes[index] = Err(format!("{error:#}"));
+                }
+            }
+        }
+    }
+    outcomes
+}
 
 /// Runs one round that is not timed and `rounds` that are, in the new directory `home`. A side that
 /// fails takes no further part; the others go on. The outcomes stand in the order of `sides`.
@@ -50,40 +98,9 @@ pub fn measure(
     rounds: usize,
 ) -> Result<Vec<Outcome>> {
     let place = workload.set_up(home)?;
-    let mut outcomes: Vec<Outcome> = sides.iter().map(|_| Ok(Samples::default())).collect();
-    for round in 0..=rounds {
-        // Whoever comes second finds the disk as the first has left it.
-        let mut order: Vec<usize> = (0..sides.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for index in order {
-            let side = sides[index].as_mut();
-            let Ok(samples) = &mut outcomes[index] else {
-                continue;
-            };
-            let outcome = one_round(workload, side, home, &place, round).with_context(|| {
-                format!(
-                    "{} fails at {} in round {round}",
-                    side.name(),
-                    workload.name
-                )
-            });
-            match outcome {
-                // Also for what begins cold: the programs themselves are read from disk once.
-                Ok(_) if round == 0 => {}
-                Ok((took, layer_bytes)) => {
-                    report::progress(workload.name, side.name(), round, took);
-                    samples.times.push(took);
-                    samples.layer_bytes = layer_bytes;
-                }
-                Err(error) => {
-                    report::failure(&format!("{error:#}"));
-                    outcomes[index] = Err(format!("{error:#}"));
-                }
-            }
-        }
-    }
+    let turn =
+        |side: &mut Box<dyn Side>, round| one_round(workload, side.as_mut(), home, &place, round);
+    let outcomes = take_turns(workload.name, Unit::Seconds, sides, 0..=rounds, turn);
     for side in sides {
         side.end();
     }
@@ -97,7 +114,7 @@ fn one_round(
     home: &Path,
     place: &Place,
     round: usize,
-) -> Result<(Duration, Option<u64>)> {
+) -> Result<Sample> {
     if round == 0 || workload.cold {
         let state = format!("{}-{round}", side.name());
         side.begin(&home.join(state))?;
@@ -133,7 +150,10 @@ fn one_round(
         .export
         .map(|export| check_archive(workload, &export))
         .transpose()?;
-    Ok((took, layer_bytes))
+    Ok(Sample {
+        layer_bytes,
+        ..Sample::from(took)
+    })
 }
 
 /// Checks the archive, and removes it so that the next one is a new file.
@@ -156,7 +176,7 @@ mod tests {
     use anyhow::bail;
 
     use super::*;
-    use crate::workload::Target;
+    use crate::figure::Target;
 
     /// Writes down what it is told to do; fails in the given build.
     struct Fake {
@@ -166,11 +186,13 @@ mod tests {
         fails_at: Option<usize>,
     }
 
-    impl Side for Fake {
+    impl Contestant for Fake {
         fn name(&self) -> &'static str {
             self.name
         }
+    }
 
+    impl Side for Fake {
         fn version(&self) -> Result<String> {
             Ok(String::new())
         }
@@ -247,7 +269,7 @@ mod tests {
         ];
         assert_eq!(said, expect);
         for outcome in outcomes {
-            assert_eq!(outcome.unwrap().times, [Duration::from_millis(7)]);
+            assert_eq!(outcome.unwrap().values, [0.007]);
         }
     }
 
@@ -271,25 +293,5 @@ mod tests {
             assert!(message.contains("b fails at fake in round 1"), "{message}");
             assert!(message.contains("a reason"), "{message}");
         }
-    }
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        let check = |ms: &[u64], expect: Option<u64>| {
-            let times = ms.iter().copied().map(Duration::from_millis).collect();
-            let samples = Samples {
-                times,
-                layer_bytes: None,
-            };
-            assert_eq!(
-                samples.median(),
-                expect.map(Duration::from_millis),
-                "{ms:?}"
-            );
-        };
-        check(&[], None);
-        check(&[3], Some(3));
-        check(&[9, 1, 3], Some(3));
-        check(&[9, 1, 3, 5], Some(4));
     }
 }

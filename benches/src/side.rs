@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::measure::Contestant;
+
 mod buildkit;
 mod varve;
 
 pub use buildkit::Buildkit;
-pub use varve::Varve;
+pub use varve::{Varve, varve_binary};
 
 /// The name under which Dockerfiles of workloads know the base image.
 pub const BASE: &str = "base";
@@ -60,10 +62,7 @@ impl Export {
 }
 
 /// A tool with its state.
-pub trait Side {
-    /// What the table calls it.
-    fn name(&self) -> &'static str;
-
+pub trait Side: Contestant {
     /// What it says about its version.
     ///
     /// # Errors
@@ -97,7 +96,10 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// The first line that `program --version` prints.
-fn version_line(program: &Path) -> Result<String> {
+///
+/// # Errors
+/// Where it does not run.
+pub fn version_line(program: &Path) -> Result<String> {
     let output = std::process::Command::new(program)
         .arg("--version")
         .output()

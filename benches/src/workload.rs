@@ -1,13 +1,12 @@
 //! What one workload is: which Dockerfile is built in which context, what is timed, and how fast it
 //! should be.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::figure::Target;
 use crate::files;
 use crate::side::Compression;
 
@@ -59,38 +58,6 @@ pub enum Content {
     Tree(usize),
     /// One file `payload` of so many MiB.
     Payload(usize),
-}
-
-/// How fast is fast enough.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Target {
-    /// Of the peer's time.
-    Ratio(f64),
-    /// In all.
-    Time(Duration),
-}
-
-impl Target {
-    /// Whether it is met; `None` where that takes a peer and there is none.
-    #[must_use]
-    pub fn is_met(self, own: Duration, peer: Option<Duration>) -> Option<bool> {
-        match self {
-            Self::Time(limit) => Some(own <= limit),
-            Self::Ratio(ratio) => peer.map(|peer| own <= peer.mul_f64(ratio)),
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ratio(ratio) => write!(f, "{ratio}x"),
-            Self::Time(limit) if *limit < Duration::from_secs(1) => {
-                write!(f, "{} ms", limit.as_millis())
-            }
-            Self::Time(limit) => write!(f, "{} s", limit.as_secs_f64()),
-        }
-    }
 }
 
 /// The directories of one workload, which all sides read.
@@ -194,22 +161,6 @@ mod tests {
         assert!(
             check.ends_with("FROM result AS check\nRUN : r2; grep -q r2 /x\n"),
             "{check}"
-        );
-    }
-
-    #[test]
-    fn targets_compare_with_the_peer_or_with_the_clock() {
-        let (fast, slow) = (Duration::from_millis(50), Duration::from_millis(500));
-        assert_eq!(Target::Ratio(0.1).is_met(fast, Some(slow)), Some(true));
-        assert_eq!(Target::Ratio(0.09).is_met(fast, Some(slow)), Some(false));
-        assert_eq!(Target::Ratio(0.1).is_met(fast, None), None);
-        assert_eq!(Target::Time(slow).is_met(fast, None), Some(true));
-        assert_eq!(Target::Time(fast).is_met(slow, Some(slow)), Some(false));
-        assert_eq!(Target::Ratio(0.05).to_string(), "0.05x");
-        assert_eq!(Target::Time(fast).to_string(), "50 ms");
-        assert_eq!(
-            Target::Time(Duration::from_millis(2100)).to_string(),
-            "2.1 s"
         );
     }
 }

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::containerd_config;
 use crate::leftovers;
 use crate::server::{HOST_PATH, Server};
 use crate::workspace::{Outcome, run};
 
+pub use crate::containerd_config::{Version, unpack_with};
+
 /// The kernel takes 108 bytes, and containerd appends `.ttrpc` to the name.
 const ADDRESS_BYTES_MAX: usize = 100;
-
-/// Where `cargo xtask install` puts containerd 2, below the cache directory.
-const SECOND: &str = "varve/tools/containerd-2/usr/bin";
 
 /// Below the state directory: a directory per namespace, and in it one per container.
 const TASKS: &str = "io.containerd.runtime.v2.task";
@@ -26,63 +26,13 @@ const RUNC_ROOT: &str = "/run/containerd/runc";
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Not needed, in the way of a second containerd on this machine, or asking the host for what it
-/// lacks. The names of 1.6 and of 2 together: one that does not exist is passed over.
-const DISABLED: &[&str] = &[
-    "io.containerd.cri.v1.images",
-    "io.containerd.cri.v1.runtime",
-    "io.containerd.differ.v1.erofs",
-    "io.containerd.grpc.v1.cri",
-    "io.containerd.internal.v1.tracing",
-    "io.containerd.nri.v1.nri",
-    "io.containerd.podsandbox.controller.v1.podsandbox",
-    "io.containerd.snapshotter.v1.aufs",
-    "io.containerd.snapshotter.v1.blockfile",
-    "io.containerd.snapshotter.v1.btrfs",
-    "io.containerd.snapshotter.v1.devmapper",
-    "io.containerd.snapshotter.v1.erofs",
-    "io.containerd.snapshotter.v1.zfs",
-    "io.containerd.tracing.processor.v1.otlp",
-];
-
-/// Which containerd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// The one that is installed: 1.6 on Debian 12.
-    System,
-    /// The one that `cargo xtask install` puts into the cache.
-    Second,
-}
-
-impl Version {
-    /// The directory of `containerd`, `ctr` and the shim.
-    ///
-    /// # Panics
-    /// It is not there; with the command that puts it there.
-    #[must_use]
-    pub fn programs(self) -> PathBuf {
-        let directory = match self {
-            Version::System => PathBuf::from("/usr/bin"),
-            Version::Second => cache_directory().join(SECOND),
-        };
-        assert!(
-            directory.join("containerd").is_file(),
-            "no containerd in {}; run: cargo xtask install",
-            directory.display()
-        );
-        directory
-    }
-}
-
-fn cache_directory() -> PathBuf {
-    let absolute = |name: &str| {
-        let path = PathBuf::from(std::env::var_os(name)?);
-        path.is_absolute().then_some(path)
-    };
-    absolute("XDG_CACHE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
-        .expect("HOME says where the cache is")
-}
+/// Garbage is collected soon after every deletion, so that tests need not wait for it.
+const EAGER_COLLECTION: &str = "\
+[plugins.\"io.containerd.gc.v1.scheduler\"]
+  deletion_threshold = 1
+  startup_delay = \"100ms\"
+  pause_threshold = 0.5
+";
 
 /// A running containerd. With the value go its containers, its shims and its mounts.
 #[derive(Debug)]
@@ -110,7 +60,7 @@ impl Containerd {
             "too long for a socket: {}",
             address.display()
         );
-        let config = config_text(directory) + snapshotter;
+        let config = containerd_config::text(directory) + EAGER_COLLECTION + snapshotter;
         fs::write(directory.join("config.toml"), config).expect("its configuration");
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("varve-test-{}-{number}", std::process::id());
@@ -291,34 +241,4 @@ fn names_in(directory: &Path) -> Vec<String> {
     entries
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect()
-}
-
-/// Version 2 is read by both. Garbage is collected soon after every deletion, so that tests need
-/// not wait for it.
-fn config_text(directory: &Path) -> String {
-    let path = |name: &str| directory.join(name).display().to_string();
-    format!(
-        "version = 2\n\
-         root = {root:?}\n\
-         state = {state:?}\n\
-         disabled_plugins = {DISABLED:?}\n\
-         [grpc]\n  address = {address:?}\n\
-         [debug]\n  level = \"info\"\n\
-         [plugins.\"io.containerd.internal.v1.opt\"]\n  path = {opt:?}\n\
-         [plugins.\"io.containerd.gc.v1.scheduler\"]\n  \
-         deletion_threshold = 1\n  startup_delay = \"100ms\"\n  pause_threshold = 0.5\n",
-        root = path("root"),
-        state = path("state"),
-        address = path("containerd.sock"),
-        opt = path("opt"),
-    )
-}
-
-/// Configuration that lets the transfer service of containerd 2 unpack with this snapshotter.
-#[must_use]
-pub fn unpack_with(snapshotter: &str) -> String {
-    format!(
-        "[[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\n  \
-         platform = \"linux\"\n  snapshotter = {snapshotter:?}\n"
-    )
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 pub mod base_image;
 pub mod containerd;
+pub mod containerd_config;
 pub mod daemon;
+pub mod debian_base;
 pub mod forged_image;
 pub mod layered_image;
 pub mod layout;

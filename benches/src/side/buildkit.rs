@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{BASE, Build, Side, find_program, version_line};
 use crate::command::{self, DEADLINE, Daemon, Environment};
+use crate::measure::Contestant;
 
 /// How long the server may take until it answers.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -106,11 +107,13 @@ impl Buildkit {
     }
 }
 
-impl Side for Buildkit {
+impl Contestant for Buildkit {
     fn name(&self) -> &'static str {
         "buildkit"
     }
+}
 
+impl Side for Buildkit {
     fn version(&self) -> Result<String> {
         version_line(&self.server)
     }

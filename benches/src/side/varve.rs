@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{BASE, Build, Side, version_line};
 use crate::command::{self, DEADLINE, Environment};
+use crate::measure::Contestant;
 
 /// The binary, and the state of the present workload.
 #[derive(Debug)]
@@ -31,12 +32,7 @@ impl Varve {
     /// # Errors
     /// Where `VARVE_BIN` does not name a file.
     pub fn find(base: &Path) -> Result<Self> {
-        let binary = std::env::var_os("VARVE_BIN").map(PathBuf::from);
-        match binary {
-            Some(binary) if binary.is_file() => Ok(Self::new(binary, base)),
-            Some(binary) => bail!("VARVE_BIN={}: no such file", binary.display()),
-            None => bail!("VARVE_BIN does not say which varve to measure; use cargo xtask bench"),
-        }
+        Ok(Self::new(varve_binary()?, base))
     }
 
     fn new(binary: PathBuf, base: &Path) -> Self {
@@ -48,11 +44,13 @@ impl Varve {
     }
 }
 
-impl Side for Varve {
+impl Contestant for Varve {
     fn name(&self) -> &'static str {
         "varve"
     }
+}
 
+impl Side for Varve {
     fn version(&self) -> Result<String> {
         version_line(&self.binary)
     }
@@ -87,5 +85,18 @@ impl Side for Varve {
 
     fn end(&mut self) {
         self.state = None;
+    }
+}
+
+/// The binary that `VARVE_BIN` names: what `cargo xtask bench` has just built.
+///
+/// # Errors
+/// Where it names no file.
+pub fn varve_binary() -> Result<PathBuf> {
+    let binary = std::env::var_os("VARVE_BIN").map(PathBuf::from);
+    match binary {
+        Some(binary) if binary.is_file() => Ok(binary),
+        Some(binary) => bail!("VARVE_BIN={}: no such file", binary.display()),
+        None => bail!("VARVE_BIN does not say which varve to measure; use cargo xtask bench"),
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::checks::run_to_end;
 use crate::console;
+use crate::containerd;
 use crate::error::Result;
 use crate::go_programs;
 use crate::packages::{self, Purpose};
@@ -20,6 +21,7 @@ pub(crate) fn run(workspace: &Workspace, name: Option<&str>, arguments: &[String
     let lib_dir = rocksdb_archive::ensure(workspace)?;
     let binary = varve_binary::build(workspace, &lib_dir, true)?;
     let peers = go_programs::BUILDKIT.ensure(workspace)?;
+    containerd::ensure(workspace)?;
 
     console::heading("bench");
     let mut bench = workspace.cargo(&lib_dir);

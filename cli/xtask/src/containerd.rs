@@ -1,5 +1,5 @@
-//! A containerd 2 for the tests, beside the system's own: Debian 12 has 1.6, and varve is to work
-//! with both.
+//! A containerd 2 for tests and benches, beside the system's own: Debian 12 has 1.6, and varve is
+//! to work with both.
 //!
 //! It is Debian's package of the suite `sid`, unpacked into the cache and never installed. apt
 //! itself fetches it, from the mirror that this machine's own apt sources name and with the
@@ -17,7 +17,7 @@ use crate::error::{Context, Error, Result};
 use crate::packages;
 use crate::workspace::Workspace;
 
-/// The directory in the cache; `tests/support/containerd.rs` looks there too.
+/// The directory in the cache; `tests/support/containerd_config.rs` looks there too.
 const HOME: &str = "tools/containerd-2";
 
 /// Where the package puts its programs.
@@ -37,7 +37,7 @@ const TARGET_FORMAT: &str = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(SITE)";
 /// Makes sure that containerd 2 is in the cache.
 ///
 /// # Errors
-/// Where it is missing and the tests run offline, this machine has no apt or none of Debian, or the
+/// Where it is missing and the run is offline, this machine has no apt or none of Debian, or the
 /// program does not run here.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
     let home = workspace.cache.join(HOME);
@@ -70,7 +70,7 @@ fn is_complete(home: &Path) -> bool {
 /// The error that says what to do instead.
 fn missing(home: &Path, why: &str) -> Error {
     Error::new(format!(
-        "containerd 2, which tests run beside the system's own, is not in {}, and {why}.\n\
+        "containerd 2, which tests and benches run beside the system's own, is not in {}, and {why}.\n\
          Run `cargo xtask install` with a network, or put {} of any containerd 2 into {}",
         home.display(),
         PROGRAMS.join(", "),
@@ -83,7 +83,9 @@ fn fetch(home: &Path) -> Result<()> {
     let started = Instant::now();
     packages::ensure_lists()?;
     let mirror = mirror().map_err(|cause| missing(home, &cause.to_string()))?;
-    console::note("fetching containerd 2 once for this machine, for tests (about 40 MB)");
+    console::note(
+        "fetching containerd 2 once for this machine, for tests and benches (about 40 MB)",
+    );
     let work = home.with_extension("fetching");
     if work.exists() {
         fs::remove_dir_all(&work).at("remove", &work)?;

@@ -71,12 +71,12 @@ const PACKAGES: &[Package] = &[
     // Docker's own package of it stands in the way of Debian's, and is as good.
     Package {
         names: &["containerd", "containerd.io"],
-        purpose: Purpose::Test,
+        purpose: Purpose::Bench,
         reason: "the container daemon that varve plugs into, and its client ctr",
     },
     Package {
         names: &["docker-registry"],
-        purpose: Purpose::Test,
+        purpose: Purpose::Bench,
         reason: "a registry on this machine, to pull images from",
     },
     Package {
@@ -86,13 +86,13 @@ const PACKAGES: &[Package] = &[
     },
     Package {
         names: &["skopeo"],
-        purpose: Purpose::Test,
-        reason: "reads the images we export",
+        purpose: Purpose::Bench,
+        reason: "reads the images we export, and puts images into the registry",
     },
     Package {
         names: &["mmdebstrap"],
-        purpose: Purpose::Test,
-        reason: "makes the Debian base image that tests build on",
+        purpose: Purpose::Bench,
+        reason: "makes the Debian base image of tests and benches",
     },
     Package {
         names: &["erofs-utils"],

@@ -3,16 +3,9 @@
 //! The base is made by mmdebstrap once per machine and kept in `~/.cache/varve/test-bases`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
+use support::debian_base;
 use support::workspace::Varve;
-
-/// Where a Debian machine says where its packages come from; the first that is there.
-const SOURCES: [&str; 2] = [
-    "/etc/apt/sources.list.d/debian.sources",
-    "/etc/apt/sources.list",
-];
 
 #[test]
 fn a_compiler_is_installed_on_debian_and_what_it_made_runs_on_busybox() {
@@ -78,7 +71,7 @@ fn a_debian_base_keeps_its_users_modes_and_package_database() {
 
 /// Puts the Debian base into the store of `varve`, as `debian`.
 fn debian(varve: &Varve) {
-    let archive = base_archive();
+    let archive = debian_base::archive(&[]).unwrap();
     fs::create_dir(varve.path("debian")).unwrap();
     // It is not copied: the context only needs it under some name.
     let there = varve.path("debian/base.tar");
@@ -92,39 +85,4 @@ fn debian(varve: &Varve) {
     varve
         .varve(["build", "-q", "-t", "debian", "debian"])
         .succeeded();
-}
-
-/// The tar archive of the base, made if it is not there.
-fn base_archive() -> PathBuf {
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = MAKING.lock().unwrap_or_else(|poison| poison.into_inner());
-    let release = fs::read_to_string("/etc/os-release").expect("a Debian machine");
-    let codename = release
-        .lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    let codename = codename
-        .expect("a release of Debian has a codename")
-        .trim_matches('"');
-    let home = std::env::var_os("HOME").expect("HOME is set");
-    let directory = Path::new(&home).join(".cache/varve/test-bases");
-    let archive = directory.join(format!("debian-{codename}.tar"));
-    if archive.is_file() {
-        return archive;
-    }
-    fs::create_dir_all(&directory).unwrap();
-    let sources = SOURCES.iter().find(|path| Path::new(path).is_file());
-    let sources = sources.expect("this machine's own list of package sources");
-    let unfinished = directory.join(format!("debian-{codename}-{}.tar", std::process::id()));
-    let target = unfinished.display().to_string();
-    let arguments = [
-        "--variant=minbase",
-        "--mode=root",
-        "--quiet",
-        codename,
-        &target,
-        sources,
-    ];
-    Varve::new().tool("mmdebstrap", arguments).succeeded();
-    fs::rename(&unfinished, &archive).unwrap();
-    archive
 }
