@@ -26,6 +26,7 @@ mod usage;
 mod worker;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use mount::Mount;
@@ -65,6 +66,8 @@ pub struct Containers {
     ingesting: Mutex<()>,
     /// Held while space is freed.
     cleaning: Mutex<()>,
+    /// Whether there may be something in the store that nobody needs.
+    garbage: AtomicBool,
     /// What large directories took when they were last measured.
     measured: Mutex<HashMap<u64, Usage>>,
     keeper: quota::Keeper,
@@ -95,6 +98,8 @@ impl Containers {
             index: RwLock::new(index),
             ingesting: Mutex::default(),
             cleaning: Mutex::default(),
+            // Of a process that was killed, or of builds.
+            garbage: AtomicBool::new(true),
             measured: Mutex::default(),
             keeper: quota::Keeper::default(),
             events: Events::default(),
@@ -338,9 +343,12 @@ impl Containers {
         failpoint::passed("remove.row-deleted");
         self.discard_unused(&row);
         failpoint::passed("remove.directory-discarded");
+        if row.may_leave_garbage() {
+            self.note_garbage();
+        }
         self.events.removed();
-        self.flush()?;
-        failpoint::passed("remove.flushed");
+        // Not flushed: a row that comes back after a loss of power has no directory any more, or is
+        // one that containerd's next collection does not know.
         Ok(())
     }
 

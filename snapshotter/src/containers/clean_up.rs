@@ -1,5 +1,6 @@
 //! Space of what was removed comes back: at once where somebody asks for it, else without hurry.
 
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,7 @@ impl Containers {
     /// Those of the store; nothing that is needed is lost whenever it ends.
     pub fn clean_up(&self) -> Result<()> {
         self.activity.collection(|freed_bytes| {
-            let _cleaning = self.cleaning();
-            gc::collect(&self.manager, false)?;
+            self.collect_noted()?;
             failpoint::passed("clean-up.collected");
             *freed_bytes += self.manager.store().trash().reap(u64::MAX)?.bytes;
             Ok(())
@@ -39,10 +39,26 @@ impl Containers {
 
     /// Puts what nobody needs into the trash.
     pub(super) fn collect(&self) -> Result<()> {
-        self.activity.collection(|_| {
-            let _cleaning = self.cleaning();
-            gc::collect(&self.manager, false).map(drop)
-        })
+        self.activity.collection(|_| self.collect_noted())
+    }
+
+    /// Notes that something in the store may be garbage from now on.
+    pub(crate) fn note_garbage(&self) {
+        self.garbage.store(true, Ordering::Relaxed);
+    }
+
+    /// Collects if there may be garbage: containerd asks for it after every collection of its own,
+    /// also if nothing but containers has gone, and it takes as long as there is much in the store.
+    fn collect_noted(&self) -> Result<()> {
+        let _cleaning = self.cleaning();
+        if !self.garbage.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let collected = gc::collect(&self.manager, false);
+        if collected.is_err() {
+            self.note_garbage();
+        }
+        collected.map(drop)
     }
 
     /// Deletes some of the trash, more at a time the longer it takes since `started`; whether there

@@ -55,7 +55,13 @@ impl Containers {
 
     fn ingest(&self, id: &Id) -> Result<()> {
         let is_there = || self.index().find(id).is_some();
-        let ingest = || self.ingest_directory(id);
+        let ingest = || {
+            let ingested = self.ingest_directory(id);
+            if ingested.is_err() {
+                self.note_garbage();
+            }
+            ingested
+        };
         self.activity.ingestion(id, is_there, ingest)
     }
 
@@ -94,6 +100,10 @@ impl Containers {
             whole
         };
         failpoint::passed("become-tree.row-written");
+        if row.tree().is_some() {
+            // What was unpacked, without what was written to it.
+            self.note_garbage();
+        }
         self.flush()?;
         self.discard_unused(&row);
         failpoint::passed("become-tree.directory-discarded");

@@ -177,6 +177,7 @@ impl Containers {
             && let Some(forget) = forget
             && forget(&self.manager)? > 0
         {
+            self.note_garbage();
             self.clean_up()?;
             space = self.measure_space(&quota)?;
         }

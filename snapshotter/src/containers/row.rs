@@ -5,6 +5,7 @@ use std::fmt;
 use store::codec::{Decoder, Encoder};
 use store::{TreeRef, Usage};
 
+use super::id_mapping;
 use crate::catalog::{decode_info, decode_tree, encode_info, encode_tree};
 use crate::snapshots::{Info, Kind};
 
@@ -131,6 +132,21 @@ impl Row {
             State::Committed(_) => None,
         };
         self.tree().into_iter().chain(told)
+    }
+
+    /// Whether something in the store may be needed by nobody when this row is gone. What an open
+    /// snapshot rests on is its parents', but for what they were made from.
+    pub(super) fn may_leave_garbage(&self) -> bool {
+        match &self.state {
+            State::Committed(_) => true,
+            State::Open {
+                applied, ground, ..
+            } => {
+                applied.is_some()
+                    || (!ground.directories.is_empty() && ground.tree.is_some())
+                    || !matches!(id_mapping::of_labels(&self.info.labels), Ok(None))
+            }
+        }
     }
 
     /// What was unpacked into it, or what it is.

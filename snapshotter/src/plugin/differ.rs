@@ -96,7 +96,9 @@ impl DiffService {
         let under_way = containers.begin(format!("Apply {}", layer.digest));
         let applied = blocking(LAYER_TIMEOUT, move || {
             let _under_way = under_way;
-            apply(&containers, &mounts, &wanted, body).map_err(|error| containers.explained(error))
+            apply(&containers, &mounts, &wanted, body)
+                .inspect_err(|_| containers.note_garbage())
+                .map_err(|error| containers.explained(error))
         });
         let (read, applied) = tokio::join!(content.read(&layer.digest, sender), applied);
         // What the content store says is why the reading ended early.
@@ -136,7 +138,10 @@ impl DiffService {
         let under_way = containers.begin(format!("Diff {reference}"));
         let packed = blocking(LAYER_TIMEOUT, move || {
             let _under_way = under_way;
-            pack(&containers, &left, &right, clamp_mtime, encoding, writer)
+            let packed = pack(&containers, &left, &right, clamp_mtime, encoding, writer);
+            // What was written to a snapshot was stored for the time of the packing.
+            containers.note_garbage();
+            packed
         });
         let packed = upload.answers(packed).await??;
         let mut labels = request.labels;

@@ -146,6 +146,15 @@ impl<'s> Ingest<'s> {
     /// has failed once in the life of this [`Store`].
     pub fn commit(self, extra: Batch) -> Result<()> {
         let pending = std::mem::take(&mut *self.pending());
+        let has_blobs = !pending.blobs.is_empty();
+        let committed = self.commit_pending(pending, extra);
+        if has_blobs && committed.is_err() {
+            self.store.note_strays();
+        }
+        committed
+    }
+
+    fn commit_pending(&self, pending: Pending, extra: Batch) -> Result<()> {
         let mut batch = Batch::new();
         for (id, (_, encoded)) in &pending.trees {
             batch.put(Table::Tree, *id.as_bytes(), encoded.as_slice());
@@ -170,6 +179,14 @@ impl<'s> Ingest<'s> {
         self.store
             .remember(pending.trees.into_iter().map(|(id, (tree, _))| (id, tree)));
         Ok(())
+    }
+}
+
+impl Drop for Ingest<'_> {
+    fn drop(&mut self) {
+        if !self.pending().blobs.is_empty() {
+            self.store.note_strays();
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::codec::Decoder;
@@ -22,8 +22,8 @@ use crate::tally::{Brought, Tally};
 use crate::trash::Trash;
 use crate::tree::{Tree, TreeSource, tree_id};
 
-/// Decoded trees kept in memory; at some 2 KiB each this stays below 64 MiB.
-const TREE_CACHE_MAX: usize = 32_768;
+/// Entries of all decoded trees that are kept in memory together, at some 200 bytes each.
+const TREE_CACHE_ENTRIES: usize = 300_000;
 
 /// New objects up to which each is flushed by itself. Flushing the whole file system takes one
 /// call, but waits for what everybody else has written too: seconds on a busy machine.
@@ -134,21 +134,47 @@ pub struct Store {
     poison: OnceLock<String>,
     pub(crate) tally: Tally,
     pub(crate) allowance: Allowance,
+    /// Whether there may be objects that no row names.
+    strays: AtomicBool,
 }
 
 /// Decoded trees, and how often they were all forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct TreeCache {
     trees: HashMap<TreeId, Arc<Tree>>,
+    /// Of all of them, each counted as one more: an empty tree takes space too.
+    entries: usize,
+    entries_max: usize,
     generation: u64,
+}
+
+impl Default for TreeCache {
+    fn default() -> Self {
+        TreeCache {
+            trees: HashMap::new(),
+            entries: 0,
+            entries_max: TREE_CACHE_ENTRIES,
+            generation: 0,
+        }
+    }
 }
 
 impl TreeCache {
     fn add(&mut self, trees: impl Iterator<Item = (TreeId, Arc<Tree>)>) {
-        if self.trees.len() >= TREE_CACHE_MAX {
-            self.trees.clear();
+        for (id, tree) in trees {
+            let entries = tree.entries.len() + 1;
+            if self.entries + entries > self.entries_max {
+                self.clear();
+            }
+            if entries <= self.entries_max && self.trees.insert(id, tree).is_none() {
+                self.entries += entries;
+            }
         }
-        self.trees.extend(trees.take(TREE_CACHE_MAX));
+    }
+
+    fn clear(&mut self) {
+        self.trees.clear();
+        self.entries = 0;
     }
 }
 
@@ -198,6 +224,8 @@ impl Store {
             poison: OnceLock::new(),
             tally: Tally::default(),
             allowance: Allowance::default(),
+            // Of a process that was killed.
+            strays: AtomicBool::new(true),
         })
     }
 
@@ -291,8 +319,26 @@ impl Store {
     /// Forgets decoded trees, after their rows were deleted.
     pub(crate) fn forget_trees(&self) {
         let mut cache = self.cached_trees();
-        cache.trees.clear();
+        cache.clear();
         cache.generation += 1;
+    }
+
+    /// Keeps no more decoded trees in memory than have so many entries together, at some 200 bytes
+    /// each.
+    pub fn limit_tree_cache(&self, entries: usize) {
+        let mut cache = self.cached_trees();
+        cache.entries_max = entries;
+        cache.clear();
+    }
+
+    /// Notes that objects may lie there which no row names.
+    pub(crate) fn note_strays(&self) {
+        self.strays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was noted since the last time this was asked.
+    pub(crate) fn take_strays(&self) -> bool {
+        self.strays.swap(false, Ordering::Relaxed)
     }
 
     /// Reads a tree's row past the cache, and checks it against its id.

@@ -10,9 +10,11 @@
 //! 4. only then the object files, by renames into `trash/`;
 //! 5. at last the database is compacted if much of it has gone.
 //!
-//! A crash after 3 leaves files without rows; the next sweep takes them as strays.
+//! A crash after 3 leaves files without rows; the next sweep takes them as strays. It looks for
+//! strays once after a start, and after an ingest that was given up.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::codec::Decoder;
@@ -151,7 +153,12 @@ pub fn sweep<E: From<Error>>(
     let _pass = store.fence_for_sweep();
     marks.extend(&roots()?, &Uncached(store))?;
     failpoint::passed("sweep.marked");
-    Ok(delete(store, &marks, mode)?)
+    let deleted = delete(store, &marks, mode);
+    if deleted.is_err() {
+        // Perhaps rows are gone whose files are not.
+        store.note_strays();
+    }
+    Ok(deleted?)
 }
 
 /// Trees read past the cache of the store, which a walk over all of them would only flush out.
@@ -187,36 +194,32 @@ fn delete(store: &Store, marks: &Marks, mode: Mode) -> Result<Report> {
     }
     report.blobs = blobs.len() as u64;
     if mode == Mode::Delete {
+        let forgets = !trees.is_empty();
         let deleted = delete_rows(store, trees, &blobs);
-        store.forget_trees();
+        if forgets {
+            store.forget_trees();
+        }
         deleted?;
     }
-    let mut flushed = mode == Mode::DryRun;
-    store.objects().each(|id, path, length| {
-        match id {
-            Some(id) if marks.has_blob(id) => return Ok(()),
-            Some(id) if blobs.contains(&id) => report.bytes += length,
-            _ => {
-                report.strays += 1;
-                report.stray_bytes += length;
+    let mut taker = Taker {
+        store,
+        mode,
+        flushed: mode == Mode::DryRun,
+    };
+    // All of them are looked at only when that is needed: there may be a million that stay.
+    if mode == Mode::DryRun || store.take_strays() {
+        take_all(&mut taker, marks, &blobs, &mut report)?;
+    } else {
+        for id in &blobs {
+            let path = store.objects().path(*id);
+            match std::fs::symlink_metadata(&path) {
+                Ok(found) => report.bytes += found.len(),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::io("stat", path, error)),
             }
+            taker.take(&path)?;
         }
-        if !flushed {
-            // Rows first, and not only those of above: a process that was killed may have deleted
-            // this file's row without a flush.
-            store.flush_rows()?;
-            flushed = true;
-            failpoint::passed("sweep.rows-flushed");
-        }
-        match mode {
-            Mode::DryRun => Ok(()),
-            Mode::Delete => {
-                store.trash().take(&path)?;
-                failpoint::passed("sweep.object-taken");
-                Ok(())
-            }
-        }
-    })?;
+    }
     if mode == Mode::Delete
         && is_compaction_due(&report)
         && let Err(error) = store.compact()
@@ -225,6 +228,50 @@ fn delete(store: &Store, marks: &Marks, mode: Mode) -> Result<Report> {
         tracing::warn!(%error, "cannot compact the database");
     }
     Ok(report)
+}
+
+/// Moves object files into the trash.
+struct Taker<'s> {
+    store: &'s Store,
+    mode: Mode,
+    flushed: bool,
+}
+
+impl Taker<'_> {
+    fn take(&mut self, path: &Path) -> Result<()> {
+        if !self.flushed {
+            // Rows first, and not only those of this sweep: a process that was killed may have
+            // deleted this file's row without a flush.
+            self.store.flush_rows()?;
+            self.flushed = true;
+            failpoint::passed("sweep.rows-flushed");
+        }
+        if self.mode == Mode::Delete {
+            self.store.trash().take(path)?;
+            failpoint::passed("sweep.object-taken");
+        }
+        Ok(())
+    }
+}
+
+/// Takes every object that is not marked, whether some row has named it or not.
+fn take_all(
+    taker: &mut Taker<'_>,
+    marks: &Marks,
+    blobs: &HashSet<BlobId>,
+    report: &mut Report,
+) -> Result<()> {
+    taker.store.objects().each(|id, path, length| {
+        match id {
+            Some(id) if marks.has_blob(id) => return Ok(()),
+            Some(id) if blobs.contains(&id) => report.bytes += length,
+            _ => {
+                report.strays += 1;
+                report.stray_bytes += length;
+            }
+        }
+        taker.take(&path)
+    })
 }
 
 /// Whether deleted rows take so much of the database that it is worth to write the rest again.

@@ -12,7 +12,7 @@ use super::Place;
 use super::model::{Model, Random, Remote};
 
 /// Every step after which the daemon may end, see `store::failpoint`.
-const FAILPOINTS: [&str; 30] = [
+const FAILPOINTS: [&str; 29] = [
     "open.directory-made",
     "open.row-written",
     "open.flushed",
@@ -30,7 +30,6 @@ const FAILPOINTS: [&str; 30] = [
     "ingest.rows-written",
     "remove.row-deleted",
     "remove.directory-discarded",
-    "remove.flushed",
     "sweep.marked",
     "sweep.trees-deleted",
     "sweep.blobs-deleted",

@@ -122,6 +122,24 @@ fn a_sweep_tells_what_it_deletes_and_a_dry_run_deletes_nothing() {
 }
 
 #[test]
+fn strays_are_looked_for_after_a_start_and_after_an_ingest_that_was_given_up() {
+    let root = scratch();
+    let store = memory_store(root.path());
+    let stray = store.objects().directory().join("stray");
+    for (is_seen, give_up) in [(true, false), (false, false), (true, true)] {
+        put(&store, &Model::new());
+        if give_up {
+            store.begin().put_blob(b"given up").unwrap();
+        }
+        fs::write(&stray, "12345").unwrap();
+        let report = sweep_all(&store, &Roots::default());
+        assert_eq!((report.blobs, report.bytes), (13, 6 * 3 + 6));
+        assert_eq!(report.strays, u64::from(is_seen) + u64::from(give_up));
+        assert_eq!(stray.exists(), !is_seen);
+    }
+}
+
+#[test]
 fn a_missing_tree_below_a_root_stops_the_sweep_before_it_deletes() {
     let root = scratch();
     let store = memory_store(root.path());
