@@ -106,6 +106,8 @@ impl Containers {
             activity: Activity::default(),
         };
         containers.drop_torn()?;
+        // Removals of an earlier process: a number that was theirs may be given out again.
+        containers.flush()?;
         let named = containers.index().directories().collect();
         containers.directories.settle(&named, true)?;
         Ok(Arc::new(containers))

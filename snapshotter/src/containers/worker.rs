@@ -1,5 +1,5 @@
-//! The thread that does what containerd does not wait for: directories become trees, what was
-//! removed is freed.
+//! The threads that do what containerd does not wait for: one makes trees of directories, finds
+//! what nobody needs and keeps the quota; the other deletes what is in the trash, at idle priority.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a step that has failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// The least that a thread can ask for of the processors (nice).
+const IDLE: i32 = 19;
+
 /// What has happened that makes work.
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -32,8 +35,8 @@ struct State {
     removed: Option<(Instant, Instant)>,
     /// When what is used of the disk is to be measured; never without a quota.
     space_due: Option<Instant>,
-    /// When the next part of the trash is to be deleted.
-    reap_due: Option<Instant>,
+    /// Since when the trash is being emptied, and when the next part of it is to be deleted.
+    reaping: Option<(Instant, Instant)>,
     /// Directories whose usage was asked for.
     unmeasured: BTreeSet<u64>,
     has_ended: bool,
@@ -62,8 +65,37 @@ impl Events {
         self.happened.notify_all();
     }
 
-    fn reap_in(&self, pause: Duration) {
-        self.state().reap_due = Some(Instant::now() + pause);
+    fn reap(&self) {
+        let now = Instant::now();
+        self.state().reaping = Some((now, now));
+        self.happened.notify_all();
+    }
+
+    fn reap_more(&self, started: Instant) {
+        // A later beginning stays.
+        let mut state = self.state();
+        state.reaping = state
+            .reaping
+            .or(Some((started, Instant::now() + REAP_PAUSE)));
+    }
+
+    /// Waits until the trash is to be emptied: since when; `None` at the end.
+    fn next_reaping(&self) -> Option<Instant> {
+        let mut state = self.state();
+        while !state.has_ended {
+            let now = Instant::now();
+            let limit = match state.reaping {
+                Some((started, due)) if due <= now => {
+                    state.reaping = None;
+                    return Some(started);
+                }
+                Some((_, due)) => due - now,
+                None => RETRY,
+            };
+            let woken = self.happened.wait_timeout(state, limit);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        None
     }
 
     fn measure_space_in(&self, pause: Duration) {
@@ -128,16 +160,12 @@ impl State {
             self.removed = None;
             return Some(Work::CleanUp);
         }
-        if is_due(self.reap_due) {
-            self.reap_due = None;
-            return Some(Work::Reap);
-        }
         None
     }
 
     /// When there will be something to do by then.
     fn next_due(&self) -> Option<Instant> {
-        let dues = [self.space_due, self.clean_up_due(), self.reap_due];
+        let dues = [self.space_due, self.clean_up_due()];
         dues.into_iter().flatten().min()
     }
 
@@ -152,49 +180,53 @@ enum Work {
     Measure(u64),
     KeepQuota,
     CleanUp,
-    Reap,
 }
+
+/// The name of a thread, and what it does.
+type Background = (&'static str, fn(&Containers));
 
 /// Works in the background until it is dropped.
 #[derive(Debug)]
 pub struct Worker {
     containers: Arc<Containers>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Worker {
-    /// Starts the thread. What a killed process has left to be done is done first.
+    /// Starts the threads. What a killed process has left to be done is done first.
     ///
     /// # Errors
     /// There can be no more threads.
     pub fn start(containers: Arc<Containers>) -> std::io::Result<Self> {
         containers.events.committed();
         containers.events.removed();
-        let works = containers.clone();
-        let thread = std::thread::Builder::new()
-            .name("varve-containers".into())
-            .spawn(move || work(&works))?;
-        Ok(Worker {
+        let mut worker = Worker {
             containers,
-            thread: Some(thread),
-        })
+            threads: Vec::new(),
+        };
+        let threads: [Background; 2] = [("varve-worker", work), ("varve-reaper", reap)];
+        for (name, run) in threads {
+            let containers = worker.containers.clone();
+            let thread = std::thread::Builder::new().name(name.into());
+            worker.threads.push(thread.spawn(move || run(&containers))?);
+        }
+        Ok(worker)
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         self.containers.events.end();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that ingests has panicked");
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that works in the background has panicked");
+            }
         }
     }
 }
 
 fn work(containers: &Containers) {
     // At the usual priority: whoever prepares a snapshot may wait for what is done here.
-    let mut reaping = Instant::now();
     while let Some(work) = containers.events.next() {
         match work {
             Work::Ingest => containers.ingest_all(&|| containers.events.has_ended()),
@@ -204,11 +236,6 @@ fn work(containers: &Containers) {
                     tracing::debug!(directory, %error, "cannot measure a directory");
                 }
             }
-            Work::Reap => match containers.reap_some(reaping) {
-                Ok(false) => {}
-                Ok(true) => containers.events.reap_in(REAP_PAUSE),
-                Err(error) => tracing::error!(%error, "the trash cannot be emptied"),
-            },
             Work::KeepQuota => match containers.keep_quota() {
                 Ok(None) => {}
                 Ok(Some(pause)) => containers.events.measure_space_in(pause),
@@ -221,9 +248,22 @@ fn work(containers: &Containers) {
                 if let Err(error) = containers.collect() {
                     tracing::error!(%error, "what was removed is not freed yet");
                 }
-                reaping = Instant::now();
-                containers.events.reap_in(Duration::ZERO);
+                containers.events.reap();
             }
+        }
+    }
+}
+
+fn reap(containers: &Containers) {
+    // Of this thread alone, and nobody waits for it: it holds no lock.
+    if let Err(error) = rustix::process::setpriority_process(None, IDLE) {
+        tracing::debug!(%error, "the trash is emptied at the usual priority");
+    }
+    while let Some(started) = containers.events.next_reaping() {
+        match containers.reap_some(started) {
+            Ok(false) => {}
+            Ok(true) => containers.events.reap_more(started),
+            Err(error) => tracing::error!(%error, "the trash cannot be emptied"),
         }
     }
 }
