@@ -22,9 +22,9 @@ use crate::transport::{Call, Reply};
 
 /// The bytes of a blob, in order, as a [`Stream`] and as an [`AsyncRead`].
 ///
-/// They are hashed on their way. The last ones are handed out only if all of them together have the
-/// digest; otherwise an error takes their place. So whoever reaches the end has the right bytes, and
-/// whoever does not must throw away what came before.
+/// They are hashed on their way. The last ones are handed out only if all of them together have
+/// the digest; otherwise an error takes their place. So whoever reaches the end has the right
+/// bytes, and whoever does not must throw away what came before.
 pub struct BlobStream {
     chunks: BoxStream<'static, Result<Bytes>>,
     size: Option<u64>,

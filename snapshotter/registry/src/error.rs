@@ -519,7 +519,13 @@ pub(crate) fn shortened(text: &str) -> String {
 
 /// Marks that turn text around or hide it.
 fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    let ranges = [
+        '\u{200b}'..='\u{200f}',
+        '\u{202a}'..='\u{202e}',
+        '\u{2060}'..='\u{206f}',
+        '\u{feff}'..='\u{feff}',
+    ];
+    ranges.iter().any(|range| range.contains(&character))
 }
 
 #[cfg(test)]

@@ -61,8 +61,7 @@ impl Client {
     /// Brings a blob to the repository.
     ///
     /// # Errors
-    /// See [`Error`]. The registry has refused what it cannot use, or checked it in vain: nothing is
-    /// there then.
+    /// See [`Error`]. Nothing is there then: the registry shows a blob once it has checked it.
     pub async fn push_blob(
         &self,
         repository: &Repository,

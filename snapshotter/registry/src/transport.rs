@@ -300,6 +300,8 @@ fn body_stream(
                 ))),
                 Ok(count) => {
                     let left = left - count as u64;
+                    // Nobody asks for what comes after the last piece.
+                    activity.with(|progress| progress.sending = left > 0);
                     Ok(Some((buffer.freeze(), (reader, left, activity))))
                 }
                 Err(error) => Err(failed(error)),

@@ -6,6 +6,10 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 use crate::error::{Error, Subject, TlsCause, shortened};
 
+/// What the HTTP library says of a connection that ended before it took a request. In TLS 1.3 the
+/// alert of a server that misses a certificate comes after the handshake, and is lost there.
+const CLOSED: &str = "connection closed";
+
 /// The error that a failed exchange is. Addresses are left out of it: they may hold signatures.
 pub(crate) fn connection_error(subject: &Subject, server: String, error: &reqwest::Error) -> Error {
     let subject = subject.clone();
@@ -21,6 +25,15 @@ pub(crate) fn connection_error(subject: &Subject, server: String, error: &reqwes
         "no connection in time".to_owned()
     } else {
         shortened(&innermost(error).to_string())
+    };
+    let is_tls = error.url().is_some_and(|url| url.scheme() == "https");
+    let reason = if is_tls && reason == CLOSED {
+        format!(
+            "{reason} after the TLS handshake, as by a server that wants a client certificate \
+             (name one as `client` in certs.d/{server}/hosts.toml)"
+        )
+    } else {
+        reason
     };
     Error::Connection {
         subject,
