@@ -16,13 +16,16 @@ use reqwest::{Method, Url};
 use tokio::time::Instant;
 
 use crate::challenge::{self, Bearer, Challenge};
-use crate::client::{Client, Plan, Server};
+use crate::client::{Client, Server};
 use crate::credentials::{Credential, Token, TokenRequest};
 use crate::error::{Answer, Error, Result, Subject, shortened};
 use crate::transport::{Call, Payload, Reply, exchange};
 
 /// What the specification says of tokens that do not say it.
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(60);
+
+/// For so long a login is not asked for again: a credential helper is a process.
+const LOGIN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// A token that ends sooner is not sent any more: it may end on its way.
 const LIFETIME_MARGIN: Duration = Duration::from_secs(5);
@@ -82,6 +85,12 @@ pub(crate) struct Authorization {
     had_credentials: bool,
     /// Whether it was used before.
     is_cached: bool,
+}
+
+impl Authorization {
+    fn is_old_token(&self) -> bool {
+        self.is_cached && self.header.as_bytes().starts_with(b"Bearer ")
+    }
 }
 
 impl fmt::Debug for Authorization {
@@ -198,7 +207,7 @@ impl Asker<'_> {
                 had_credentials,
                 ..
             } => Error::Unauthorized {
-                expired: sent.is_some_and(|sent| sent.is_cached),
+                expired: sent.is_some_and(Authorization::is_old_token),
                 subject,
                 answer,
                 had_credentials,
@@ -207,29 +216,21 @@ impl Asker<'_> {
         }
     }
 
-    /// `refused` was sent and not accepted, so it is not taken from the cache.
+    /// `refused` was sent and not accepted, so it is not taken from the cache. `None` if there is
+    /// nothing else to show.
     async fn meet(
         &self,
         scheme: &Scheme,
         scopes: &Scopes,
         refused: Option<&Authorization>,
     ) -> Result<Option<Authorization>> {
-        let login = &self.server.endpoint.login;
-        let bearer = match scheme {
-            Scheme::Basic => return self.basic(login).await,
-            Scheme::Bearer(bearer) => bearer,
-        };
-        let slot = self.client.tokens().slot(TokenKey {
-            login: login.clone(),
-            realm: bearer.realm.clone(),
-            service: bearer.service.clone(),
-            scopes: scopes.clone(),
-        });
+        let slot = self.client.tokens().slot(self.key(scheme, scopes));
         let mut slot = slot.lock().await;
+        let is_refused =
+            |header: &HeaderValue| refused.is_some_and(|refused| refused.header == *header);
         if let Some(cached) = slot.as_ref() {
-            let is_refused = refused.is_some_and(|refused| refused.header == cached.header);
             let is_over = cached.until.is_some_and(|until| until <= Instant::now());
-            if !is_refused && !is_over {
+            if !is_refused(&cached.header) && !is_over {
                 return Ok(Some(Authorization {
                     header: cached.header.clone(),
                     had_credentials: cached.had_credentials,
@@ -238,7 +239,13 @@ impl Asker<'_> {
             }
         }
         *slot = None;
-        let fresh = self.fetch(bearer, scopes).await?;
+        let fresh = match scheme {
+            Scheme::Basic => self.basic().await?,
+            Scheme::Bearer(bearer) => Some(self.fetch(bearer, scopes).await?),
+        };
+        let Some(fresh) = fresh.filter(|fresh| !is_refused(&fresh.header)) else {
+            return Ok(None);
+        };
         *slot = Some(fresh.clone());
         Ok(Some(Authorization {
             header: fresh.header,
@@ -247,17 +254,36 @@ impl Asker<'_> {
         }))
     }
 
-    async fn basic(&self, login: &str) -> Result<Option<Authorization>> {
+    fn key(&self, scheme: &Scheme, scopes: &Scopes) -> TokenKey {
+        let login = self.server.endpoint.login.clone();
+        match scheme {
+            Scheme::Basic => TokenKey {
+                login,
+                realm: String::new(),
+                service: None,
+                scopes: Scopes::default(),
+            },
+            Scheme::Bearer(bearer) => TokenKey {
+                login,
+                realm: bearer.realm.clone(),
+                service: bearer.service.clone(),
+                scopes: scopes.clone(),
+            },
+        }
+    }
+
+    async fn basic(&self) -> Result<Option<Cached>> {
+        let login = &self.server.endpoint.login;
         let header = match self.client.credentials().credential(login).await? {
             Some(Credential::Password { username, password }) => basic_header(&username, &password),
             Some(Credential::RegistryToken(token)) => self.bearer_header(&token)?,
             Some(Credential::IdentityToken(token)) => basic_header("<token>", &token),
             None => return Ok(None),
         };
-        Ok(Some(Authorization {
+        Ok(Some(Cached {
             header,
             had_credentials: true,
-            is_cached: false,
+            until: Instant::now().checked_add(LOGIN_LIFETIME),
         }))
     }
 
@@ -282,13 +308,9 @@ impl Asker<'_> {
             });
         }
         let realm = self.realm(&request, credential.is_some())?;
-        let mut plan = Plan::same_server(self.client, self.subject, self.server);
-        loop {
-            match self.ask(&realm, &request, credential.as_ref()).await {
-                Ok(token) => return self.cached(&token, credential.is_some()),
-                Err(error) => plan.failed(error).await?,
-            }
-        }
+        // A failure here is one of the whole request, which is tried again with a new look-up.
+        let token = self.ask(&realm, &request, credential.as_ref()).await?;
+        self.cached(&token, credential.is_some())
     }
 
     /// A password must not travel less safely to the token server than to the registry.

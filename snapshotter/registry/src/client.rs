@@ -118,7 +118,6 @@ impl ClientBuilder {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) endpoint: Endpoint,
-    /// Made when it is first asked: an unreadable certificate of a mirror nobody uses is no error.
     connections: Connections,
     scheme: Mutex<Option<Scheme>>,
 }
@@ -251,7 +250,8 @@ impl Client {
             true => asker.prepare().await?,
             false => None,
         };
-        for attempt in 1.. {
+        let mut attempts_left = LOGIN_ATTEMPTS_MAX;
+        loop {
             let header = sent.as_ref().map(|sent| &sent.header);
             let connections = server.connections();
             let limits = self.limits();
@@ -260,13 +260,13 @@ impl Client {
             if reply.status() != 401 {
                 return Ok(reply);
             }
+            attempts_left -= 1;
             let is_elsewhere = reply.url().origin() != server.endpoint.base.origin();
-            if attempt == LOGIN_ATTEMPTS_MAX || is_elsewhere {
+            if attempts_left == 0 || is_elsewhere {
                 return Err(asker.unauthorized(reply.into_answer().await, sent.as_ref()));
             }
             sent = Some(asker.challenged(reply, sent.as_ref()).await?);
         }
-        unreachable!("the last attempt returns")
     }
 
     /// The error that an answer is which nobody wanted.
@@ -312,21 +312,6 @@ impl Plan {
             at: 0,
             failures: 0,
         })
-    }
-
-    /// Asks this one server, as something that belongs to a request to it.
-    pub(crate) fn same_server(client: &Client, subject: &Subject, server: &Server) -> Self {
-        Plan {
-            client: client.clone(),
-            subject: subject.clone(),
-            servers: vec![Arc::new(Server {
-                endpoint: server.endpoint.clone(),
-                connections: server.connections.clone(),
-                scheme: Mutex::default(),
-            })],
-            at: 0,
-            failures: 0,
-        }
     }
 
     pub(crate) fn client(&self) -> &Client {

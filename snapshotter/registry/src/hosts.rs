@@ -42,6 +42,8 @@ pub struct RegistrySettings {
     pub ca: Vec<PathBuf>,
     /// Certificates to show to the server.
     pub keypair: Vec<KeyPair>,
+    /// Directories with more of both, as docker's `certs.d/HOST`: `*.crt`, `*.cert` and `*.key`.
+    pub tlsconfigdir: Vec<PathBuf>,
 }
 
 /// A client certificate and its key, both PEM.
@@ -208,15 +210,19 @@ fn own_endpoints(registry: &str, settings: Option<&RegistrySettings>) -> Result<
         (true, false) => &["http"],
         (false, _) => &["https"],
     };
+    let mut tls = TlsSettings {
+        ca: settings.ca,
+        keypairs: settings.keypair,
+        skip_verify,
+    };
+    for directory in &settings.tlsconfigdir {
+        certs_directory::add_certificates(directory, &mut tls)?;
+    }
     let endpoint = |scheme: &&str| {
         Ok(Endpoint {
             base: api_root(&format!("{scheme}://{server}"))?,
             capabilities: Capabilities::ALL,
-            tls: TlsSettings {
-                ca: settings.ca.clone(),
-                keypairs: settings.keypair.clone(),
-                skip_verify,
-            },
+            tls: tls.clone(),
             headers: HeaderMap::new(),
             namespace: None,
             login: registry.to_owned(),

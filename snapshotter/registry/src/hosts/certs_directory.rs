@@ -7,7 +7,10 @@ use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use toml::Spanned;
 
-use super::{Capabilities, Endpoint, KeyPair, TlsSettings, login_of, own_endpoints, server_of};
+use super::{
+    Capabilities, Endpoint, KeyPair, RegistrySettings, TlsSettings, login_of, own_endpoints,
+    server_of,
+};
 use crate::error::{Error, Result, shortened};
 
 /// The directory of hosts that have none of their own.
@@ -53,8 +56,17 @@ fn directory_names(registry: &str) -> Vec<String> {
     names
 }
 
-/// docker: `*.crt` are CAs, `NAME.cert` and `NAME.key` a client's certificate.
+/// The registry itself with the certificates of a directory without hosts.toml.
 fn docker_certificates(directory: &Path, registry: &str) -> Result<Vec<Endpoint>> {
+    let settings = RegistrySettings {
+        tlsconfigdir: vec![directory.to_owned()],
+        ..RegistrySettings::default()
+    };
+    own_endpoints(registry, Some(&settings))
+}
+
+/// docker: `*.crt` are CAs, `NAME.cert` and `NAME.key` a client's certificate.
+pub(super) fn add_certificates(directory: &Path, tls: &mut TlsSettings) -> Result<()> {
     let failed =
         |error: std::io::Error| config_error(directory, format!("cannot read it: {error}"));
     let mut files: Vec<PathBuf> = Vec::new();
@@ -62,7 +74,6 @@ fn docker_certificates(directory: &Path, registry: &str) -> Result<Vec<Endpoint>
         files.push(entry.map_err(failed)?.path());
     }
     files.sort();
-    let mut tls = TlsSettings::default();
     for file in files {
         match file.extension().and_then(|ending| ending.to_str()) {
             Some("crt") => tls.ca.push(file),
@@ -79,11 +90,7 @@ fn docker_certificates(directory: &Path, registry: &str) -> Result<Vec<Endpoint>
             _ => {}
         }
     }
-    let mut endpoints = own_endpoints(registry, None)?;
-    for endpoint in &mut endpoints {
-        endpoint.tls = tls.clone();
-    }
-    Ok(endpoints)
+    Ok(())
 }
 
 /// hosts.toml. Fields that it does not know are left alone, as containerd does.

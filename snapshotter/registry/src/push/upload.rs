@@ -85,6 +85,8 @@ impl<'a> Upload<'a> {
         match reply.status() {
             200 => Ok(true),
             404 => Ok(false),
+            // An address of storage may be signed for GET alone: then it is sent once more.
+            403 | 405 if reply.url().origin() != self.server.endpoint.base.origin() => Ok(false),
             _ => Err(refusal(reply, self.subject).await),
         }
     }
@@ -116,7 +118,6 @@ impl<'a> Upload<'a> {
         let reply = self.send(&Call::new(Method::POST, url)).await?;
         match reply.status() {
             202 => self.session(&reply).map(Start::Session),
-            // Some registries know the blob by then.
             _ => Err(refusal(reply, self.subject).await),
         }
     }

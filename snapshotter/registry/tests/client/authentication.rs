@@ -280,3 +280,47 @@ async fn hostile_challenges_and_tokens_are_errors() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_token_server_in_trouble_is_asked_as_often_as_a_registry() {
+    let fake = Fake::start(|request| {
+        if request.path.starts_with("/token") {
+            return Response::new(503, "busy");
+        }
+        let host = request.header("host").unwrap();
+        let challenge = format!("Bearer realm=\"http://{host}/token\"");
+        Response::new(401, "").header("www-authenticate", challenge)
+    })
+    .await;
+    let repository = repository(&fake.address, "a");
+    let result = client().manifest(&repository, &tag("v")).await;
+    assert_says(result, &["/a:v", "503: busy", "after 5 attempts"]);
+    assert_eq!(fake.count("GET /token"), 5);
+}
+
+#[tokio::test]
+async fn a_credential_helper_is_not_run_for_each_request() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("docker-credential-test");
+    let runs = directory.path().join("runs");
+    let script = format!(
+        "#!/bin/sh\necho run >>{}\necho '{{\"Username\":\"me\",\"Secret\":\"secret\"}}'\n",
+        runs.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = DockerConfig::parse(br#"{"credsStore":"test"}"#, "config.json")
+        .unwrap()
+        .with_helper_directories(vec![directory.path().to_owned()]);
+    let server = DockerRegistry::with_password();
+    let client = builder().credentials(Arc::new(config)).build();
+    let repository = repository(&server.address, "a");
+    let image = Image::new(6);
+    image
+        .push(&client, &repository, &tag("v"), &UploadOptions::default())
+        .await
+        .unwrap();
+    image.pull(&client, &repository, &tag("v")).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&runs).unwrap(), "run\n");
+}

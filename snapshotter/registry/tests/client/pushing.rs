@@ -313,3 +313,22 @@ async fn an_upload_without_a_place_is_an_error() {
         .await;
     assert_says(pushed, &["does not say where to upload to", &fake.address]);
 }
+
+#[tokio::test]
+async fn storage_that_does_not_tell_what_it_has_is_no_obstacle() {
+    let storage = Fake::start(|_| Response::new(403, "signed for GET")).await;
+    let address = storage.address.clone();
+    let fake = Fake::start(move |request| match request.method.as_str() {
+        "HEAD" => Response::new(307, "").header("location", format!("http://{address}/x")),
+        "POST" => Response::new(202, "").header("location", "/up"),
+        _ => Response::new(201, ""),
+    })
+    .await;
+    let place = repository(&fake.address, "a");
+    let bytes = Bytes::from_static(b"x");
+    let digest = Digest::sha256(&bytes);
+    let pushed = client()
+        .push_blob(&place, &digest, &bytes, &UploadOptions::default())
+        .await;
+    assert_eq!(pushed.unwrap(), Pushed::Uploaded);
+}

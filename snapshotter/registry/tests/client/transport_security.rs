@@ -1,9 +1,10 @@
 //! TLS: certificates of one's own, and what is said when they do not fit.
 
-use registry::{Client, Hosts, KeyPair, RegistrySettings, UploadOptions};
+use registry::{Client, DockerConfig, Hosts, KeyPair, RegistrySettings, UploadOptions};
 
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::image::Image;
+use crate::support::token_server::TokenServer;
 use crate::support::{assert_says, builder, fixture, repository, tag};
 
 fn client_for(host: &str, settings: RegistrySettings) -> Client {
@@ -113,6 +114,32 @@ async fn plain_http_where_tls_is_expected_says_how_to_allow_it() {
         .await
         .unwrap();
     image.pull(&client, &place, &tag("v")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_password_does_not_go_to_a_token_server_without_tls() {
+    let tokens = TokenServer::start().await;
+    let server = DockerRegistry::with_tls_and_tokens(&tokens.realm());
+    let place = repository(&server.address, "a");
+    let hosts = Hosts {
+        registries: [(server.address.clone(), over_tls())].into(),
+        ..Hosts::default()
+    };
+    let config = format!(
+        r#"{{"auths":{{"{}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#,
+        server.address
+    );
+    let credentials = DockerConfig::parse(config.as_bytes(), "config.json").unwrap();
+    let client = builder()
+        .hosts(hosts)
+        .credentials(std::sync::Arc::new(credentials))
+        .build();
+    let result = client.manifest(&place, &tag("v")).await;
+    assert_says(
+        result,
+        &["wants the login over plain HTTP", &tokens.fake.address],
+    );
+    assert_eq!(tokens.fake.seen().len(), 0);
 }
 
 #[tokio::test]

@@ -38,26 +38,17 @@ impl DockerRegistry {
 
     /// Open to tokens of `varve-test` for `the-registry`.
     pub(crate) fn with_tokens(realm: &str) -> Self {
-        let auth = format!(
-            "auth:\n  token:\n    realm: {realm}\n    service: the-registry\n    \
-             issuer: varve-test\n    rootcertbundle: {}\n",
-            fixture("ca.pem").display()
-        );
-        Self::start_with("", &auth)
+        Self::start_with("", &tokens(realm))
     }
 
     /// Over TLS with a certificate that no system trusts; `wants_client` asks for one in return.
     pub(crate) fn with_tls(wants_client: bool) -> Self {
-        let mut tls = format!(
-            "  tls:\n    certificate: {}\n    key: {}\n",
-            fixture("server.pem").display(),
-            fixture("server.key").display()
-        );
-        if wants_client {
-            let ca = fixture("ca.pem");
-            tls += &format!("    clientcas:\n      - {}\n", ca.display());
-        }
-        Self::start_with(&tls, "")
+        Self::start_with(&tls(wants_client), "")
+    }
+
+    /// Over TLS and with tokens.
+    pub(crate) fn with_tls_and_tokens(realm: &str) -> Self {
+        Self::start_with(&tls(false), &tokens(realm))
     }
 
     fn start_with(tls: &str, auth: &str) -> Self {
@@ -105,6 +96,27 @@ impl DockerRegistry {
         TcpStream::connect(&registry.address).expect("the registry listens");
         registry
     }
+}
+
+fn tokens(realm: &str) -> String {
+    format!(
+        "auth:\n  token:\n    realm: {realm}\n    service: the-registry\n    \
+         issuer: varve-test\n    rootcertbundle: {}\n",
+        fixture("ca.pem").display()
+    )
+}
+
+fn tls(wants_client: bool) -> String {
+    let mut tls = format!(
+        "  tls:\n    certificate: {}\n    key: {}\n",
+        fixture("server.pem").display(),
+        fixture("server.key").display()
+    );
+    if wants_client {
+        let ca = fixture("ca.pem");
+        tls += &format!("    clientcas:\n      - {}\n", ca.display());
+    }
+    tls
 }
 
 impl Drop for DockerRegistry {
