@@ -300,7 +300,7 @@ impl Download {
             self.body = None;
             self.resumes += 1;
             if self.resumes > self.plan.client().limits().resumes_max {
-                return Err(failure);
+                return Err(failure.after(self.resumes));
             }
             self.plan.failed(failure).await?;
         }

@@ -215,4 +215,21 @@ mod tests {
         let many = "Basic,".repeat(100_000);
         assert!(parse([many.as_str()]).len() <= LENGTH_MAX);
     }
+
+    #[test]
+    fn headers_of_any_form_are_read_without_harm() {
+        use rand::{RngExt as _, SeedableRng as _};
+        let mut random = rand::rngs::StdRng::seed_from_u64(7);
+        let parts = [
+            "Bearer", "Basic", "realm", "scope", "=", "\"", "\\", ",", " ", "a", "é", "==", "\t",
+        ];
+        for _ in 0..20_000 {
+            let length = random.random_range(0..24);
+            let text: String = (0..length)
+                .map(|_| parts[random.random_range(0..parts.len())])
+                .collect();
+            let found = parse([text.as_str()]);
+            assert!(found.len() <= length, "{text:?}: {found:?}");
+        }
+    }
 }

@@ -97,7 +97,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The client. Files of the configuration are read when a host is first asked.
+    /// The client. Files of the configuration are read when a host is first asked, and remembered:
+    /// a new client reads them again.
     #[must_use]
     pub fn build(self) -> Client {
         Client {
