@@ -1,0 +1,390 @@
+//! The client: what it is made of, and how a request finds its server, its login and its second
+//! attempt.
+//!
+//! What is asked is in `pull.rs`, `blob_stream.rs`, `range.rs` and `push.rs`; all of them follow
+//! one pattern: a [`Plan`] names the server to ask, and is told of each failure.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::Url;
+
+use crate::auth::{Asker, Authorization, Scheme, Scopes, Tokens};
+use crate::credentials::{Anonymous, Credentials};
+use crate::digest::Digest;
+use crate::error::{Error, Result, Subject};
+use crate::hosts::{Capability, Endpoint, Hosts};
+use crate::names::Repository;
+use crate::retry::{Limits, Next, Observer, Retry, Unobserved};
+use crate::transport::{Call, Connections, Reply, exchange};
+
+/// How often one request is sent with other logins: without, with a stale token, with a token for
+/// fewer rights than are needed, with the right one.
+const LOGIN_ATTEMPTS_MAX: usize = 4;
+
+/// What is remembered of servers that sent wrong bytes.
+const DISTRUSTED_MAX: usize = 1024;
+
+/// Talks to registries. Cheap to clone; all clones share connections and tokens, and may be used
+/// from any number of tasks. Dropping a future ends its request.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    hosts: Hosts,
+    credentials: Arc<dyn Credentials>,
+    observer: Arc<dyn Observer>,
+    limits: Limits,
+    tokens: Tokens,
+    /// By the registry as a person names it.
+    servers: Mutex<HashMap<String, Arc<[Arc<Server>]>>>,
+    /// Servers that sent other bytes than the digest says, so that the next attempt asks another.
+    distrusted: Mutex<HashSet<(String, Digest)>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("hosts", &self.shared.hosts)
+            .field("limits", &self.shared.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a client is made of; each part has a default.
+#[derive(Default)]
+pub struct ClientBuilder {
+    hosts: Hosts,
+    credentials: Option<Arc<dyn Credentials>>,
+    observer: Option<Arc<dyn Observer>>,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientBuilder").finish_non_exhaustive()
+    }
+}
+
+impl ClientBuilder {
+    /// Mirrors, certificates, plain HTTP. Default: nothing is configured.
+    #[must_use]
+    pub fn hosts(mut self, hosts: Hosts) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// Where logins come from. Default: anonymous.
+    #[must_use]
+    pub fn credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Who is told of retries. Default: the log.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Other limits than the usual.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The client. Files of the configuration are read when a host is first asked, and remembered:
+    /// a new client reads them again.
+    #[must_use]
+    pub fn build(self) -> Client {
+        Client {
+            shared: Arc::new(Shared {
+                hosts: self.hosts,
+                credentials: self.credentials.unwrap_or_else(|| Arc::new(Anonymous)),
+                observer: self.observer.unwrap_or_else(|| Arc::new(Unobserved)),
+                limits: self.limits,
+                tokens: Tokens::default(),
+                servers: Mutex::default(),
+                distrusted: Mutex::default(),
+            }),
+        }
+    }
+}
+
+/// An endpoint with its connections and what was learnt of it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) endpoint: Endpoint,
+    connections: Connections,
+    scheme: Mutex<Option<Scheme>>,
+}
+
+impl Server {
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    pub(crate) fn scheme(&self) -> Option<Scheme> {
+        self.scheme
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_scheme(&self, scheme: Scheme) {
+        *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheme);
+    }
+
+    /// The name that a repository has here: a mirror may keep it below a path.
+    pub(crate) fn repository_name(&self, name: &str) -> String {
+        let path = self.endpoint.base.path();
+        let prefix = path.strip_prefix("/v2/").unwrap_or_default();
+        format!("{prefix}{name}")
+    }
+
+    /// `BASE/NAME/PATH`, for mirrors with the registry that they stand for.
+    pub(crate) fn url(&self, repository: &Repository, path: &str) -> Url {
+        let mut url = self.endpoint.base.clone();
+        let place = format!("{}{}/{path}", url.path(), repository.name());
+        url.set_path(&place);
+        if let Some(namespace) = &self.endpoint.namespace {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
+        url
+    }
+
+    pub(crate) fn scopes(&self, repository: &Repository, actions: &str) -> Scopes {
+        let mut scopes = Scopes::default();
+        scopes.add(&self.repository_name(repository.name()), actions);
+        scopes
+    }
+}
+
+impl Client {
+    /// A client with other parts than the usual.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// The limits that it was given.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.shared.tokens
+    }
+
+    pub(crate) fn credentials(&self) -> &dyn Credentials {
+        &*self.shared.credentials
+    }
+
+    /// The servers of a registry, in order. Configuration is read once for each.
+    fn servers(&self, registry: &str) -> Result<Arc<[Arc<Server>]>> {
+        let lock = || {
+            let servers = &self.shared.servers;
+            servers.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(servers) = lock().get(registry) {
+            return Ok(servers.clone());
+        }
+        let mut servers = Vec::new();
+        for endpoint in self.shared.hosts.endpoints(registry)? {
+            servers.push(Arc::new(Server {
+                connections: Connections::new(&endpoint, &self.shared.limits)?,
+                endpoint,
+                scheme: Mutex::default(),
+            }));
+        }
+        // Whoever was first decides, so that all share one pool of connections.
+        let mut known = lock();
+        Ok(known
+            .entry(registry.to_owned())
+            .or_insert_with(|| servers.into())
+            .clone())
+    }
+
+    pub(crate) fn distrust(&self, server: &Server, digest: &Digest) {
+        let mut distrusted = self
+            .shared
+            .distrusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if distrusted.len() >= DISTRUSTED_MAX {
+            distrusted.clear();
+        }
+        distrusted.insert((server.endpoint.base.to_string(), *digest));
+    }
+
+    fn is_distrusted(&self, server: &Server, digest: &Digest) -> bool {
+        let distrusted = self
+            .shared
+            .distrusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        distrusted.contains(&(server.endpoint.base.to_string(), *digest))
+    }
+
+    /// Sends a request with the login that the server wants. Every answer but a 401 is an answer.
+    pub(crate) async fn send(
+        &self,
+        server: &Server,
+        subject: &Subject,
+        scopes: &Scopes,
+        call: &Call<'_>,
+    ) -> Result<Reply> {
+        let asker = Asker {
+            client: self,
+            server,
+            subject,
+            scopes,
+        };
+        // An address elsewhere, as for uploads, is signed by itself.
+        let is_own = call.url.origin() == server.endpoint.base.origin();
+        let mut sent: Option<Authorization> = match is_own {
+            true => asker.prepare().await?,
+            false => None,
+        };
+        let mut attempts_left = LOGIN_ATTEMPTS_MAX;
+        loop {
+            let header = sent.as_ref().map(|sent| &sent.header);
+            let connections = server.connections();
+            let limits = self.limits();
+            let reply =
+                exchange(&server.endpoint, connections, limits, subject, call, header).await?;
+            if reply.status() != 401 {
+                return Ok(reply);
+            }
+            attempts_left -= 1;
+            let is_elsewhere = reply.url().origin() != server.endpoint.base.origin();
+            if attempts_left == 0 || is_elsewhere {
+                return Err(asker.unauthorized(reply.into_answer().await, sent.as_ref()));
+            }
+            sent = Some(asker.challenged(reply, sent.as_ref()).await?);
+        }
+    }
+
+    /// The error that an answer is which nobody wanted.
+    pub(crate) async fn refusal(&self, reply: Reply, subject: &Subject) -> Error {
+        reply.into_answer().await.into_error(subject, false)
+    }
+}
+
+/// Whom to ask for something, and what to do when that fails: wait and ask again, ask the next
+/// server, or give up.
+pub(crate) struct Plan {
+    client: Client,
+    subject: Subject,
+    servers: Vec<Arc<Server>>,
+    at: usize,
+    /// Failures in a row at the present server.
+    failures: u32,
+}
+
+impl Plan {
+    /// Asks the servers of the registry that may be asked for this.
+    pub(crate) fn new(client: &Client, subject: &Subject, capability: Capability) -> Result<Self> {
+        let servers = client.servers(subject.repository().host())?;
+        let mut servers: Vec<_> = servers
+            .iter()
+            .filter(|server| server.endpoint.capabilities.has(capability))
+            .cloned()
+            .collect();
+        if servers.is_empty() {
+            return Err(Error::NoEndpoint {
+                subject: subject.clone(),
+                capability: capability.name(),
+            });
+        }
+        if let crate::error::Thing::Blob(digest) = subject.thing() {
+            // Stable, and none is left out: the only one may have been mended.
+            servers.sort_by_key(|server| client.is_distrusted(server, digest));
+        }
+        Ok(Plan {
+            client: client.clone(),
+            subject: subject.clone(),
+            servers,
+            at: 0,
+            failures: 0,
+        })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Whom to ask now.
+    pub(crate) fn server(&self) -> Arc<Server> {
+        self.servers[self.at].clone()
+    }
+
+    /// Something came: the server is alive.
+    pub(crate) fn progressed(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Returns when it is time to ask [`server`](Self::server) again, which may be another now.
+    ///
+    /// # Errors
+    /// There is nothing left to try: `cause`.
+    pub(crate) async fn failed(&mut self, cause: Error) -> Result<()> {
+        self.failures += 1;
+        let cause = cause.after(self.failures);
+        let limits = self.client.limits();
+        let is_last = self.at + 1 == self.servers.len();
+        let failures_max = if is_last {
+            limits.attempts_max
+        } else {
+            limits.mirror_attempts_max
+        };
+        if cause.is_transient()
+            && self.failures < failures_max
+            && let Some(wait) = limits.wait(self.failures, &cause)
+        {
+            self.observe(&cause, Next::Again { wait });
+            tokio::time::sleep(wait).await;
+            return Ok(());
+        }
+        if is_last || !self.may_move_on(&cause) {
+            return Err(cause);
+        }
+        let next = self.servers[self.at + 1].endpoint.server();
+        self.observe(&cause, Next::Server(&next));
+        self.at += 1;
+        self.failures = 0;
+        Ok(())
+    }
+
+    /// What is wrong here is not wrong everywhere. An answer of the registry itself is the answer,
+    /// though it may have a second address without TLS.
+    fn may_move_on(&self, cause: &Error) -> bool {
+        let is_mirror = self.server().endpoint.namespace.is_some();
+        match cause {
+            Error::Body { .. } | Error::Name { .. } | Error::Config { .. } => false,
+            Error::Tls { .. } | Error::Connection { .. } | Error::DigestMismatch { .. } => true,
+            _ => is_mirror,
+        }
+    }
+
+    fn observe(&self, cause: &Error, next: Next<'_>) {
+        let server = self.server().endpoint.server();
+        tracing::warn!(%cause, ?next, attempt = self.failures, "a registry request failed");
+        self.client.shared.observer.retrying(&Retry {
+            subject: &self.subject,
+            server: &server,
+            cause,
+            attempt: self.failures,
+            next,
+        });
+    }
+}

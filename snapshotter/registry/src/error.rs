@@ -1,0 +1,583 @@
+//! The one error type of this crate.
+//!
+//! A message names what was wanted, who was asked, what came back, and what to do next. Texts of
+//! servers are quoted, bounded, and cannot move the cursor of a terminal.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::names::{ManifestReference, Repository};
+
+/// Characters of foreign text that a message may hold.
+const QUOTED_LENGTH_MAX: usize = 300;
+
+/// What a request is about; a handle that is cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Subject(Arc<(Repository, Thing)>);
+
+/// The part of a repository that a request is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Thing {
+    /// A manifest or index.
+    Manifest(ManifestReference),
+    /// A layer or config.
+    Blob(Digest),
+}
+
+impl Subject {
+    pub(crate) fn manifest(repository: &Repository, reference: &ManifestReference) -> Self {
+        Subject(Arc::new((
+            repository.clone(),
+            Thing::Manifest(reference.clone()),
+        )))
+    }
+
+    pub(crate) fn blob(repository: &Repository, digest: &Digest) -> Self {
+        Subject(Arc::new((repository.clone(), Thing::Blob(*digest))))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.0.0
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn thing(&self) -> &Thing {
+        &self.0.1
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let repository = self.repository();
+        match self.thing() {
+            Thing::Manifest(ManifestReference::Tag(tag)) => {
+                write!(f, "{repository}:{}", tag.as_str())
+            }
+            Thing::Manifest(ManifestReference::Digest(digest)) => {
+                write!(f, "{repository}@{digest}")
+            }
+            Thing::Blob(digest) => write!(f, "blob {digest} of {repository}"),
+        }
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subject({self})")
+    }
+}
+
+/// What a server answered where another answer was hoped for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Host and port that answered.
+    pub server: String,
+    /// The status; 0 if there was none.
+    pub status: u16,
+    /// The codes of the distribution specification: `MANIFEST_UNKNOWN`.
+    pub codes: Vec<String>,
+    /// Its own words, shortened and without control characters; may be empty.
+    pub text: String,
+    /// How long it wants to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} answers {}", self.server, self.status)?;
+        if !self.text.is_empty() {
+            write!(f, ": {}", self.text)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why no TLS connection came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsCause {
+    /// Nobody that this host trusts has signed the certificate.
+    UnknownIssuer,
+    /// The certificate is for another name.
+    WrongName,
+    /// The certificate is not valid yet, or not any more.
+    Expired,
+    /// The server wants a certificate of the client, or another one.
+    ClientCertificate,
+    /// The server does not speak TLS.
+    PlainHttp,
+    /// Anything else.
+    Other,
+}
+
+/// What can go wrong between here and a registry.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Text that is not what it should be.
+    #[error("{text:?} is not {expected}")]
+    Name {
+        /// The text, shortened.
+        text: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The configuration of a host cannot be used.
+    #[error("{}: {reason}; mend the file, or remove it", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Stored credentials cannot be had.
+    #[error(
+        "cannot get credentials for {registry}: {reason}; log in again with `docker login {registry}`, or correct docker's config.json"
+    )]
+    Credentials {
+        /// The registry as a person names it.
+        registry: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The registry has the repository, but no such manifest.
+    #[error("{subject} does not exist: {answer}; {}", unknown_hint(subject))]
+    ManifestUnknown {
+        /// What was asked for.
+        subject: Subject,
+        /// What came back.
+        answer: Box<Answer>,
+    },
+    /// The registry does not know the repository.
+    #[error("{subject}: there is no repository {}: {answer}; check its spelling, and if it is private, log in with `docker login {}`", subject.repository(), subject.repository().host())]
+    RepositoryUnknown {
+        /// What was asked for.
+        subject: Subject,
+        /// What came back.
+        answer: Box<Answer>,
+    },
+    /// The registry has the repository, but no such blob.
+    #[error("{subject} does not exist: {answer}; the image there is incomplete: push it again")]
+    BlobUnknown {
+        /// What was asked for.
+        subject: Subject,
+        /// What came back.
+        answer: Box<Answer>,
+    },
+    /// The registry wants to know who asks, or does not accept who does.
+    #[error("{subject} needs a login: {answer}; {}", login_hint(subject, *had_credentials, *expired))]
+    Unauthorized {
+        /// What was asked for.
+        subject: Subject,
+        /// What came back, from the registry or its token server.
+        answer: Box<Answer>,
+        /// Whether there were credentials to show.
+        had_credentials: bool,
+        /// Whether a token that was accepted before is not any more.
+        expired: bool,
+    },
+    /// The registry knows who asks, and refuses.
+    #[error("access to {subject} is denied: {answer}; check its spelling, ask its owner for access, or log in as somebody else with `docker login {}`", subject.repository().host())]
+    Denied {
+        /// What was asked for.
+        subject: Subject,
+        /// What came back.
+        answer: Box<Answer>,
+    },
+    /// The registry wants fewer requests.
+    #[error(
+        "too many requests for {subject}: {answer}, after {attempts} attempts; {}",
+        rate_hint(subject, answer)
+    )]
+    RateLimited {
+        /// What was asked for.
+        subject: Subject,
+        /// What came back last.
+        answer: Box<Answer>,
+        /// How often it was asked.
+        attempts: u32,
+    },
+    /// The registry has a problem of its own.
+    #[error(
+        "{subject}: {answer}, after {attempts} attempts; the registry has a problem: try again later"
+    )]
+    Server {
+        /// What was asked for.
+        subject: Subject,
+        /// What came back last.
+        answer: Box<Answer>,
+        /// How often it was asked.
+        attempts: u32,
+    },
+    /// The registry refuses a request for another reason.
+    #[error("{subject}: {answer}; the registry does not accept the request")]
+    Refused {
+        /// What was asked for.
+        subject: Subject,
+        /// What came back.
+        answer: Box<Answer>,
+    },
+    /// No connection, or it ended before the answer was complete.
+    #[error(
+        "{subject}: no answer from {server}: {reason}, after {attempts} attempts; check the network, the name of the registry and the proxy settings"
+    )]
+    Connection {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that were asked.
+        server: String,
+        /// What the network says.
+        reason: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// No TLS connection.
+    #[error("{subject}: no TLS connection to {server}: {reason}; {}", tls_hint(*cause, server))]
+    Tls {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that were asked.
+        server: String,
+        /// The kind of failure.
+        cause: TlsCause,
+        /// What the TLS library says.
+        reason: String,
+    },
+    /// The registry keeps the connection and says nothing.
+    #[error("{subject}: {server} hangs: not a byte for {} s, after {attempts} attempts; try again later, or use a mirror", seconds(*silence))]
+    Hang {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that were asked.
+        server: String,
+        /// How long was waited.
+        silence: Duration,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The bytes are not those that were asked for.
+    #[error(
+        "{subject}: {server} sent other bytes: they have {actual}, expected is {expected}; nothing of them was kept. Pull again; if it stays so, the registry or a proxy before it is damaged"
+    )]
+    DigestMismatch {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that sent them.
+        server: String,
+        /// What was asked for, or promised.
+        expected: Box<Digest>,
+        /// What came.
+        actual: Box<Digest>,
+    },
+    /// The content has another size than its descriptor says.
+    #[error(
+        "{subject}: {server} sends {actual} bytes, expected are {expected}; the registry or a proxy before it is damaged, or the image is: push it again"
+    )]
+    SizeMismatch {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that sent them.
+        server: String,
+        /// What was asked for.
+        expected: u64,
+        /// What is offered.
+        actual: u64,
+    },
+    /// The content ended too early, however often the rest was asked for.
+    #[error("{subject} is cut off at {server}: {received} of {} bytes arrived, after {attempts} attempts ({reason}); pull again", known(*expected))]
+    Truncated {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that sent it.
+        server: String,
+        /// Bytes that arrived.
+        received: u64,
+        /// Bytes that should have, if that is known.
+        expected: Option<u64>,
+        /// How the last connection ended.
+        reason: String,
+        /// How often it was tried without a byte of progress.
+        attempts: u32,
+    },
+    /// A document larger than any honest one.
+    #[error(
+        "{subject}: {server} sends more than the {limit} bytes that it may have; this is no image that varve can use"
+    )]
+    TooLarge {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that sent it.
+        server: String,
+        /// The bound.
+        limit: u64,
+    },
+    /// A manifest of 2015.
+    #[error(
+        "{subject} is a Docker image manifest of schema version 1, which is obsolete and cannot be verified; have its owner push the image again with a current tool"
+    )]
+    SchemaOne {
+        /// What was asked for.
+        subject: Subject,
+    },
+    /// A document that is no manifest.
+    #[error(
+        "{subject}: what {server} sends is no image manifest: {reason}; check that the address is a registry, and the name an image"
+    )]
+    NotAManifest {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that sent it.
+        server: String,
+        /// What it is instead.
+        reason: String,
+    },
+    /// An answer that the distribution specification does not allow.
+    #[error(
+        "{subject}: the answer of {server} breaks the distribution protocol: {reason}; check that the address is a registry, and the proxies before it"
+    )]
+    Protocol {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that answered.
+        server: String,
+        /// Which rule.
+        reason: String,
+    },
+    /// What is to be pushed cannot be read.
+    #[error("{subject}: cannot read what is to be pushed: {source}")]
+    Body {
+        /// What was to be pushed.
+        subject: Subject,
+        /// The reader's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No configured host may be asked.
+    #[error("{subject}: no host is configured that may {capability} for {}; add the capability in its hosts.toml", subject.repository().host())]
+    NoEndpoint {
+        /// What was asked for.
+        subject: Subject,
+        /// `pull`, `resolve` or `push`.
+        capability: &'static str,
+    },
+}
+
+/// The result of every fallible function of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether the same request may succeed in a while.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Error::RateLimited { .. }
+                | Error::Server { .. }
+                | Error::Connection { .. }
+                | Error::Hang { .. }
+                | Error::Truncated { .. }
+        )
+    }
+
+    /// Whether the registry says that there is no such thing.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Error::ManifestUnknown { .. }
+                | Error::RepositoryUnknown { .. }
+                | Error::BlobUnknown { .. }
+        )
+    }
+
+    /// Whether another login could help.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Error::Unauthorized { .. } | Error::Denied { .. })
+    }
+
+    /// The registry's answer, if there was one.
+    #[must_use]
+    pub fn answer(&self) -> Option<&Answer> {
+        match self {
+            Error::ManifestUnknown { answer, .. }
+            | Error::RepositoryUnknown { answer, .. }
+            | Error::BlobUnknown { answer, .. }
+            | Error::Unauthorized { answer, .. }
+            | Error::Denied { answer, .. }
+            | Error::RateLimited { answer, .. }
+            | Error::Server { answer, .. }
+            | Error::Refused { answer, .. } => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// The same error with the number of attempts that ended in it.
+    pub(crate) fn after(mut self, count: u32) -> Self {
+        match &mut self {
+            Error::RateLimited { attempts, .. }
+            | Error::Server { attempts, .. }
+            | Error::Connection { attempts, .. }
+            | Error::Hang { attempts, .. }
+            | Error::Truncated { attempts, .. } => *attempts = count,
+            _ => {}
+        }
+        self
+    }
+}
+
+fn unknown_hint(subject: &Subject) -> &'static str {
+    match subject.thing() {
+        Thing::Manifest(ManifestReference::Tag(_)) => "check the spelling of the tag",
+        _ => "it may have been deleted there: use its tag, or push it again",
+    }
+}
+
+fn login_hint(subject: &Subject, had_credentials: bool, expired: bool) -> String {
+    let host = subject.repository().host();
+    if expired {
+        format!(
+            "the token has expired and no new one is to be had: log in again with `docker login {host}`"
+        )
+    } else if had_credentials {
+        format!("the stored login is not accepted: log in again with `docker login {host}`")
+    } else {
+        format!("check its spelling, and log in with `docker login {host}`")
+    }
+}
+
+fn rate_hint(subject: &Subject, answer: &Answer) -> String {
+    let host = subject.repository().host();
+    let when = match answer.retry_after {
+        Some(wait) => format!("in {} s", seconds(wait)),
+        None => "later".to_owned(),
+    };
+    format!("try again {when}, log in with `docker login {host}`, or use a mirror")
+}
+
+fn tls_hint(cause: TlsCause, server: &str) -> String {
+    match cause {
+        TlsCause::UnknownIssuer => format!(
+            "if the registry has a CA of its own, name its certificate as `ca` in \
+             certs.d/{server}/hosts.toml, or in [registry.\"{server}\"] of buildkitd.toml"
+        ),
+        TlsCause::WrongName => "use the name that the certificate is for".to_owned(),
+        TlsCause::Expired => "renew the certificate, and check the clock of this host".to_owned(),
+        TlsCause::ClientCertificate => {
+            format!("name a certificate and its key as `client` in certs.d/{server}/hosts.toml")
+        }
+        TlsCause::PlainHttp => format!(
+            "it seems to speak plain HTTP: to allow that, write `server = \"http://{server}\"` \
+             into certs.d/{server}/hosts.toml, or `http = true` into [registry.\"{server}\"] of \
+             buildkitd.toml"
+        ),
+        TlsCause::Other => "check that the port is the right one".to_owned(),
+    }
+}
+
+/// For a person: no fractions unless they are all there is.
+fn seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{:.1}", duration.as_secs_f64()),
+        whole => whole.to_string(),
+    }
+}
+
+fn known(size: Option<u64>) -> String {
+    size.map_or("an unknown number of".to_owned(), |size| size.to_string())
+}
+
+/// Foreign text, fit for a message: bounded, on one line, without what terminals obey.
+pub(crate) fn shortened(text: &str) -> String {
+    let mut short = String::new();
+    let mut is_blank = true;
+    let mut characters = text.chars();
+    for character in characters.by_ref().take(QUOTED_LENGTH_MAX) {
+        if character.is_whitespace() || character.is_control() {
+            if !is_blank {
+                short.push(' ');
+            }
+            is_blank = true;
+        } else if !is_invisible(character) {
+            short.push(character);
+            is_blank = false;
+        }
+    }
+    short.truncate(short.trim_end().len());
+    if characters.next().is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// Marks that turn text around or hide it.
+fn is_invisible(character: char) -> bool {
+    let ranges = [
+        '\u{200b}'..='\u{200f}',
+        '\u{202a}'..='\u{202e}',
+        '\u{2060}'..='\u{206f}',
+        '\u{feff}'..='\u{feff}',
+    ];
+    ranges.iter().any(|range| range.contains(&character))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_reach_a_terminal() {
+        let check = |text: &str, expect: &str| assert_eq!(shortened(text), expect);
+        check("plain", "plain");
+        check("\x1b[2J\x1b]0;title\x07red", "[2J ]0;title red");
+        check(" a\r\n\tb \0", "a b");
+        check("\u{202e}gnp.exe\u{200b}", "gnp.exe");
+        check("\u{9b}31m", "31m");
+        let long = shortened(&"é".repeat(10_000));
+        assert_eq!(long.chars().count(), QUOTED_LENGTH_MAX + 1);
+    }
+
+    #[test]
+    fn messages_name_subject_server_cause_and_next_step() {
+        let repository = Repository::new("r.example:5000", "team/app").unwrap();
+        let subject = Subject::manifest(&repository, &"v9".parse::<crate::Tag>().unwrap().into());
+        let answer = Box::new(Answer {
+            server: "r.example:5000".into(),
+            status: 404,
+            codes: vec!["MANIFEST_UNKNOWN".into()],
+            text: "MANIFEST_UNKNOWN: manifest unknown".into(),
+            retry_after: None,
+        });
+        let error = Error::ManifestUnknown {
+            subject: subject.clone(),
+            answer,
+        };
+        assert_eq!(
+            error.to_string(),
+            "r.example:5000/team/app:v9 does not exist: r.example:5000 answers 404: \
+             MANIFEST_UNKNOWN: manifest unknown; check the spelling of the tag"
+        );
+        let error = Error::Tls {
+            subject,
+            server: "r.example:5000".into(),
+            cause: TlsCause::UnknownIssuer,
+            reason: "invalid peer certificate: UnknownIssuer".into(),
+        };
+        assert!(
+            error
+                .to_string()
+                .contains("`ca` in certs.d/r.example:5000/hosts.toml")
+        );
+        assert!(
+            std::mem::size_of::<Error>() <= 128,
+            "an error is cheap to return"
+        );
+    }
+}
