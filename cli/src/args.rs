@@ -96,6 +96,8 @@ pub(crate) enum Command {
     Rmi(Remove),
     /// Take in images from an OCI layout, an OCI archive or a docker archive
     Import(Import),
+    /// Take in an image from a registry
+    Pull(Pull),
     /// Show what takes space
     Du,
     /// Free the space of what nothing needs any more
@@ -387,6 +389,31 @@ pub(crate) struct Import {
     /// Name for its one image [default: the name that it has there]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
+}
+
+/// `varve pull`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Logins are those of `docker login` (~/.docker/config.json, credential helpers); mirrors,
+certificates and plain HTTP those of certs.d/HOST/hosts.toml in /etc/varve, /etc/containerd or
+/etc/docker.
+
+Examples:
+  varve pull debian:12                          from docker.io
+  varve pull --platform linux/arm64 ghcr.io/o/app@sha256:…")]
+pub(crate) struct Pull {
+    /// Name of the image, with its registry, tag or digest
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// The platform, as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// How progress is shown
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub(crate) progress: Mode,
+    /// Show nothing but the name
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `varve prune`.

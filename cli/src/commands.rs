@@ -9,6 +9,7 @@ mod fsck;
 mod images;
 mod import;
 mod prune;
+mod pull;
 mod run;
 mod snapshots;
 mod table;
@@ -31,6 +32,7 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Tag(options) => images::tag(site, &options)?,
         Command::Rmi(options) => images::remove(site, &options)?,
         Command::Import(options) => import::import(site, &options)?,
+        Command::Pull(options) => pull::pull(site, &options)?,
         Command::Du => usage::usage(site)?,
         Command::Prune(options) => prune::prune(site, &options)?,
         Command::Fsck(options) => fsck::fsck(site, &options)?,

@@ -12,6 +12,7 @@ mod host;
 mod interrupt;
 mod logging;
 mod output;
+mod registries;
 
 use std::process::ExitCode;
 

@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::request::{BuildRequest, Built};
 use crate::result::Value;
 use crate::sources::layout::{Copied, Layout};
+use crate::sources::registry::Puller;
 
 /// Leases that hold what a running build made, until its records do; none outlives the process.
 pub(crate) const LEASE_PREFIX: &str = "build/";
@@ -289,6 +290,39 @@ impl Solver {
             .into_iter()
             .filter(|named| names.contains(&named.name))
             .collect())
+    }
+
+    /// Brings an image of a registry into the store, under its name there. `platform` is the host's
+    /// unless one is named.
+    ///
+    /// # Errors
+    /// [`Error::Registry`], [`Error::BadImage`]; nothing is visible then.
+    pub async fn pull(
+        &self,
+        puller: Puller,
+        name: &str,
+        platform: Option<&str>,
+        progress: &Progress,
+    ) -> Result<Named> {
+        let name = frontend::normalize(name)?;
+        let platform = frontend::platform(platform)?;
+        let platform = ops::source_platform(&platform.unwrap_or_else(llb::Platform::host));
+        let (images, progress) = (self.images.clone(), progress.clone());
+        blocking(move || {
+            let content = images.content();
+            let ingest = content.begin();
+            let mut batch = Batch::new();
+            let copied = puller.pull(&name, &platform, content, &ingest, &mut batch, &progress)?;
+            let held = copied
+                .blobs
+                .iter()
+                .map(|blob| leases::Reference::Blob(*blob));
+            images.name(&mut batch, &name, &copied.target, held.collect());
+            ingest.commit(batch)?;
+            let found = images.list()?.into_iter().find(|named| named.name == name);
+            found.ok_or(Error::NoImage { reference: name })
+        })
+        .await
     }
 
     /// Runs a container of an image until it ends. What it writes is thrown away.

@@ -27,6 +27,9 @@ pub enum Error {
     /// A layer could not be read or written.
     #[error(transparent)]
     Layer(#[from] layer::Error),
+    /// A registry did not give what it was asked for.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
     /// The container could not be made.
     #[error(transparent)]
     Executor(#[from] executor::Error),
@@ -70,8 +73,8 @@ pub enum Error {
     },
     /// An image that is not in the store.
     #[error(
-        "{reference}: not found in this store; import it with `varve import`, \
-         or name a layout with --build-context {reference}=oci-layout://DIR"
+        "{reference}: not found in this store; fetch it with `varve pull {reference}`, take it in with \
+         `varve import`, or name a layout with --build-context {reference}=oci-layout://DIR"
     )]
     NoImage {
         /// The image reference.

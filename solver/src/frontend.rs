@@ -101,11 +101,7 @@ pub(crate) fn prepare(
         contexts.insert(CONTEXT.to_owned(), context.clone());
     }
     let named = name_contexts(request, images, &mut contexts, progress)?;
-    let platform = request.platform.as_deref().map(|platform| {
-        llb::Platform::parse(platform, &llb::Platform::host()).map_err(|e| Error::Unsupported {
-            what: format!("platform {platform:?} ({e})"),
-        })
-    });
+    let platform = platform(request.platform.as_deref())?;
     let epoch = request
         .build_args
         .get("SOURCE_DATE_EPOCH")
@@ -114,7 +110,7 @@ pub(crate) fn prepare(
         target: request.target.clone(),
         build_args: request.build_args.clone(),
         labels: request.labels.clone(),
-        target_platform: platform.transpose()?,
+        target_platform: platform,
         no_cache: request.no_cache.clone(),
         contexts: named,
         context_name: CONTEXT.into(),
@@ -162,6 +158,16 @@ fn resolve(request: &ImageRequest, images: &Images) -> Result<ResolvedImage> {
         config: image.config_bytes,
         digest: Some(target.digest.to_string()),
     })
+}
+
+/// The platform that a person names.
+pub(crate) fn platform(text: Option<&str>) -> Result<Option<llb::Platform>> {
+    let parse = |text: &str| {
+        llb::Platform::parse(text, &llb::Platform::host()).map_err(|e| Error::Unsupported {
+            what: format!("platform {text:?} ({e})"),
+        })
+    };
+    text.map(parse).transpose()
 }
 
 /// The name as a person writes it: without what is filled in by default.

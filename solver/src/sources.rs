@@ -1,4 +1,5 @@
-//! Where file systems come from: local directories, image layouts, images of the store.
+//! Where file systems come from: local directories, image layouts, registries.
 
 pub mod layout;
 pub mod local;
+pub mod registry;

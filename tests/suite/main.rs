@@ -26,4 +26,5 @@ mod privileged {
     mod plugin_observed;
     mod plugin_quota;
     mod real_input;
+    mod registries;
 }

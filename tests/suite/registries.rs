@@ -1,0 +1,100 @@
+//! Images come from a real registry.
+
+use std::fs;
+
+use support::forged_image::{TarEntry, tar_archive};
+use support::layered_image;
+use support::registry::Registry;
+use support::workspace::Varve;
+
+/// A registry with the image `app`: busybox and a layer above it; its reference.
+fn registry(varve: &Varve) -> (Registry, String) {
+    let registry = Registry::start(&varve.path("registry"));
+    let mut layers = layered_image::layers(&varve.base());
+    layers.push(tar_archive(&[TarEntry::file("file", b"from the registry")]));
+    let layout = varve.path("layout");
+    let container = serde_json::json!({ "Env": ["PATH=/bin"], "Cmd": ["cat", "/file"] });
+    layered_image::write(&layout, &layers, &container);
+    let reference = registry.push(&layout, "app");
+    (registry, reference)
+}
+
+#[test]
+fn a_pulled_image_runs_and_is_a_base() {
+    let varve = Varve::new();
+    let (_registry, reference) = registry(&varve);
+    let pulled = varve.varve(["pull", &reference]).success();
+    assert!(
+        pulled.stdout.starts_with(&reference.replace(":latest", "")),
+        "{pulled}"
+    );
+    assert!(pulled.stdout.contains("  sha256:"), "{pulled}");
+    let ran = varve.varve(["run", &reference]).success();
+    assert_eq!(ran.stdout, "from the registry");
+    varve.dockerfile(&format!("FROM {reference}\nRUN cat /file > /copy\n"));
+    varve.build(["-t", "child"]).succeeded();
+    assert_eq!(varve.shell("child", "cat /copy"), "from the registry");
+    // What is here already is not asked for again.
+    let again = varve
+        .varve(["pull", "--progress=plain", &reference])
+        .success();
+    assert_eq!(again.stdout, pulled.stdout);
+}
+
+#[test]
+fn what_a_registry_does_not_have_is_told_and_nothing_is_taken_in() {
+    let varve = Varve::new();
+    let (registry, reference) = registry(&varve);
+    let host = registry.address().to_owned();
+    let other_tag = reference.replace(":latest", ":other");
+    let other_name = registry.reference("other");
+    for (name, cause) in [(&other_tag, "other"), (&other_name, "other")] {
+        let refused = varve.varve(["pull", name]).code(1);
+        for word in [&*host, cause, "does not exist"] {
+            assert!(refused.stderr.contains(word), "{word:?} in {refused}");
+        }
+    }
+    // The image is of one platform and says so only in its config.
+    let refused = varve.varve(["pull", "--platform", "linux/s390x", &reference]);
+    let refused = refused.code(1);
+    assert!(
+        refused.stderr.contains("no match for platform linux/s390x"),
+        "{refused}"
+    );
+    let dead = format!("{}/app:latest", "127.0.0.1:1");
+    let refused = varve.varve(["pull", &dead]).code(1);
+    assert!(refused.stderr.contains("127.0.0.1:1"), "{refused}");
+    assert!(refused.stderr.contains("trying again"), "{refused}");
+    let listed = varve.varve(["images", "--format", "json"]).success();
+    assert!(!listed.stdout.contains("other"), "{listed}");
+}
+
+#[test]
+fn a_layer_with_other_bytes_than_its_digest_is_refused_and_nothing_is_taken_in() {
+    let varve = Varve::new();
+    let (_registry, reference) = registry(&varve);
+    let blobs = varve.path("registry/storage/docker/registry/v2/blobs/sha256");
+    let mut damaged = 0;
+    let mut rest = vec![blobs];
+    while let Some(path) = rest.pop() {
+        for entry in fs::read_dir(path).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                rest.push(path);
+            } else if fs::metadata(&path).unwrap().len() > 100_000 {
+                let mut bytes = fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(&path, bytes).unwrap();
+                damaged += 1;
+            }
+        }
+    }
+    assert_eq!(damaged, 1, "the layer of busybox");
+    let refused = varve.varve(["pull", &reference]).code(1);
+    assert!(refused.stderr.contains("sha256:"), "{refused}");
+    let listed = varve.varve(["images", "--format", "json"]).success();
+    assert!(!listed.stdout.contains("app"), "{listed}");
+    varve.varve(["prune"]).succeeded();
+    varve.varve(["fsck"]).succeeded();
+}
