@@ -83,7 +83,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Who is told of retries. Default: the log.
+    /// Who is told of retries. Default: nobody but the log of those who debug.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
@@ -378,7 +378,7 @@ impl Plan {
 
     fn observe(&self, cause: &Error, next: Next<'_>) {
         let server = self.server().endpoint.server();
-        tracing::warn!(%cause, ?next, attempt = self.failures, "a registry request failed");
+        tracing::debug!(%cause, ?next, attempt = self.failures, "a registry request failed");
         self.client.shared.observer.retrying(&Retry {
             subject: &self.subject,
             server: &server,

@@ -2,7 +2,8 @@
 //!
 //! A person names a *registry* (`docker.io`); asked are its *endpoints*: mirrors first, the
 //! registry itself last. What is configured comes from containerd's `certs.d` directories and from
-//! the `registry` tables of buildkitd.toml; `certs.d` is asked first. Not here: connections.
+//! the `registry` tables of buildkitd.toml: a directory of the registry's name decides, else its
+//! table, else the directory `_default`. Not here: connections.
 
 mod certs_directory;
 
@@ -161,8 +162,15 @@ impl Hosts {
                 return Ok(endpoints);
             }
         }
-        let mut endpoints = Vec::new();
         let settings = self.registries.get(registry);
+        if settings.is_none() {
+            for directory in &self.certs_directories {
+                if let Some(endpoints) = certs_directory::read_default(directory, registry)? {
+                    return Ok(endpoints);
+                }
+            }
+        }
+        let mut endpoints = Vec::new();
         for mirror in settings.map_or(&[][..], |settings| &settings.mirrors) {
             endpoints.extend(self.mirror_endpoints(mirror, registry)?);
         }

@@ -101,7 +101,7 @@ pub trait Observer: Send + Sync {
     fn retrying(&self, retry: &Retry<'_>);
 }
 
-/// Tells nobody but the log.
+/// Tells nobody; the log has it at the level `debug` whoever observes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unobserved;
 

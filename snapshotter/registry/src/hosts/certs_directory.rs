@@ -16,23 +16,32 @@ use crate::error::{Error, Result, shortened};
 /// The directory of hosts that have none of their own.
 const DEFAULT_DIRECTORY: &str = "_default";
 
-/// The endpoints that `directory` knows for a registry; `None` if it knows none.
+/// The endpoints that `directory` has for this very registry; `None` if it has none.
 pub(super) fn read(directory: &Path, registry: &str) -> Result<Option<Vec<Endpoint>>> {
     for name in directory_names(registry) {
         let inside = directory.join(&name);
-        let path = inside.join("hosts.toml");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => return parse(&text, &path, registry).map(Some),
-            Err(error) if is_absent(&error) => {}
-            Err(error) => {
-                return Err(config_error(&path, format!("cannot read it: {error}")));
-            }
+        if let Some(endpoints) = read_hosts_file(&inside, registry)? {
+            return Ok(Some(endpoints));
         }
-        if name != DEFAULT_DIRECTORY && inside.is_dir() {
+        if inside.is_dir() {
             return docker_certificates(&inside, registry).map(Some);
         }
     }
     Ok(None)
+}
+
+/// The endpoints that `directory` has for registries of which nothing else is known.
+pub(super) fn read_default(directory: &Path, registry: &str) -> Result<Option<Vec<Endpoint>>> {
+    read_hosts_file(&directory.join(DEFAULT_DIRECTORY), registry)
+}
+
+fn read_hosts_file(directory: &Path, registry: &str) -> Result<Option<Vec<Endpoint>>> {
+    let path = directory.join("hosts.toml");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&text, &path, registry).map(Some),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(config_error(&path, format!("cannot read it: {error}"))),
+    }
 }
 
 fn is_absent(error: &std::io::Error) -> bool {
@@ -52,7 +61,6 @@ fn directory_names(registry: &str) -> Vec<String> {
         names.push(format!("{host}_{port}_"));
     }
     names.push(registry.to_owned());
-    names.push(DEFAULT_DIRECTORY.to_owned());
     names
 }
 
@@ -421,8 +429,11 @@ mod tests {
         };
         assert_eq!(base("a.example:5000"), "one.example");
         assert_eq!(base("b.example:5000"), "two.example");
-        assert_eq!(base("d.example"), "default.example");
-        assert_eq!(base("[::1]"), "default.example");
+        for registry in ["d.example", "[::1]"] {
+            assert_eq!(read(root.path(), registry).unwrap(), None);
+            let found = read_default(root.path(), registry).unwrap().unwrap();
+            assert_eq!(found[0].base.host_str(), Some("default.example"));
+        }
         let docker = &read(root.path(), "c.example").unwrap().unwrap()[0];
         assert_eq!((docker.tls.ca.len(), docker.tls.keypairs.len()), (1, 1));
         write("e.example", "me.cert", "");

@@ -120,12 +120,13 @@ async fn a_token_that_ends_is_replaced() {
     let image = Image::new(5);
     let me = with_entry(&server.address, ME);
     // The registry forgives a minute.
-    tokens.lifetime.store(-58, Ordering::Relaxed);
+    tokens.lifetime.store(-54, Ordering::Relaxed);
     image
         .push(&me, &repository, &tag("v1"), &UploadOptions::default())
         .await
         .unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let before = tokens.fake.seen().len();
     tokens.lifetime.store(300, Ordering::Relaxed);
     let pushed = me
         .push_blob(
@@ -136,7 +137,7 @@ async fn a_token_that_ends_is_replaced() {
         )
         .await;
     assert_eq!(pushed.unwrap(), Pushed::Existed);
-    assert_eq!(tokens.fake.seen().len(), 2);
+    assert_eq!(tokens.fake.seen().len(), before + 1);
 
     tokens.lifetime.store(-300, Ordering::Relaxed);
     let stale = with_entry(&server.address, ME);
@@ -323,4 +324,25 @@ async fn a_credential_helper_is_not_run_for_each_request() {
         .unwrap();
     image.pull(&client, &repository, &tag("v")).await.unwrap();
     assert_eq!(std::fs::read_to_string(&runs).unwrap(), "run\n");
+}
+
+#[tokio::test]
+async fn a_blob_is_mounted_with_a_token_for_both_repositories() {
+    let tokens = TokenServer::start().await;
+    let server = DockerRegistry::with_tokens(&tokens.realm());
+    let me = with_entry(&server.address, ME);
+    let (image, v1) = (Image::new(7), tag("v1"));
+    let first = repository(&server.address, "team/first");
+    image
+        .push(&me, &first, &v1, &UploadOptions::default())
+        .await
+        .unwrap();
+    let second = repository(&server.address, "team/second");
+    let options = UploadOptions {
+        mount_from: Some("team/first".to_owned()),
+        ..UploadOptions::default()
+    };
+    let pushed = image.push(&me, &second, &v1, &options).await;
+    assert_eq!(pushed.unwrap(), [Pushed::Mounted; 5]);
+    image.pull(&me, &second, &v1).await.unwrap();
 }

@@ -138,3 +138,37 @@ async fn the_answer_of_the_registry_counts_and_not_that_of_a_mirror() {
     let missing = client.manifest(&place, &tag("v")).await;
     assert_says(missing, &["a:v does not exist", &server.address]);
 }
+
+/// Set for the process that the test below starts.
+const IS_CHILD: &str = "VARVE_TEST_BEHIND_A_PROXY";
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_used() {
+    let place = repository("registry.example", "a");
+    if std::env::var_os(IS_CHILD).is_some() {
+        let settings = RegistrySettings {
+            http: Some(true),
+            ..RegistrySettings::default()
+        };
+        let hosts = Hosts {
+            registries: [("registry.example".to_owned(), settings)].into(),
+            ..Hosts::default()
+        };
+        let client = builder().hosts(hosts).build();
+        client.manifest(&place, &tag("v")).await.unwrap();
+        return;
+    }
+    let manifest = r#"{"schemaVersion":2,"layers":[]}"#;
+    let proxy = Fake::start(move |_| Response::new(200, manifest)).await;
+    let status = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "endpoints::a_proxy_of_the_environment_is_used"])
+        .env_clear()
+        .env(IS_CHILD, "1")
+        .env("http_proxy", format!("http://{}", proxy.address))
+        .status()
+        .await;
+    assert!(status.unwrap().success());
+    let asked = proxy.seen();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].path, "http://registry.example/v2/a/manifests/v");
+}

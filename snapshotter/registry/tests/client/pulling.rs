@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::fake::{End, Fake, Response};
 use crate::support::image::{Image, noise};
-use crate::support::{Notes, assert_says, builder, client, repository, tag};
+use crate::support::{Notes, assert_says, builder, client, impatient, repository, tag};
 
 const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
 
@@ -231,7 +231,10 @@ async fn a_broken_download_goes_on_where_it_ended() {
         })
         .await;
         let notes = Notes::new();
-        let client = builder().observer(notes.clone()).build();
+        let client = builder()
+            .limits(impatient())
+            .observer(notes.clone())
+            .build();
         let repository = repository(&fake.address, "a");
         let mut blob = client
             .blob(&repository, &digest, Some(100_000))

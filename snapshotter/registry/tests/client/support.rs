@@ -20,9 +20,17 @@ pub(crate) fn quick() -> Limits {
         backoff_first: Duration::from_millis(2),
         backoff_max: Duration::from_millis(20),
         connect_timeout: Duration::from_secs(5),
-        stall_timeout: Duration::from_millis(500),
+        stall_timeout: Duration::from_secs(4),
         commit_timeout: Duration::from_secs(5),
         ..Limits::default()
+    }
+}
+
+/// The same for tests in which somebody hangs.
+pub(crate) fn impatient() -> Limits {
+    Limits {
+        stall_timeout: Duration::from_millis(500),
+        ..quick()
     }
 }
 
