@@ -1,5 +1,6 @@
 //! The threads that do what containerd does not wait for: one makes trees of directories, finds
-//! what nobody needs and keeps the quota; the other deletes what is in the trash, at idle priority.
+//! what nobody needs and keeps the quota; one deletes what is in the trash, at idle priority; one
+//! flushes the rows of open snapshots.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a step that has failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// How long the row of an open snapshot may not be on the disk.
+const FLUSH_DELAY: Duration = Duration::from_millis(100);
+
+/// When that is tried again: the disk may be full.
+const FLUSH_RETRY: Duration = Duration::from_secs(1);
+
 /// The least that a thread can ask for of the processors (nice).
 const IDLE: i32 = 19;
 
@@ -31,6 +38,8 @@ pub(super) struct Events {
 #[derive(Debug, Default)]
 struct State {
     has_committed: bool,
+    /// Whether there are open snapshots whose rows may not be on the disk.
+    is_unflushed: bool,
     /// The first removal that was not seen to, and the last.
     removed: Option<(Instant, Instant)>,
     /// When what is used of the disk is to be measured; never without a quota.
@@ -50,6 +59,21 @@ impl Events {
     pub(super) fn committed(&self) {
         self.state().has_committed = true;
         self.happened.notify_all();
+    }
+
+    pub(super) fn opened(&self) {
+        self.state().is_unflushed = true;
+        self.happened.notify_all();
+    }
+
+    /// Waits until rows are to be flushed; whether it is not the end.
+    fn next_flush(&self) -> bool {
+        let mut state = self.state();
+        while !state.has_ended && !std::mem::take(&mut state.is_unflushed) {
+            let woken = self.happened.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.has_ended
     }
 
     pub(super) fn removed(&self) {
@@ -204,7 +228,11 @@ impl Worker {
             containers,
             threads: Vec::new(),
         };
-        let threads: [Background; 2] = [("varve-worker", work), ("varve-reaper", reap)];
+        let threads: [Background; 3] = [
+            ("varve-worker", work),
+            ("varve-reaper", reap),
+            ("varve-flusher", flush),
+        ];
         for (name, run) in threads {
             let containers = worker.containers.clone();
             let thread = std::thread::Builder::new().name(name.into());
@@ -250,6 +278,18 @@ fn work(containers: &Containers) {
                 }
                 containers.events.reap();
             }
+        }
+    }
+}
+
+fn flush(containers: &Containers) {
+    while containers.events.next_flush() {
+        // Those of a wave share one.
+        std::thread::sleep(FLUSH_DELAY);
+        if let Err(error) = containers.flush() {
+            tracing::error!(%error, "open snapshots are not on the disk yet");
+            std::thread::sleep(FLUSH_RETRY);
+            containers.events.opened();
         }
     }
 }

@@ -33,7 +33,9 @@ fn a_poisoned_store_is_not_healthy_and_says_why() {
     assert!(text.contains("\nvarve_store_poisoned 0\n"), "{text}");
     rows.arm();
     let plugin = containers.plugin("varve").unwrap();
-    plugin.prepare("key", "", Labels::new()).unwrap_err();
+    plugin.prepare("key", "", Labels::new()).unwrap();
+    plugin.commit("name", "key", Labels::new()).unwrap_err();
+    plugin.prepare("other", "", Labels::new()).unwrap_err();
     let reason = tokio.block_on(health::check(&containers)).unwrap_err();
     assert!(reason.contains("No space left on device"), "{reason}");
     let text = metrics.text().unwrap();

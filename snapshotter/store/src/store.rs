@@ -136,6 +136,8 @@ pub struct Store {
     pub(crate) allowance: Allowance,
     /// Whether there may be objects that no row names.
     strays: AtomicBool,
+    /// Whether the last write found the disk full.
+    is_log_full: AtomicBool,
 }
 
 /// Decoded trees, and how often they were all forgotten.
@@ -226,6 +228,7 @@ impl Store {
             allowance: Allowance::default(),
             // Of a process that was killed.
             strays: AtomicBool::new(true),
+            is_log_full: AtomicBool::new(false),
         })
     }
 
@@ -274,6 +277,8 @@ impl Store {
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
         self.check_poison()?;
         let result = self.rows.write(batch, durability);
+        let is_full = result.as_ref().is_err_and(Error::is_no_space);
+        self.is_log_full.store(is_full, Ordering::Relaxed);
         if let Err(error) = &result
             && durability == Durability::Disk
         {
@@ -424,6 +429,12 @@ impl Store {
     /// Database errors, which poison the store; [`Error::Poisoned`].
     pub fn flush_rows(&self) -> Result<()> {
         self.check_poison()?;
+        if self.is_log_full.load(Ordering::Relaxed) {
+            // RocksDB goes on by itself when there is space again, unless it is asked to flush
+            // before.
+            let full = rustix::io::Errno::NOSPC;
+            return Err(Error::io("flush the rows of", self.root(), full.into()));
+        }
         self.rows
             .sync()
             .inspect_err(|error| self.poison(error.to_string()))

@@ -12,10 +12,9 @@ use super::Place;
 use super::model::{Model, Random, Remote};
 
 /// Every step after which the daemon may end, see `store::failpoint`.
-const FAILPOINTS: [&str; 29] = [
+const FAILPOINTS: [&str; 28] = [
     "open.directory-made",
     "open.row-written",
-    "open.flushed",
     "apply.stored",
     "apply.row-written",
     "commit.row-written",
