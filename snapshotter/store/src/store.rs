@@ -124,7 +124,6 @@ impl Drop for RootLock {
 /// Content-addressed blobs and trees, and rows beside them.
 #[derive(Debug)]
 pub struct Store {
-    lock: RootLock,
     rows: Box<dyn KeyValue>,
     objects: Objects,
     trash: Trash,
@@ -138,6 +137,8 @@ pub struct Store {
     strays: AtomicBool,
     /// Whether the last write found the disk full.
     is_log_full: AtomicBool,
+    // Goes last: whoever waits for it opens the database at once.
+    lock: RootLock,
 }
 
 /// Decoded trees, and how often they were all forgotten.

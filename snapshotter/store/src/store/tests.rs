@@ -31,6 +31,31 @@ fn one_row() -> Batch {
 }
 
 #[test]
+fn whoever_waited_for_the_lock_finds_the_database_closed() {
+    let root = tempfile::tempdir().unwrap();
+    let store = rocks_store(root.path()).unwrap();
+    // More log than closing leaves to the next open, so that it takes its time.
+    for number in 0..3_000_u32 {
+        let mut batch = Batch::new();
+        batch.put(Table::Image, number.to_be_bytes(), [7; 1_000]);
+        store.write(batch, Durability::Process).unwrap();
+    }
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            loop {
+                match rocks_store(root.path()) {
+                    Err(Error::Locked { path, .. }) if path == root.path() => {}
+                    opened => return opened.map(drop),
+                }
+            }
+        });
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        drop(store);
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_store_is_the_same_after_it_was_closed() {
     let root = tempfile::tempdir().unwrap();
     let store = rocks_store(root.path()).unwrap();
