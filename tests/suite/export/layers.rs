@@ -90,7 +90,7 @@ fn a_layer_holds_only_what_its_step_changed() {
     let varve = Varve::new();
     varve.dockerfile(
         "FROM busybox\nRUN mkdir /d && echo 1 > /d/kept && echo 1 > /d/changed\n\
-         RUN cat /d/* > /dev/null && ls -R / > /dev/null && chmod 600 /d/changed\n\
+         RUN cat /d/* > /dev/null && ls -R /bin /d /etc > /dev/null && chmod 600 /d/changed\n\
          RUN true\n",
     );
     let image = varve.image([""; 0]);
