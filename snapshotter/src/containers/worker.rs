@@ -38,6 +38,8 @@ pub(super) struct Events {
 #[derive(Debug, Default)]
 struct State {
     has_committed: bool,
+    /// When directories that did not become trees are tried again, whatever else is done meanwhile.
+    retry_due: Option<Instant>,
     /// Whether there are open snapshots whose rows may not be on the disk.
     is_unflushed: bool,
     /// The first removal that was not seen to, and the last.
@@ -146,23 +148,16 @@ impl Events {
     /// Waits for work; `None` at the end.
     fn next(&self) -> Option<Work> {
         let mut state = self.state();
-        let retried = Instant::now() + RETRY;
-        loop {
-            if state.has_ended {
-                return None;
-            }
+        while !state.has_ended {
             let now = Instant::now();
             if let Some(work) = state.take_due(now) {
                 return Some(work);
             }
-            if retried <= now {
-                // Perhaps what failed goes now.
-                return Some(Work::Ingest);
-            }
-            let waited = state.next_due().map_or(retried, |due| due.min(retried)) - now;
+            let waited = state.next_due().map_or(RETRY, |due| due - now);
             let woken = self.happened.wait_timeout(state, waited);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+        None
     }
 }
 
@@ -170,7 +165,9 @@ impl State {
     /// What is to be done now.
     fn take_due(&mut self, now: Instant) -> Option<Work> {
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        if std::mem::take(&mut self.has_committed) {
+        if std::mem::take(&mut self.has_committed) || is_due(self.retry_due) {
+            // Perhaps what fails this time goes then.
+            self.retry_due = Some(now + RETRY);
             return Some(Work::Ingest);
         }
         if is_due(self.space_due) {
@@ -189,7 +186,7 @@ impl State {
 
     /// When there will be something to do by then.
     fn next_due(&self) -> Option<Instant> {
-        let dues = [self.space_due, self.clean_up_due()];
+        let dues = [self.retry_due, self.space_due, self.clean_up_due()];
         dues.into_iter().flatten().min()
     }
 
@@ -305,5 +302,30 @@ fn reap(containers: &Containers) {
             Ok(true) => containers.events.reap_more(started),
             Err(error) => tracing::error!(%error, "the trash cannot be emptied"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_tried_again_also_if_a_quota_is_looked_at_all_the_time() {
+        let started = Instant::now();
+        let mut state = State {
+            has_committed: true,
+            ..State::default()
+        };
+        let mut ingestions = Vec::new();
+        for second in 0..130 {
+            let now = started + Duration::from_secs(second);
+            state.space_due = Some(now);
+            while let Some(work) = state.take_due(now) {
+                if matches!(work, Work::Ingest) {
+                    ingestions.push(second);
+                }
+            }
+        }
+        assert_eq!(ingestions, [0, 60, 120]);
     }
 }

@@ -19,6 +19,9 @@ pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Media type of a layer that is not compressed.
 pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// Deepest nesting of indexes that is followed when an image is taken in.
+pub const INDEX_DEPTH_MAX: usize = 4;
 /// Most layers of an image; overlayfs itself ends at 500 and docker at 127, flat images at none.
 const LAYERS_MAX: usize = 1_024;
 /// Docker's manifest list.

@@ -24,9 +24,6 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// Most members of an archive; 1,024 layers need far fewer.
 const MEMBERS_MAX: usize = 100_000;
 
-/// Deepest nesting of indexes.
-const INDEX_DEPTH_MAX: usize = 4;
-
 /// A layout or archive that is open for reading.
 #[derive(Debug)]
 pub struct Layout {
@@ -201,7 +198,7 @@ impl Layout {
             return Err(Error::bad_image(self.what(), reason));
         }
         if document::is_index(&bytes) {
-            if depth >= INDEX_DEPTH_MAX {
+            if depth >= document::INDEX_DEPTH_MAX {
                 return Err(Error::bad_image(
                     self.what(),
                     "its indexes are nested too deeply",

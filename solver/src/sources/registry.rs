@@ -18,9 +18,6 @@ use crate::sources::layout::Copied;
 /// Layers that are fetched at the same time, as docker and containerd do.
 const PARALLEL: usize = 3;
 
-/// Deepest nesting of indexes.
-const INDEX_DEPTH_MAX: usize = 4;
-
 /// Bytes between two reports of progress.
 const REPORTED_BYTES: u64 = 1 << 20;
 
@@ -108,7 +105,7 @@ impl Pull<'_> {
         batch: &mut Batch,
     ) -> Result<Found> {
         let (mut reference, mut target, mut blobs) = (reference, None, Vec::new());
-        for _ in 0..=INDEX_DEPTH_MAX {
+        for _ in 0..=document::INDEX_DEPTH_MAX {
             let fetched = self.client.manifest(&self.repository, &reference);
             let fetched = self.runtime.block_on(fetched)?;
             let (digest, located) = self.content.put(self.ingest, batch, &fetched.bytes)?;
