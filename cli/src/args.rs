@@ -246,9 +246,10 @@ pub(crate) struct Build {
     /// What to write, see below (repeatable)
     #[arg(short, long = "output", value_name = "DIR|FIELDS", value_parser = exports::parse)]
     pub(crate) outputs: Vec<Export>,
-    /// Platform to build for [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(crate) platform: Option<String>,
+    /// Platforms to build for: several, separated by commas, make one index [default: this
+    /// machine's]
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
     /// Network of RUN steps
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: NetworkChoice,

@@ -1,9 +1,10 @@
 //! One request from the Dockerfile to the exported result. Read this first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dockerfile::lower::Lowered;
 use engine::{CancelToken, Engine, Limits};
 use executor::{Cancel, Executor, Exit, OutputSender, Process};
 use snapshotter::{Labels, Manager, Snapshots, leases};
@@ -13,7 +14,7 @@ use crate::cache::Records;
 use crate::error::{Error, Result};
 use crate::exec_mounts;
 use crate::executing::Execution;
-use crate::exporters::{self, Export};
+use crate::exporters::{self, Export, PlatformResult};
 use crate::frontend::{self, Text};
 use crate::images::{Images, Named};
 use crate::ops::{self, Environment};
@@ -133,6 +134,7 @@ impl Solver {
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Result<Built, BuildFailure> {
+        exporters::check(&request)?;
         let text = frontend::read(&request, progress)?;
         let prepared = {
             let (request, text, progress) = (request.clone(), text.clone(), progress.clone());
@@ -150,16 +152,9 @@ impl Solver {
         let evaluated = self
             .evaluate(&prepared.lowered, prepared.contexts, progress, cancel)
             .await;
-        let value = evaluated.map_err(|error| {
+        let values = evaluated.map_err(|error| {
             let spans = match &error {
-                Error::Step { vertex, .. } => {
-                    let vertices = prepared.lowered.graph.vertices().iter();
-                    let mut failed = vertices.filter(|one| ops::vertex_id(one.digest()) == *vertex);
-                    failed
-                        .next()
-                        .map(|one| prepared.lowered.lines(one.digest()))
-                        .unwrap_or_default()
-                }
+                Error::Step { vertex, .. } => lines_of(&prepared.lowered, *vertex),
                 _ => Vec::new(),
             };
             BuildFailure {
@@ -171,11 +166,15 @@ impl Solver {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled.into());
         }
-        let export = Export {
+        let results = prepared.lowered.into_iter().zip(values);
+        let results = results.map(|(lowered, value)| PlatformResult {
             value,
-            image: prepared.lowered.image,
-            platform: prepared.lowered.platform,
-            epoch: prepared.lowered.epoch,
+            image: lowered.image,
+            platform: lowered.platform,
+            epoch: lowered.epoch,
+        });
+        let export = Export {
+            results: results.collect(),
             request,
         };
         let (images, snapshots, progress) = (
@@ -189,16 +188,15 @@ impl Solver {
         Ok(built)
     }
 
+    /// Evaluates the graphs of all platforms as one: what they have in common is one vertex. Gives
+    /// one value for each.
     async fn evaluate(
         &self,
-        lowered: &dockerfile::lower::Lowered,
+        lowered: &[Lowered],
         contexts: BTreeMap<String, PathBuf>,
         progress: &Progress,
         cancel: &CancelToken,
-    ) -> Result<Value> {
-        let Some(result) = lowered.graph.result() else {
-            return Ok(Value::empty());
-        };
+    ) -> Result<Vec<Value>> {
         let environment = Arc::new(Environment {
             snapshots: self.snapshots.clone(),
             images: self.images.clone(),
@@ -206,19 +204,33 @@ impl Solver {
             checked: self.checked.clone(),
             contexts,
         });
-        let graph = ops::vertices(&lowered.graph, &environment)?;
-        let target = engine::Edge {
-            vertex: ops::vertex_id(result.vertex),
-            output: result.output,
+        let mut vertices = Vec::new();
+        let mut known = HashSet::new();
+        for lowered in lowered {
+            let graph = ops::vertices(&lowered.graph, &environment)?;
+            vertices.extend(graph.into_iter().filter(|vertex| known.insert(vertex.id)));
+        }
+        let target = |lowered: &Lowered| {
+            lowered.graph.result().map(|result| engine::Edge {
+                vertex: ops::vertex_id(result.vertex),
+                output: result.output,
+            })
         };
+        // A result without a vertex is `FROM scratch` alone: the empty file system.
+        let targets: Vec<_> = lowered.iter().map(target).collect();
+        let wanted: Vec<_> = targets.iter().flatten().copied().collect();
+        if wanted.is_empty() {
+            return Ok(targets.iter().map(|_| Value::empty()).collect());
+        }
         let listener = Arc::new(progress.clone());
-        let mut values = self
-            .engine
-            .evaluate(graph, &[target], listener, cancel)
-            .await?;
-        values
-            .pop()
-            .ok_or(Error::Engine(engine::EvaluateError::Stopped))
+        let values = self.engine.evaluate(vertices, &wanted, listener, cancel);
+        let mut values = values.await?.into_iter();
+        let stopped = || Error::Engine(engine::EvaluateError::Stopped);
+        let value = |target: &Option<engine::Edge>| match target {
+            Some(_) => values.next().ok_or_else(stopped),
+            None => Ok(Value::empty()),
+        };
+        targets.iter().map(value).collect()
     }
 
     /// Brings the images of a layout or archive into the store. `name` is for an image that the
@@ -373,6 +385,17 @@ impl Solver {
         blocking(move || Ok(snapshots.remove(&key)?)).await?;
         exit
     }
+}
+
+/// The lines of the Dockerfile that a vertex comes from, in whichever of the graphs it is.
+fn lines_of(lowered: &[Lowered], vertex: engine::VertexId) -> Vec<dockerfile::error::Span> {
+    for lowered in lowered {
+        let mut vertices = lowered.graph.vertices().iter();
+        if let Some(found) = vertices.find(|one| ops::vertex_id(one.digest()) == vertex) {
+            return lowered.lines(found.digest());
+        }
+    }
+    Vec::new()
 }
 
 /// The process of a container: the image's, with what the caller replaces.

@@ -4,12 +4,13 @@ mod files;
 mod image;
 mod layers;
 mod layout;
+mod platforms;
 
 use dockerfile::config::DockerImageConfig;
 use snapshotter::Manager;
 
-use crate::content::Digest;
-use crate::error::Result;
+use self::image::Image;
+use crate::error::{Error, Result};
 use crate::frontend;
 use crate::images::Images;
 use crate::progress::Progress;
@@ -18,11 +19,57 @@ use crate::result::Value;
 
 /// A finished build, to be written.
 pub(crate) struct Export {
+    /// One for each platform, at least one; several make an index.
+    pub(crate) results: Vec<PlatformResult>,
+    pub(crate) request: BuildRequest,
+}
+
+/// What was built for one platform.
+pub(crate) struct PlatformResult {
     pub(crate) value: Value,
     pub(crate) image: DockerImageConfig,
     pub(crate) platform: llb::Platform,
     pub(crate) epoch: Option<i64>,
-    pub(crate) request: BuildRequest,
+}
+
+impl PlatformResult {
+    /// Its directory among those of other platforms: `linux_amd64`.
+    fn directory(&self) -> String {
+        self.platform.normalized().to_string().replace('/', "_")
+    }
+}
+
+impl Export {
+    /// Whether each platform gets a directory of its own in an output of files.
+    fn is_split(&self, asked: Option<bool>) -> bool {
+        asked.unwrap_or(self.results.len() > 1)
+    }
+
+    /// SOURCE_DATE_EPOCH, which is the same for all platforms.
+    fn epoch(&self) -> Option<i64> {
+        self.results.first().and_then(|result| result.epoch)
+    }
+}
+
+/// Refuses what no build could be written to, before anything is built.
+///
+/// # Errors
+/// [`Error::Output`] in docker's words.
+pub(crate) fn check(request: &BuildRequest) -> Result<()> {
+    for output in &request.outputs {
+        if let Output::Image(output) = output
+            && output.format == ImageFormat::Docker
+            && frontend::target_platforms(&request.platforms)?.len() > 1
+        {
+            return Err(Error::Output {
+                output: "type=docker".into(),
+                reason: "docker exporter does not currently support exporting manifest lists; \
+                         use type=oci, or build for one platform"
+                    .into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Writes all outputs of a build, and names the image in the store.
@@ -36,8 +83,8 @@ pub(crate) fn export(
     progress: &Progress,
 ) -> Result<Built> {
     let mut built = Built {
-        image_id: None,
-        manifest: None,
+        config: None,
+        target: None,
         names: Vec::new(),
         warnings: Vec::new(),
     };
@@ -54,7 +101,7 @@ pub(crate) fn export(
             image::name(&assembled, &names, images, snapshots)?;
             Ok(assembled)
         }))?;
-        built.note(assembled.config_digest, assembled.manifest_digest);
+        built.note(&assembled);
         built.names = names;
     }
     for output in &export.request.outputs {
@@ -68,18 +115,33 @@ pub(crate) fn export(
                 let written = image::assemble(export, images, snapshots, output.compression, &step)
                     .and_then(|assembled| {
                         layout::write(&assembled, output, &built.names, images, &step)?;
-                        Ok((assembled.config_digest, assembled.manifest_digest))
+                        Ok(assembled)
                     });
-                let (config, manifest) = step.end(written)?;
-                built.note(config, manifest);
+                built.note(&step.end(written)?);
             }
-            Output::Local { directory } => {
+            Output::Local {
+                directory,
+                platform_split,
+            } => {
                 let step = progress.step("exporting to client directory");
-                step.end(files::directory(&export.value, directory, snapshots))?;
+                step.end(files::directory(
+                    export,
+                    directory,
+                    *platform_split,
+                    snapshots,
+                ))?;
             }
-            Output::Tar { destination } => {
+            Output::Tar {
+                destination,
+                platform_split,
+            } => {
                 let step = progress.step("exporting to client tarball");
-                step.end(files::archive(export, destination, snapshots))?;
+                step.end(files::archive(
+                    export,
+                    destination,
+                    *platform_split,
+                    snapshots,
+                ))?;
             }
         }
     }
@@ -87,8 +149,8 @@ pub(crate) fn export(
 }
 
 impl Built {
-    fn note(&mut self, config: Digest, manifest: Digest) {
-        self.image_id = Some(config);
-        self.manifest = Some(manifest);
+    fn note(&mut self, image: &Image) {
+        self.config = image.config_digest();
+        self.target = Some(image.target().descriptor.clone());
     }
 }

@@ -36,10 +36,10 @@ pub struct Text {
     pub bytes: Vec<u8>,
 }
 
-/// A graph with the directories that it reads.
+/// The graphs of a build, one for each platform, with the directories that they read.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) lowered: Lowered,
+    pub(crate) lowered: Vec<Lowered>,
     pub(crate) contexts: BTreeMap<String, PathBuf>,
     pub(crate) warnings: Vec<String>,
 }
@@ -84,7 +84,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// Makes the graph of a build.
+/// Makes the graphs of a build.
 ///
 /// # Errors
 /// [`Error::Dockerfile`]; [`Error::NoImage`]; [`Error::BadImage`].
@@ -101,16 +101,16 @@ pub(crate) fn prepare(
         contexts.insert(CONTEXT.to_owned(), context.clone());
     }
     let named = name_contexts(request, images, &mut contexts, progress)?;
-    let platform = platform(request.platform.as_deref())?;
+    let platforms = target_platforms(&request.platforms)?;
     let epoch = request
         .build_args
         .get("SOURCE_DATE_EPOCH")
         .and_then(|text| text.parse().ok());
-    let options = Options {
+    let mut options = Options {
         target: request.target.clone(),
         build_args: request.build_args.clone(),
         labels: request.labels.clone(),
-        target_platform: platform,
+        multi_platform: platforms.len() > 1,
         no_cache: request.no_cache.clone(),
         contexts: named,
         context_name: CONTEXT.into(),
@@ -122,18 +122,37 @@ pub(crate) fn prepare(
         ..Options::default()
     };
     let mut resolved = ResolvedImages::new();
-    loop {
-        match lower(&parsed, &options, &resolved)? {
-            Lowering::Done(lowered) => {
-                let warned = lowered.warnings.iter();
-                let warnings = warned.map(|w| format!("{} (line {})", w.message, w.span.start));
-                let warnings = warnings.collect();
-                return Ok(Prepared {
-                    lowered: *lowered,
-                    contexts,
-                    warnings,
-                });
+    let mut lowered = Vec::new();
+    let mut warnings = Vec::new();
+    for platform in platforms {
+        options.target_platform = platform;
+        let one = lower_fully(&parsed, &options, &mut resolved, images, progress)?;
+        for warning in &one.warnings {
+            let warning = format!("{} (line {})", warning.message, warning.span.start);
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
             }
+        }
+        lowered.push(one);
+    }
+    Ok(Prepared {
+        lowered,
+        contexts,
+        warnings,
+    })
+}
+
+/// Lowers for one platform; what has to be resolved is remembered for the next one.
+fn lower_fully(
+    parsed: &dockerfile::ast::Dockerfile,
+    options: &Options,
+    resolved: &mut ResolvedImages,
+    images: &Images,
+    progress: &Progress,
+) -> Result<Lowered> {
+    loop {
+        match lower(parsed, options, resolved)? {
+            Lowering::Done(lowered) => return Ok(*lowered),
             Lowering::NeedImages(requests) => {
                 for request in requests {
                     let step = progress.step(request.log_name.as_str());
@@ -144,6 +163,25 @@ pub(crate) fn prepare(
             }
         }
     }
+}
+
+/// What is built for, each platform once; one `None` if nothing is said.
+pub(crate) fn target_platforms(texts: &[String]) -> Result<Vec<Option<llb::Platform>>> {
+    let mut platforms: Vec<Option<llb::Platform>> = Vec::new();
+    for text in texts {
+        let wanted = platform(Some(text))?;
+        let same = |known: &Option<llb::Platform>| {
+            let normal = |one: &Option<llb::Platform>| one.as_ref().map(llb::Platform::normalized);
+            normal(known) == normal(&wanted)
+        };
+        if !platforms.iter().any(same) {
+            platforms.push(wanted);
+        }
+    }
+    if platforms.is_empty() {
+        platforms.push(None);
+    }
+    Ok(platforms)
 }
 
 fn resolve(request: &ImageRequest, images: &Images) -> Result<ResolvedImage> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::content::Digest;
+use crate::images::document::Descriptor;
 
 pub use dockerfile::ast::NetworkMode;
 pub use dockerfile::lower::NoCache;
@@ -24,8 +25,8 @@ pub struct BuildRequest {
     pub build_args: BTreeMap<String, String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
-    /// `--platform`; the host's when `None`.
-    pub platform: Option<String>,
+    /// `--platform`, each once; the host's when there are none. Several make one index of images.
+    pub platforms: Vec<String>,
     /// `--no-cache` and `--no-cache-filter`.
     pub no_cache: NoCache,
     /// Network of RUN steps that name none.
@@ -72,11 +73,15 @@ pub enum Output {
     Local {
         /// Made if missing; files of other origin stay.
         directory: PathBuf,
+        /// Whether each platform gets a directory; as a rule if there are several.
+        platform_split: Option<bool>,
     },
     /// The files, as a tar archive.
     Tar {
         /// Where to.
         destination: Destination,
+        /// Whether each platform gets a directory; as a rule if there are several.
+        platform_split: Option<bool>,
     },
 }
 
@@ -113,13 +118,23 @@ pub enum Destination {
     Stdout,
 }
 
+impl Built {
+    /// What identifies the image to docker and buildx: the config, or the index.
+    pub fn image_id(&self) -> Option<Digest> {
+        let target = self.target.as_ref().map(|target| target.digest);
+        self.config.or(target)
+    }
+}
+
 /// What a build gave.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// Digest of the image's config: docker's image id. `None` if no image was asked for.
-    pub image_id: Option<Digest>,
-    /// Digest of the manifest of the (last) image that was written or named.
-    pub manifest: Option<Digest>,
+    /// Digest of the image's config: docker's image id. `None` if no image was asked for, or one
+    /// of several platforms.
+    pub config: Option<Digest>,
+    /// The manifest, or the index of several platforms, of the (last) image that was written or
+    /// named.
+    pub target: Option<Descriptor>,
     /// Names that the image got in the store, normalised.
     pub names: Vec<String>,
     /// Sentences about the Dockerfile that a person should see.

@@ -3,4 +3,5 @@
 mod archives;
 mod files;
 mod layers;
+mod platforms;
 mod reproducible;

@@ -51,17 +51,42 @@ impl Layout {
             .as_array()
             .expect("an index has manifests");
         assert_eq!(manifests.len(), 1, "one image: {index}");
-        let manifest = parse(&blob(directory, &manifests[0]));
+        Self::of_manifest(directory, &manifests[0])
+    }
+
+    fn of_manifest(directory: &Path, descriptor: &Value) -> Self {
+        let manifest = parse(&blob(directory, descriptor));
         let config = parse(&blob(directory, &manifest["config"]));
         Layout {
             directory: directory.to_owned(),
-            manifest_digest: manifests[0]["digest"]
-                .as_str()
-                .expect("a digest")
-                .to_owned(),
+            manifest_digest: descriptor["digest"].as_str().expect("a digest").to_owned(),
             manifest,
             config,
         }
+    }
+
+    /// Opens a layout directory with one image of several platforms: its index, and for each
+    /// platform of that the descriptor and the image.
+    ///
+    /// # Panics
+    /// As [`Layout::open`].
+    #[must_use]
+    pub fn open_index(directory: &Path) -> (Value, Vec<(Value, Self)>) {
+        let outer = parse(&read(&directory.join("index.json")));
+        let listed = outer["manifests"]
+            .as_array()
+            .expect("an index has manifests");
+        assert_eq!(listed.len(), 1, "one image: {outer}");
+        let index = parse(&blob(directory, &listed[0]));
+        let manifests = index["manifests"]
+            .as_array()
+            .expect("an index has manifests");
+        let image = |descriptor: &Value| {
+            let image = Self::of_manifest(directory, descriptor);
+            (descriptor.clone(), image)
+        };
+        let images = manifests.iter().map(image).collect();
+        (index, images)
     }
 
     /// The manifest.

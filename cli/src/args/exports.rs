@@ -24,7 +24,7 @@ impl Export {
     pub(crate) fn is_stdout(&self) -> bool {
         match self {
             Export::Write(Output::Image(image)) => image.destination == Destination::Stdout,
-            Export::Write(Output::Tar { destination }) => *destination == Destination::Stdout,
+            Export::Write(Output::Tar { destination, .. }) => *destination == Destination::Stdout,
             Export::Write(Output::Local { .. }) | Export::Keep { .. } => false,
         }
     }
@@ -34,8 +34,8 @@ impl Export {
 const TYPES: [(&str, &[&str]); 5] = [
     ("oci", &["dest", "tar", "name", "compression"]),
     ("docker", &["dest", "tar", "name", "compression"]),
-    ("local", &["dest"]),
-    ("tar", &["dest"]),
+    ("local", &["dest", "platform-split"]),
+    ("tar", &["dest", "platform-split"]),
     ("image", &["name", "push"]),
 ];
 
@@ -77,12 +77,18 @@ pub(crate) fn parse(text: &str) -> Result<Export, String> {
         "docker" => image(ImageFormat::Docker, values),
         "image" => keep(values),
         "local" => match destination(&mut values) {
-            Some(Destination::Path(directory)) => Ok(Export::Write(Output::Local { directory })),
+            Some(Destination::Path(directory)) => Ok(Export::Write(Output::Local {
+                directory,
+                platform_split: optional_boolean("platform-split", &mut values)?,
+            })),
             _ => Err("type=local needs dest=DIR".to_owned()),
         },
         _ => {
             let destination = destination(&mut values).unwrap_or(Destination::Stdout);
-            Ok(Export::Write(Output::Tar { destination }))
+            Ok(Export::Write(Output::Tar {
+                destination,
+                platform_split: optional_boolean("platform-split", &mut values)?,
+            }))
         }
     }
 }
@@ -93,9 +99,11 @@ fn plain(text: &str) -> Result<Export, String> {
         "" => Err("it is empty; give a directory, or fields like type=oci,dest=FILE".to_owned()),
         "-" => Ok(Export::Write(Output::Tar {
             destination: Destination::Stdout,
+            platform_split: None,
         })),
         directory => Ok(Export::Write(Output::Local {
             directory: PathBuf::from(directory),
+            platform_split: None,
         })),
     }
 }
@@ -172,6 +180,14 @@ fn names_of(value: Option<String>) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
+fn optional_boolean(
+    key: &str,
+    values: &mut BTreeMap<String, String>,
+) -> Result<Option<bool>, String> {
+    let text = values.remove(key);
+    text.map(|text| boolean(key, &text)).transpose()
+}
+
 /// The spellings that Go's `strconv.ParseBool` takes.
 fn boolean(key: &str, text: &str) -> Result<bool, String> {
     match text {
@@ -202,24 +218,32 @@ mod tests {
     fn the_forms_of_buildx_are_understood() {
         let oci = |dest| image_output(ImageFormat::Oci, dest);
         let image = |image| Export::Write(Output::Image(image));
-        let tar = |destination| Export::Write(Output::Tar { destination });
+        let tar = |destination| {
+            Export::Write(Output::Tar {
+                destination,
+                platform_split: None,
+            })
+        };
         for (text, expect) in [
             (
                 "out",
                 Export::Write(Output::Local {
                     directory: "out".into(),
+                    platform_split: None,
                 }),
             ),
             (
                 "a=b",
                 Export::Write(Output::Local {
                     directory: "a=b".into(),
+                    platform_split: None,
                 }),
             ),
             (
                 "type=local,dest=out",
                 Export::Write(Output::Local {
                     directory: "out".into(),
+                    platform_split: None,
                 }),
             ),
             ("-", tar(Destination::Stdout)),

@@ -12,8 +12,8 @@ use store::{
     Content, Entry, Leaf, LinkId, Metadata, Objects, Timestamp, TreeRef, TreeSource, diff,
 };
 
-use super::Export;
 use super::layers::pack_options;
+use super::{Export, platforms};
 use crate::error::{Error, Result};
 use crate::request::Destination;
 use crate::result::Value;
@@ -26,7 +26,28 @@ const OUTPUT_BUFFER_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// [`Error::Io`]; a file is either wholly there or not.
-pub(super) fn directory(value: &Value, directory: &Path, snapshots: &Manager) -> Result<()> {
+pub(super) fn directory(
+    export: &Export,
+    directory: &Path,
+    platform_split: Option<bool>,
+    snapshots: &Manager,
+) -> Result<()> {
+    let is_split = export.is_split(platform_split);
+    if export.results.len() > 1 && !is_split {
+        // Before anything is written: two platforms must not want the same name.
+        platforms::together(export, is_split, &**snapshots.store())?;
+    }
+    for result in &export.results {
+        let directory = match is_split {
+            true => directory.join(result.directory()),
+            false => directory.to_owned(),
+        };
+        write_directory(&result.value, &directory, snapshots)?;
+    }
+    Ok(())
+}
+
+fn write_directory(value: &Value, directory: &Path, snapshots: &Manager) -> Result<()> {
     fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
     let Some(tree) = value.tree() else {
         return Ok(());
@@ -206,21 +227,21 @@ fn set_time(target: &Path, time: Timestamp) -> Result<()> {
 pub(super) fn archive(
     export: &Export,
     destination: &Destination,
+    platform_split: Option<bool>,
     snapshots: &Manager,
 ) -> Result<()> {
-    write_to(destination, |out| {
-        let store = snapshots.store();
-        let delta = match export.value.tree() {
+    let store = snapshots.store();
+    let is_split = export.is_split(platform_split);
+    let delta = match (export.results.as_slice(), is_split) {
+        ([only], false) => match only.value.tree() {
             Some(tree) => diff(None, tree, &**store)?,
             None => store::Delta::default(),
-        };
-        layer::pack(
-            &delta,
-            &**store,
-            store.objects(),
-            &pack_options(export.epoch),
-            out,
-        )?;
+        },
+        _ => platforms::together(export, is_split, &**store)?,
+    };
+    let options = pack_options(export.epoch());
+    write_to(destination, |out| {
+        layer::pack(&delta, &**store, store.objects(), &options, out)?;
         Ok(())
     })
 }

@@ -5,30 +5,88 @@ use jiff::Timestamp;
 use layer::Compression;
 use snapshotter::leases::Reference;
 use snapshotter::{Manager, catalog};
-use store::Batch;
+use store::{Batch, TreeRef};
 
-use super::Export;
 use super::layers::{self, Packed};
+use super::{Export, PlatformResult};
 use crate::content::Digest;
 use crate::error::{Error, Result};
-use crate::images::document::{CONFIG, Descriptor, MANIFEST, Manifest};
-use crate::images::{Images, chain_ids};
+use crate::images::document::{CONFIG, Descriptor, INDEX, Index, MANIFEST, Manifest};
+use crate::images::{Images, chain_ids, snapshot_name};
+use crate::ops::{build_lease, source_platform};
 use crate::progress::Step;
 use crate::result::Value;
 
-/// An image with all its documents.
+/// A config, manifest or index, and how others refer to it.
+pub(super) struct Document {
+    pub(super) bytes: Vec<u8>,
+    pub(super) descriptor: Descriptor,
+}
+
+impl Document {
+    fn new(media_type: &str, bytes: Vec<u8>) -> Self {
+        let descriptor = Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64);
+        Document { bytes, descriptor }
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.descriptor.digest
+    }
+
+    fn report(&self, what: &str, step: &Step) {
+        let title = format!("exporting {what} {}", self.digest());
+        step.status(title, self.descriptor.size, None, true);
+    }
+}
+
+/// The image of one platform with all its documents.
 pub(super) struct Assembled {
-    pub(super) config: Vec<u8>,
-    pub(super) config_digest: Digest,
-    pub(super) manifest: Vec<u8>,
-    pub(super) manifest_digest: Digest,
+    pub(super) config: Document,
+    pub(super) manifest: Document,
     pub(super) layers: Vec<Packed>,
-    pub(super) platform: llb::Platform,
     pub(super) epoch: Option<i64>,
+    created: Option<String>,
     value: Value,
 }
 
-/// Packs the layers of a result and writes its documents.
+/// An image as it goes out: of one platform, or of several under an index.
+pub(super) struct Image {
+    pub(super) platforms: Vec<Assembled>,
+    pub(super) index: Option<Document>,
+}
+
+impl Image {
+    /// What a name of the image stands for: its index or its only manifest.
+    pub(super) fn target(&self) -> &Document {
+        match (&self.index, self.platforms.as_slice()) {
+            (Some(index), _) => index,
+            (None, platforms) => &platforms[0].manifest,
+        }
+    }
+
+    /// Docker's image id, which is the config; an index has none.
+    pub(super) fn config_digest(&self) -> Option<Digest> {
+        match self.index {
+            Some(_) => None,
+            None => Some(self.platforms[0].config.digest()),
+        }
+    }
+
+    /// When it was made, RFC 3339.
+    pub(super) fn created(&self) -> Option<&str> {
+        let created = self.platforms.iter().map(|one| one.created.as_deref());
+        created.max().flatten()
+    }
+
+    /// All its documents, each after those that it refers to.
+    pub(super) fn documents(&self) -> impl Iterator<Item = &Document> {
+        let ofs = self.platforms.iter();
+        let below = ofs.flat_map(|one| [&one.config, &one.manifest]);
+        below.chain(&self.index)
+    }
+}
+
+/// Packs the layers of all results and writes their documents.
 ///
 /// # Errors
 /// [`Error::Layer`], those of the store.
@@ -38,46 +96,59 @@ pub(super) fn assemble(
     snapshots: &Manager,
     compression: Compression,
     step: &Step,
+) -> Result<Image> {
+    let results = export.results.iter();
+    let one = |result| assemble_one(result, images, snapshots, compression, step);
+    let platforms = results.map(one).collect::<Result<Vec<_>>>()?;
+    let index = match platforms.len() {
+        1 => None,
+        _ => {
+            let manifests = platforms.iter().map(|one| one.manifest.descriptor.clone());
+            let index = Index {
+                schema_version: 2,
+                media_type: INDEX.into(),
+                manifests: manifests.collect(),
+            };
+            let index = Document::new(INDEX, json("image index", &index)?);
+            index.report("manifest list", step);
+            Some(index)
+        }
+    };
+    Ok(Image { platforms, index })
+}
+
+fn assemble_one(
+    result: &PlatformResult,
+    images: &Images,
+    snapshots: &Manager,
+    compression: Compression,
+    step: &Step,
 ) -> Result<Assembled> {
     let store = snapshots.store();
-    let layers = layers::layers(&export.value, images, snapshots)?;
-    let pack = |layer| layers::pack(layer, compression, export.epoch, images, store, step);
+    let layers = layers::layers(&result.value, images, snapshots)?;
+    let pack = |layer| layers::pack(layer, compression, result.epoch, images, store, step);
     let layers = layers.iter().map(pack).collect::<Result<Vec<_>>>()?;
-    let config = config(&export.image, &layers, export.epoch)?;
-    let config_digest = Digest::of(&config);
-    step.status(
-        format!("exporting config {config_digest}"),
-        config.len() as u64,
-        None,
-        true,
-    );
+    let config = config(&result.image, &layers, result.epoch)?;
+    let created = config.created.clone();
+    let config = Document::new(CONFIG, json("image config", &config)?);
+    config.report("config", step);
+    let layer_descriptors = layers.iter().map(|layer| layer.descriptor.clone());
     let manifest = Manifest {
         schema_version: 2,
         media_type: MANIFEST.into(),
-        config: Descriptor::new(CONFIG, config_digest, config.len() as u64),
-        layers: layers
-            .iter()
-            .map(|layer| layer.descriptor.clone())
-            .collect(),
+        config: config.descriptor.clone(),
+        layers: layer_descriptors.collect(),
     };
-    let manifest = json("image manifest", &manifest)?;
-    let manifest_digest = Digest::of(&manifest);
-    let size = manifest.len() as u64;
-    step.status(
-        format!("exporting manifest {manifest_digest}"),
-        size,
-        None,
-        true,
-    );
+    let mut manifest = Document::new(MANIFEST, json("image manifest", &manifest)?);
+    manifest.descriptor.platform = Some(source_platform(&result.platform));
+    manifest.report("manifest", step);
     Ok(Assembled {
         config,
-        config_digest,
         manifest,
-        manifest_digest,
         layers,
-        platform: export.platform.clone(),
-        epoch: export.epoch,
-        value: export.value.clone(),
+        epoch: result.epoch,
+        created,
+        value: result.value.clone(),
     })
 }
 
@@ -95,7 +166,11 @@ fn rfc3339(time: store::Timestamp) -> Result<String> {
 /// The image config with layers and times filled in. As in BuildKit, an entry is as old as the
 /// step that made its layer (not as the build that found it cached), and the image as its newest
 /// layer: building again without a change gives the same image.
-fn config(image: &DockerImageConfig, layers: &[Packed], epoch: Option<i64>) -> Result<Vec<u8>> {
+fn config(
+    image: &DockerImageConfig,
+    layers: &[Packed],
+    epoch: Option<i64>,
+) -> Result<DockerImageConfig> {
     let mut image = image.clone();
     image.rootfs.kind = "layers".into();
     image.rootfs.diff_ids = layers
@@ -128,7 +203,7 @@ fn config(image: &DockerImageConfig, layers: &[Packed], epoch: Option<i64>) -> R
         Some(time) => Some(rfc3339(time)?),
         None => image.created.or_else(|| Some(Timestamp::now().to_string())),
     };
-    json("image config", &image)
+    Ok(image)
 }
 
 /// As many entries that say "a layer" as there are layers: tools count them against each other.
@@ -165,95 +240,114 @@ fn json(what: &str, document: &impl serde::Serialize) -> Result<Vec<u8>> {
 /// # Errors
 /// Those of the store; the names are all given or none.
 pub(super) fn name(
-    assembled: &Assembled,
+    image: &Image,
     names: &[String],
     images: &Images,
     snapshots: &Manager,
 ) -> Result<()> {
-    if is_named(assembled, names, images, snapshots)? {
+    if is_named(image, names, images, snapshots)? {
         return Ok(());
     }
-    let store = snapshots.store();
-    let ingest = store.begin();
-    let mut batch = Batch::new();
     let content = images.content();
-    let (_, config) = content.put(&ingest, &mut batch, &assembled.config)?;
-    let (_, manifest) = content.put(&ingest, &mut batch, &assembled.manifest)?;
-    let mut held = vec![Reference::Blob(config.blob), Reference::Blob(manifest.blob)];
-    for layer in &assembled.layers {
+    let ingest = content.begin();
+    let mut batch = Batch::new();
+    let mut held = Vec::new();
+    for document in image.documents() {
+        let (_, located) = content.put(&ingest, &mut batch, &document.bytes)?;
+        held.push(Reference::Blob(located.blob));
+    }
+    let mut adopted: Vec<(String, TreeRef)> = Vec::new();
+    for one in &image.platforms {
+        hold_layers(one, images, &mut batch, &mut held)?;
+        let (diff_ids, descriptors) = (one.diff_ids(), one.layer_descriptors());
+        if let (Some(chain), Some(tree)) = (chain_ids(&diff_ids).last(), one.value.tree()) {
+            let name = images.note_snapshot(&mut batch, *chain, &descriptors, &diff_ids);
+            held.push(Reference::Snapshot(name.clone()));
+            // One that is there already has the same layers; times may differ, by
+            // SOURCE_DATE_EPOCH.
+            let is_new = catalog::find(snapshots.store(), &name)?.is_none();
+            if is_new && adopted.iter().all(|(known, _)| *known != name) {
+                adopted.push((name, tree));
+            }
+        }
+    }
+    let mut target = image.target().descriptor.clone();
+    target.platform = None;
+    for name in names {
+        images.name(&mut batch, name, &target, held.clone());
+    }
+    let Some((last, tree)) = adopted.pop() else {
+        return Ok(ingest.commit(batch)?);
+    };
+    for (name, tree) in adopted {
+        // Until the names hold it, which they do in the batch of the last one.
+        let lease = build_lease(&name);
+        snapshots.adopt(content.begin(), &name, "", tree, lease)?;
+    }
+    Ok(snapshots.adopt(ingest, &last, "", tree, batch)?)
+}
+
+/// Adds what keeps the layers of an image alive.
+fn hold_layers(
+    one: &Assembled,
+    images: &Images,
+    batch: &mut Batch,
+    held: &mut Vec<Reference>,
+) -> Result<()> {
+    for layer in &one.layers {
         match &layer.change {
             Some(change) => {
-                layers::note_change(&mut batch, layer.diff_id, change);
+                layers::note_change(batch, layer.diff_id, change);
                 held.push(Reference::Tree(change.tree.id));
                 held.extend(change.below.map(|below| Reference::Tree(below.id)));
             }
             None => {
-                let located = content.find(layer.descriptor.digest)?;
+                let located = images.content().find(layer.descriptor.digest)?;
                 held.extend(located.map(|located| Reference::Blob(located.blob)));
             }
         }
     }
-    let target = Descriptor::new(
-        MANIFEST,
-        assembled.manifest_digest,
-        assembled.manifest.len() as u64,
-    );
-    let diff_ids: Vec<Digest> = assembled.layers.iter().map(|layer| layer.diff_id).collect();
-    let descriptors: Vec<Descriptor> = assembled
-        .layers
-        .iter()
-        .map(|layer| layer.descriptor.clone())
-        .collect();
-    let snapshot = match (chain_ids(&diff_ids).last(), assembled.value.tree()) {
-        (Some(chain), Some(tree)) => Some((
-            images.note_snapshot(&mut batch, *chain, &descriptors, &diff_ids),
-            tree,
-        )),
-        _ => None,
-    };
-    held.extend(
-        snapshot
-            .iter()
-            .map(|(name, _)| Reference::Snapshot(name.clone())),
-    );
-    for name in names {
-        images.name(&mut batch, name, &target, held.clone());
+    Ok(())
+}
+
+impl Assembled {
+    fn diff_ids(&self) -> Vec<Digest> {
+        self.layers.iter().map(|layer| layer.diff_id).collect()
     }
-    match snapshot {
-        // One that is there already has the same layers; times may differ, by SOURCE_DATE_EPOCH.
-        Some((snapshot, tree)) if catalog::find(store, &snapshot)?.is_none() => {
-            Ok(snapshots.adopt(ingest, &snapshot, "", tree, batch)?)
-        }
-        _ => Ok(ingest.commit(batch)?),
+
+    fn layer_descriptors(&self) -> Vec<Descriptor> {
+        let layers = self.layers.iter();
+        layers.map(|layer| layer.descriptor.clone()).collect()
     }
 }
 
 /// Whether all names stand for this very image already: then there is nothing to write or flush.
-fn is_named(
-    assembled: &Assembled,
-    names: &[String],
-    images: &Images,
-    snapshots: &Manager,
-) -> Result<bool> {
-    let diff_ids: Vec<Digest> = assembled.layers.iter().map(|layer| layer.diff_id).collect();
-    if let Some(chain) = chain_ids(&diff_ids).last()
-        && catalog::find(snapshots.store(), &crate::images::snapshot_name(*chain))?.is_none()
-    {
-        return Ok(false);
-    }
-    for change in assembled.layers.iter().filter_map(|layer| layer.change) {
-        if !snapshots.store().has_tree(change.tree.id)? {
+fn is_named(image: &Image, names: &[String], images: &Images, snapshots: &Manager) -> Result<bool> {
+    let store = snapshots.store();
+    for one in &image.platforms {
+        if let Some(chain) = chain_ids(&one.diff_ids()).last()
+            && catalog::find(store, &snapshot_name(*chain))?.is_none()
+        {
             return Ok(false);
+        }
+        for change in one.layers.iter().filter_map(|layer| layer.change) {
+            if !store.has_tree(change.tree.id)? {
+                return Ok(false);
+            }
         }
     }
     for name in names {
         match images.resolve(name)? {
-            Some(target) if target.digest == assembled.manifest_digest => {}
+            Some(target) if target.digest == image.target().digest() => {}
             _ => return Ok(false),
         }
     }
-    let present = images.content().find(assembled.manifest_digest)?.is_some();
-    Ok(present && images.content().find(assembled.config_digest)?.is_some())
+    for document in image.documents() {
+        if images.content().find(document.digest())?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -302,8 +396,7 @@ mod tests {
             ..DockerImageConfig::default()
         };
         let layers = [layer(None), layer(Some(100)), layer(Some(50))];
-        let config = config(&image, &layers, epoch).unwrap();
-        let read: DockerImageConfig = serde_json::from_slice(&config).unwrap();
+        let read = config(&image, &layers, epoch).unwrap();
         (
             read.created,
             read.history

@@ -8,14 +8,13 @@ use layer::Encoding;
 use serde_json::json;
 
 use super::files::write_to;
-use super::image::Assembled;
+use super::image::Image;
 use super::layers::{self, Packed};
 use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::frontend;
 use crate::images::Images;
-use crate::images::document::{self, Descriptor, INDEX, ImageConfig, MANIFEST, Platform};
-use crate::ops::source_platform;
+use crate::images::document::{Descriptor, INDEX};
 use crate::progress::Step;
 use crate::request::{Destination, ImageFormat, ImageOutput};
 
@@ -38,7 +37,7 @@ trait Members {
 /// # Errors
 /// [`Error::Io`]; an archive that was begun is removed, a directory has no `index.json` then.
 pub(super) fn write(
-    assembled: &Assembled,
+    image: &Image,
     output: &ImageOutput,
     tags: &[String],
     images: &Images,
@@ -50,7 +49,7 @@ pub(super) fn write(
     match (&output.destination, output.is_directory) {
         (Destination::Path(path), true) => {
             let mut members = Directory { path };
-            members_of(&mut members, assembled, output.format, names, images)?;
+            members_of(&mut members, image, output.format, names, images)?;
         }
         (Destination::Stdout, true) => {
             return Err(Error::Output {
@@ -62,7 +61,7 @@ pub(super) fn write(
             let mut members = Archive {
                 builder: tar::Builder::new(out),
             };
-            members_of(&mut members, assembled, output.format, names, images)?;
+            members_of(&mut members, image, output.format, names, images)?;
             members
                 .builder
                 .finish()
@@ -75,25 +74,30 @@ pub(super) fn write(
 
 fn members_of(
     members: &mut dyn Members,
-    assembled: &Assembled,
+    image: &Image,
     format: ImageFormat,
     names: &[String],
     images: &Images,
 ) -> Result<()> {
     let mut written = std::collections::BTreeSet::new();
-    for layer in &assembled.layers {
-        if written.insert(layer.descriptor.digest) {
-            layer_member(members, layer, assembled.epoch, images)?;
+    for one in &image.platforms {
+        for layer in &one.layers {
+            if written.insert(layer.descriptor.digest) {
+                layer_member(members, layer, one.epoch, images)?;
+            }
         }
     }
-    members.bytes(&blob_name(assembled.config_digest), &assembled.config)?;
-    members.bytes(&blob_name(assembled.manifest_digest), &assembled.manifest)?;
+    for document in image.documents() {
+        if written.insert(document.digest()) {
+            members.bytes(&blob_name(document.digest()), &document.bytes)?;
+        }
+    }
     if format == ImageFormat::Docker {
-        members.bytes("manifest.json", &docker_manifest(assembled, names)?)?;
+        members.bytes("manifest.json", &docker_manifest(image, names)?)?;
     }
     members.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     // Last: a layout without it is none, so nobody takes half of one for a whole.
-    members.bytes("index.json", &index(assembled, names)?)
+    members.bytes("index.json", &index(image, names)?)
 }
 
 fn blob_name(digest: Digest) -> String {
@@ -121,16 +125,13 @@ fn layer_member(
     )
 }
 
-fn index(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
-    let platform: Platform = source_platform(&assembled.platform);
-    let created = document::parse::<ImageConfig>("image config", &assembled.config)?.created;
+fn index(image: &Image, names: &[String]) -> Result<Vec<u8>> {
     let descriptor = |name: Option<&String>| {
-        let size = assembled.manifest.len() as u64;
-        let mut descriptor = Descriptor::new(MANIFEST, assembled.manifest_digest, size);
+        let mut descriptor = image.target().descriptor.clone();
         let mut annotate = |key: &str, value: &str| {
             descriptor.annotations.insert(key.into(), value.into());
         };
-        if let Some(created) = &created {
+        if let Some(created) = image.created() {
             annotate("org.opencontainers.image.created", created);
         }
         if let Some(name) = name {
@@ -140,7 +141,6 @@ fn index(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
             let tag = tag.unwrap_or("latest");
             annotate("org.opencontainers.image.ref.name", tag);
         }
-        descriptor.platform = Some(platform.clone());
         descriptor
     };
     let manifests: Vec<Descriptor> = match names {
@@ -154,8 +154,9 @@ fn index(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
     })
 }
 
-fn docker_manifest(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
-    let layers: Vec<String> = assembled
+fn docker_manifest(image: &Image, names: &[String]) -> Result<Vec<u8>> {
+    let one = &image.platforms[0];
+    let layers: Vec<String> = one
         .layers
         .iter()
         .map(|layer| blob_name(layer.descriptor.digest))
@@ -165,7 +166,7 @@ fn docker_manifest(assembled: &Assembled, names: &[String]) -> Result<Vec<u8>> {
         .map(|name| frontend::familiar_tagged(name))
         .collect();
     let manifest = json!([{
-        "Config": blob_name(assembled.config_digest),
+        "Config": blob_name(one.config.digest()),
         "RepoTags": if tags.is_empty() { None } else { Some(tags) },
         "Layers": layers,
     }]);

@@ -72,7 +72,7 @@ pub(super) fn make(
         target: options.target,
         build_args: build_args(&options.build_args, environment)?,
         labels: labels(&options.labels)?,
-        platform: options.platform,
+        platforms: options.platforms,
         no_cache: match (options.no_cache, options.no_cache_filter) {
             (true, _) => NoCache::All,
             (false, stages) if stages.is_empty() => NoCache::None,
@@ -264,11 +264,19 @@ fn absolute(output: Output) -> anyhow::Result<Output> {
         Destination::Stdout => Ok(Destination::Stdout),
     };
     Ok(match output {
-        Output::Local { directory } => Output::Local {
+        Output::Local {
+            directory,
+            platform_split,
+        } => Output::Local {
             directory: Environment::absolute(&directory)?,
+            platform_split,
         },
-        Output::Tar { destination } => Output::Tar {
+        Output::Tar {
+            destination,
+            platform_split,
+        } => Output::Tar {
             destination: resolve(destination)?,
+            platform_split,
         },
         Output::Image(mut image) => {
             image.destination = resolve(image.destination)?;

@@ -12,7 +12,7 @@ use crate::error::print;
 /// A file cannot be written.
 pub(super) fn write(built: &Built, asked: &Asked) -> anyhow::Result<()> {
     if let Some(path) = &asked.iidfile {
-        let Some(id) = &built.image_id else {
+        let Some(id) = built.image_id() else {
             anyhow::bail!(
                 "there is no image id to write to {}: no image was asked for (-t, -o type=oci)",
                 path.display()
@@ -26,7 +26,7 @@ pub(super) fn write(built: &Built, asked: &Asked) -> anyhow::Result<()> {
         std::fs::write(path, text)
             .with_context(|| format!("cannot write metadata to {}", path.display()))?;
     }
-    match &built.image_id {
+    match built.image_id() {
         Some(id) if asked.is_quiet => print(&format!("{id}\n")),
         _ => Ok(()),
     }
@@ -40,11 +40,14 @@ fn metadata(built: &Built) -> serde_json::Value {
     };
     add(
         "containerimage.config.digest",
-        built.image_id.map(|digest| digest.to_string()),
+        built.config.map(|digest| digest.to_string()),
     );
     add(
         "containerimage.digest",
-        built.manifest.map(|digest| digest.to_string()),
+        built
+            .target
+            .as_ref()
+            .map(|target| target.digest.to_string()),
     );
     add(
         "image.name",
@@ -56,14 +59,15 @@ fn metadata(built: &Built) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use solver::content::Digest;
+    use solver::images::document::{Descriptor, MANIFEST};
 
     use super::*;
     use crate::output::Mode;
 
     fn built() -> Built {
         Built {
-            image_id: Some(Digest::of(b"config")),
-            manifest: Some(Digest::of(b"manifest")),
+            config: Some(Digest::of(b"config")),
+            target: Some(Descriptor::new(MANIFEST, Digest::of(b"manifest"), 8)),
             names: vec![
                 "docker.io/library/a:latest".into(),
                 "docker.io/library/b:1".into(),
@@ -107,7 +111,8 @@ mod tests {
         let id = Digest::of(b"config").to_string();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), id);
         let nothing = Built {
-            image_id: None,
+            config: None,
+            target: None,
             ..built()
         };
         assert!(write(&nothing, &asked(Some(path))).is_err());

@@ -98,7 +98,8 @@ fn outputs_become_absolute_and_names_of_images_tags() {
     assert_eq!(
         request.outputs[0],
         Output::Local {
-            directory: here.join("out")
+            directory: here.join("out"),
+            platform_split: None,
         }
     );
     let Output::Image(image) = &request.outputs[1] else {

@@ -1,0 +1,197 @@
+//! One build for several platforms: one index, directories of their own for files.
+
+use serde_json::json;
+use support::layout::Layout;
+use support::workspace::{Varve, run};
+
+const BOTH: &str = "--platform=linux/amd64,linux/arm64";
+
+/// Built on the machine's own platform, for each target platform. Nothing foreign is run.
+const CROSS: &str = "FROM --platform=$BUILDPLATFORM busybox AS build\n\
+    RUN echo once >> /shared\nARG TARGETARCH\nRUN echo for $TARGETARCH > /made\n\
+    FROM scratch\nARG TARGETPLATFORM\nCOPY --from=build /shared /made /\nENV P=$TARGETPLATFORM\n";
+
+#[test]
+fn several_platforms_make_one_index_and_share_equal_steps() {
+    let varve = Varve::new();
+    varve.dockerfile(CROSS);
+    let built = varve
+        .build([
+            BOTH,
+            "--platform=linux/arm64/v8",
+            "-otype=oci,dest=image,tar=false",
+            "-t",
+            "app",
+            "--metadata-file=md",
+        ])
+        .success();
+    let (index, images) = Layout::open_index(&varve.path("image"));
+    assert_eq!(index["schemaVersion"], 2);
+    let platforms: Vec<_> = images
+        .iter()
+        .map(|(of, _)| of["platform"].clone())
+        .collect();
+    let platform = |architecture: &str| json!({ "os": "linux", "architecture": architecture });
+    assert_eq!(platforms, [platform("amd64"), platform("arm64")]);
+    for (descriptor, image) in &images {
+        let architecture = descriptor["platform"]["architecture"].as_str().unwrap();
+        assert_eq!(image.config()["architecture"], architecture);
+        let env = image.config()["config"]["Env"].to_string();
+        assert!(env.contains(&format!("P=linux/{architecture}")), "{env}");
+        let layer = image.last_layer();
+        let body = |name: &str| {
+            let found = layer.iter().find(|entry| entry.path == name);
+            String::from_utf8(found.expect(name).body.clone()).unwrap()
+        };
+        assert_eq!(body("made"), format!("for {architecture}\n"));
+        assert_eq!(body("shared"), "once\n");
+    }
+    let log = &built.stderr;
+    // One vertex for both platforms, and one for each where the platform matters.
+    assert_eq!(log.matches("RUN echo once").count(), 1, "{log}");
+    assert!(
+        log.contains("[linux/amd64 build 2/3] RUN echo for amd64"),
+        "{log}"
+    );
+    let crossed = "[linux/amd64->arm64 build 2/3] RUN echo for arm64";
+    assert!(log.contains(crossed), "{log}");
+    assert!(log.contains("[linux/arm64 stage-1 1/1] COPY"), "{log}");
+    let metadata: serde_json::Value = serde_json::from_str(&varve.read("md")).unwrap();
+    assert!(metadata["containerimage.digest"].is_string(), "{metadata}");
+    assert!(metadata["containerimage.config.digest"].is_null());
+}
+
+#[test]
+fn other_tools_choose_a_platform_of_an_exported_index() {
+    let varve = Varve::new();
+    varve.dockerfile(CROSS);
+    let build = [
+        BOTH,
+        "-otype=oci,dest=image,tar=false",
+        "-otype=oci,dest=image.tar",
+    ];
+    varve.build(build).succeeded();
+    for image in ["oci:image", "oci-archive:image.tar"] {
+        for architecture in ["amd64", "arm64"] {
+            let chosen = ["--override-arch", architecture, "inspect", image];
+            let text = varve.tool("skopeo", chosen).success().stdout;
+            let seen: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(seen["Architecture"], architecture, "{image}");
+        }
+    }
+    // And varve itself takes it in again, as it was.
+    varve
+        .varve(["import", "--root", "other", "image.tar", "back"])
+        .succeeded();
+    let listed = ["images", "--root", "other", "--format", "json"];
+    let listed = varve.varve(listed).success().stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let outer: serde_json::Value = serde_json::from_str(&varve.read("image/index.json")).unwrap();
+    assert_eq!(listed[0]["digest"], outer["manifests"][0]["digest"]);
+}
+
+#[test]
+fn files_of_several_platforms_lie_in_directories_of_their_own() {
+    let varve = Varve::new();
+    varve.dockerfile(CROSS);
+    varve
+        .build([BOTH, "-o", "out", "-otype=tar,dest=out.tar"])
+        .succeeded();
+    std::fs::create_dir(varve.path("unpacked")).unwrap();
+    let unpack = ["-xf", "out.tar", "-C", "unpacked"];
+    varve.tool("tar", unpack).succeeded();
+    for place in ["out", "unpacked"] {
+        for architecture in ["amd64", "arm64"] {
+            let made = varve.read(format!("{place}/linux_{architecture}/made"));
+            assert_eq!(made, format!("for {architecture}\n"));
+        }
+    }
+    let one = [
+        "--platform=linux/arm64",
+        "-otype=local,dest=one,platform-split=true",
+    ];
+    varve.build(one).succeeded();
+    assert_eq!(varve.read("one/linux_arm64/made"), "for arm64\n");
+}
+
+#[test]
+fn files_go_together_unless_two_platforms_have_the_same_name() {
+    let varve = Varve::new();
+    varve.dockerfile(
+        "FROM --platform=$BUILDPLATFORM busybox AS build\nARG TARGETARCH\n\
+         RUN mkdir -p /d && echo $TARGETARCH > /d/$TARGETARCH && \
+           ln /d/$TARGETARCH /d/$TARGETARCH-2\n\
+         FROM scratch\nCOPY --from=build /d /d\n",
+    );
+    let outputs = [
+        BOTH,
+        "-otype=local,dest=out,platform-split=false",
+        "-otype=tar,dest=out.tar,platform-split=false",
+    ];
+    varve.build(outputs).succeeded();
+    std::fs::create_dir(varve.path("unpacked")).unwrap();
+    let unpack = ["-xf", "out.tar", "-C", "unpacked"];
+    varve.tool("tar", unpack).succeeded();
+    for place in ["out", "unpacked"] {
+        for name in ["amd64", "arm64"] {
+            assert_eq!(varve.read(format!("{place}/d/{name}")), format!("{name}\n"));
+            assert_eq!(
+                varve.read(format!("{place}/d/{name}-2")),
+                format!("{name}\n")
+            );
+        }
+    }
+    varve.dockerfile(CROSS);
+    for output in ["type=local,dest=no", "type=tar,dest=no"] {
+        let output = format!("-o{output},platform-split=false");
+        let words = ["platform-split=false", "/made of linux/arm64"];
+        varve.build([BOTH, &output]).refused_with(1, &words);
+        assert!(!varve.path("no").exists());
+    }
+}
+
+#[test]
+fn a_docker_archive_is_for_one_platform() {
+    let varve = Varve::new();
+    varve.dockerfile(CROSS);
+    let refused = varve.build([BOTH, "-otype=docker,dest=image.tar"]);
+    let words = [
+        "docker exporter does not currently support exporting manifest lists",
+        "type=oci",
+    ];
+    let refused = refused.refused(1, &words);
+    assert!(
+        !refused.stderr.contains("RUN"),
+        "before anything is built: {refused}"
+    );
+    assert!(!varve.path("image.tar").exists());
+    let twice = "--platform=linux/amd64,linux/x86_64";
+    varve
+        .build([twice, "-otype=docker,dest=image.tar"])
+        .succeeded();
+}
+
+#[test]
+fn an_index_is_the_same_wherever_and_whenever_it_is_built() {
+    let varve = Varve::new();
+    varve.write("context/f", "f");
+    varve.dockerfile(&format!("{CROSS}COPY f /\nWORKDIR /w\n"));
+    let digests = ["one", "two"].map(|name| {
+        let output = format!("type=oci,dest={name}.tar,name=app");
+        let root = format!("root-{name}");
+        let mut build = varve.build_command(["--root", &root, BOTH, "-o", &output]);
+        run(build.env("SOURCE_DATE_EPOCH", "1700000000")).succeeded();
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        varve.write("context/f", "f");
+        std::fs::read(varve.path(format!("{name}.tar"))).unwrap()
+    });
+    assert!(digests[0] == digests[1]);
+}
+
+#[test]
+fn a_base_without_the_platform_is_told_with_what_it_has() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\n");
+    let refused = varve.build(["--platform=linux/amd64,nonsense"]);
+    refused.refused_with(1, &["platform \"nonsense\""]);
+}
