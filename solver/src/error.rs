@@ -94,6 +94,16 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// Programs of the platform do not run on this machine.
+    #[error("cannot run programs for {platform} on this {host} machine: {reason}")]
+    ForeignPlatform {
+        /// What the step is for.
+        platform: String,
+        /// What this machine is.
+        host: String,
+        /// What is missing, and what to do.
+        reason: String,
+    },
     /// An output was asked for that makes no sense.
     #[error("invalid output {output:?}: {reason}")]
     Output {

@@ -10,6 +10,7 @@ use mount::Mount;
 
 use crate::error::{Error, Result};
 use crate::exec_mounts::BindMount;
+use crate::foreign::Foreign;
 
 /// Directory of mount points and bundles of running processes, below the root.
 const RUN: &str = "run";
@@ -20,6 +21,7 @@ pub struct Execution {
     executor: Executor,
     directory: PathBuf,
     next: AtomicU64,
+    foreign: Foreign,
 }
 
 impl Execution {
@@ -38,7 +40,16 @@ impl Execution {
             executor,
             directory,
             next: AtomicU64::new(1),
+            foreign: Foreign::default(),
         }))
+    }
+
+    /// Checks that programs of a platform run here.
+    ///
+    /// # Errors
+    /// [`Error::ForeignPlatform`] tells what is missing.
+    pub(crate) async fn check_platform(&self, platform: &llb::Platform) -> Result<()> {
+        self.foreign.check(platform, self, &self.directory).await
     }
 
     /// Runs a process on mounts that make its root file system, with others shown inside it. When

@@ -13,6 +13,7 @@ pub mod error;
 pub mod exec_mounts;
 pub mod executing;
 pub mod exporters;
+mod foreign;
 pub mod frontend;
 pub mod images;
 mod ops;

@@ -21,6 +21,8 @@ const OUTPUT_QUEUE_LINES: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct ExecOp {
     exec: Exec,
+    /// What the process is for; this machine's own platform when `None`.
+    platform: Option<llb::Platform>,
     definition: CacheKey,
     environment: Arc<Environment>,
 }
@@ -48,6 +50,7 @@ impl ExecOp {
         let definition = definition_key(vertex);
         Ok(ExecOp {
             exec,
+            platform: vertex.platform().cloned(),
             definition,
             environment,
         })
@@ -87,6 +90,10 @@ impl ExecOp {
 
     async fn run(&self, inputs: &[Value], context: OpContext) -> Result<Vec<Value>> {
         let process = self.process()?;
+        if let Some(platform) = &self.platform {
+            let execution = &self.environment.execution;
+            execution.check_platform(platform).await?;
+        }
         let mounts = {
             let (exec, inputs) = (self.exec.clone(), inputs.to_vec());
             let environment = self.environment.clone();

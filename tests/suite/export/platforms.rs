@@ -1,8 +1,10 @@
 //! One build for several platforms: one index, directories of their own for files.
 
+use std::ffi::{OsStr, OsString};
+
 use serde_json::json;
 use support::layout::Layout;
-use support::workspace::{Varve, run};
+use support::workspace::{Outcome, Varve, run};
 
 const BOTH: &str = "--platform=linux/amd64,linux/arm64";
 
@@ -186,6 +188,53 @@ fn an_index_is_the_same_wherever_and_whenever_it_is_built() {
         std::fs::read(varve.path(format!("{name}.tar"))).unwrap()
     });
     assert!(digests[0] == digests[1]);
+}
+
+/// Mounts binfmt_misc out of the sight of others, registers an emulator for mips64le, builds, and
+/// takes the emulator away again. Arguments: its flags, then the build.
+const WITH_EMULATOR: &str = r#"
+    flags=$1; shift
+    cp /bin/busybox "$PWD/true" || exit 90
+    mount -t binfmt_misc none /proc/sys/fs/binfmt_misc || exit 91
+    cd /proc/sys/fs/binfmt_misc || exit 92
+    magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x08\x00'
+    name=varve-test-$$
+    printf ':%s:M::%s::%s:%s' "$name" "$magic" "$OLDPWD/true" "$flags" > register || exit 93
+    cd "$OLDPWD" || exit 94
+    "$@"; code=$?
+    echo -1 > "/proc/sys/fs/binfmt_misc/$name"
+    exit $code
+"#;
+
+/// What a build says on standard error, and its exit code, with an emulator that ends well
+/// whatever it is given.
+fn build_with_emulator(varve: &Varve, flags: &str) -> Outcome {
+    let build = varve.build_command(["--platform=linux/mips64le", "--no-cache", "-o", "out"]);
+    let script = ["-m", "sh", "-c", WITH_EMULATOR, "sh", flags].map(OsString::from);
+    let build = std::iter::once(build.get_program()).chain(build.get_args());
+    let build = build.map(OsStr::to_owned);
+    varve.tool("unshare", script.into_iter().chain(build))
+}
+
+#[test]
+fn programs_of_another_platform_run_in_an_emulator_that_is_registered() {
+    let varve = Varve::new();
+    let mut program = b"\x7fELF\x02\x01\x01".to_vec();
+    program.resize(16, 0);
+    program.extend([2, 0, 8, 0]);
+    program.resize(200, 0);
+    let path = varve.write("context/program", program);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    varve.dockerfile("FROM scratch\nCOPY program /\nRUN [\"/program\", \"x\"]\n");
+    build_with_emulator(&varve, "F").succeeded();
+    assert!(varve.path("out/program").is_file());
+    // Without F the kernel looks for the emulator in the step's own root.
+    let words = [
+        "cannot run programs for linux/mips64le",
+        "without the flag F",
+        ">>> RUN",
+    ];
+    build_with_emulator(&varve, "").refused_with(1, &words);
 }
 
 #[test]
