@@ -98,8 +98,8 @@ impl Directories {
             }
             // Not emptied but left: a mount of it may still be on its way out.
             work = self.path(number).join(format!("work{count}"));
+            fs::create_dir_all(&work).map_err(|e| Error::io("create", &work, e))?;
         }
-        fs::create_dir_all(&work).map_err(|e| Error::io("create", &work, e))?;
         Ok(work)
     }
 

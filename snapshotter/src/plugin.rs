@@ -25,6 +25,8 @@ use proto::containerd::services::snapshots::v1::snapshots_server::{
     Snapshots as Service, SnapshotsServer,
 };
 use proto::varve::debug::v1::debug_server::DebugServer;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -41,6 +43,9 @@ use metrics::Metrics;
 /// asks again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Threads of the runtime that calls may block. A runtime that serves them needs more than these.
+pub const CALL_THREADS: usize = 4;
+
 /// Snapshots in one message of a list.
 const LIST_BATCH: usize = 100;
 
@@ -48,11 +53,13 @@ const LIST_BATCH: usize = 100;
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Everything that containerd and we ourselves may call, for the snapshots that `metrics` are of.
-/// Layers come from and go to the containerd with the socket `containerd`. Needs a running tokio.
+/// Layers come from and go to the containerd with the socket `containerd`. Needs a running tokio
+/// with [`CALL_THREADS`] threads to spare.
 #[must_use]
 pub fn services(metrics: Arc<Metrics>, containerd: PathBuf) -> Routes {
     let snapshots = SnapshotsService {
         metrics: metrics.clone(),
+        threads: Arc::new(Semaphore::new(CALL_THREADS)),
     };
     let health = health::service(metrics.containers().clone());
     let snapshots = SnapshotsServer::new(snapshots);
@@ -69,6 +76,8 @@ pub fn services(metrics: Arc<Metrics>, containerd: PathBuf) -> Routes {
 #[derive(Clone, Debug)]
 struct SnapshotsService {
     metrics: Arc<Metrics>,
+    /// Of the runtime's threads, for [`SnapshotsService::start`].
+    threads: Arc<Semaphore>,
 }
 
 impl SnapshotsService {
@@ -88,9 +97,26 @@ impl SnapshotsService {
                 let _under_way = under_way;
                 work(&plugin)
             };
-            blocking(CALL_TIMEOUT, work).await
+            ended(CALL_TIMEOUT, self.start(work)).await
         };
         Ok(Response::new(self.metrics.call(method, done).await?))
+    }
+
+    /// Starts work that takes less than a millisecond, but for exceptions. On the thread that took
+    /// the call in, as long as enough others are left: to wake another one, and to be woken by it,
+    /// would take a third of the time of the whole call.
+    fn start<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> JoinHandle<Result<T>> {
+        match self.threads.clone().try_acquire_owned() {
+            Ok(permit) => tokio::spawn(async move {
+                let done = work();
+                drop(permit);
+                done
+            }),
+            Err(_) => tokio::task::spawn_blocking(work),
+        }
     }
 }
 
@@ -99,7 +125,11 @@ async fn blocking<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T, Status> {
-    let task = tokio::task::spawn_blocking(work);
+    ended(limit, tokio::task::spawn_blocking(work)).await
+}
+
+/// The outcome of a task, if it has one in time.
+async fn ended<T>(limit: Duration, task: JoinHandle<Result<T>>) -> Result<T, Status> {
     match tokio::time::timeout(limit, task).await {
         Ok(Ok(done)) => done.map_err(status::of),
         Ok(Err(panicked)) => Err(Status::internal(format!("internal error: {panicked}"))),
@@ -184,12 +214,15 @@ impl Service for SnapshotsService {
         request: Request<api::StatSnapshotRequest>,
     ) -> Result<Response<api::StatSnapshotResponse>, Status> {
         let request = request.into_inner();
-        self.call("Stat", &request.snapshotter, move |plugin| {
+        let done = async {
+            let plugin = self.metrics.containers().plugin(&request.snapshotter);
+            // All of it is in memory.
+            let info = plugin.and_then(|plugin| plugin.stat(&request.key));
             Ok(api::StatSnapshotResponse {
-                info: Some(wire::info(plugin.stat(&request.key)?)),
+                info: Some(wire::info(info.map_err(status::of)?)),
             })
-        })
-        .await
+        };
+        Ok(Response::new(self.metrics.call("Stat", done).await?))
     }
 
     async fn update(

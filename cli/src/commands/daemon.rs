@@ -79,7 +79,9 @@ pub(super) fn daemon(site: &Site, options: args::Daemon) -> anyhow::Result<()> {
     };
     settings.apply(&containers)?;
     let worker = Worker::start(containers.clone()).context("cannot start a thread")?;
+    let parallel = std::thread::available_parallelism().map_or(1, usize::from);
     let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(parallel + plugin::CALL_THREADS)
         .enable_all()
         .build();
     let tokio = tokio.context("cannot start threads")?;

@@ -32,7 +32,10 @@ const IDLE: i32 = 19;
 #[derive(Debug, Default)]
 pub(super) struct Events {
     state: Mutex<State>,
-    happened: Condvar,
+    /// One for each thread: to wake a thread takes as long as the rest of a short call.
+    to_work: Condvar,
+    to_reap: Condvar,
+    to_flush: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -60,19 +63,21 @@ impl Events {
 
     pub(super) fn committed(&self) {
         self.state().has_committed = true;
-        self.happened.notify_all();
+        self.to_work.notify_one();
     }
 
     pub(super) fn opened(&self) {
-        self.state().is_unflushed = true;
-        self.happened.notify_all();
+        // Otherwise it is awake.
+        if !std::mem::replace(&mut self.state().is_unflushed, true) {
+            self.to_flush.notify_one();
+        }
     }
 
     /// Waits until rows are to be flushed; whether it is not the end.
     fn next_flush(&self) -> bool {
         let mut state = self.state();
         while !state.has_ended && !std::mem::take(&mut state.is_unflushed) {
-            let woken = self.happened.wait(state);
+            let woken = self.to_flush.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
         }
         !state.has_ended
@@ -81,20 +86,25 @@ impl Events {
     pub(super) fn removed(&self) {
         let now = Instant::now();
         let mut state = self.state();
-        let first = state.removed.map_or(now, |(first, _)| first);
-        state.removed = Some((first, now));
-        self.happened.notify_all();
+        match &mut state.removed {
+            // It wakes when the wave would be over by now, and then looks at the last one.
+            Some((_, last)) => *last = now,
+            None => {
+                state.removed = Some((now, now));
+                self.to_work.notify_one();
+            }
+        }
     }
 
     pub(super) fn measure(&self, directory: u64) {
         self.state().unmeasured.insert(directory);
-        self.happened.notify_all();
+        self.to_work.notify_one();
     }
 
     fn reap(&self) {
         let now = Instant::now();
         self.state().reaping = Some((now, now));
-        self.happened.notify_all();
+        self.to_reap.notify_one();
     }
 
     fn reap_more(&self, started: Instant) {
@@ -118,7 +128,7 @@ impl Events {
                 Some((_, due)) => due - now,
                 None => RETRY,
             };
-            let woken = self.happened.wait_timeout(state, limit);
+            let woken = self.to_reap.wait_timeout(state, limit);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         None
@@ -133,12 +143,14 @@ impl Events {
     /// Somebody needs room, or there are new limits.
     pub(super) fn need_space(&self) {
         self.state().space_due = Some(Instant::now());
-        self.happened.notify_all();
+        self.to_work.notify_one();
     }
 
     fn end(&self) {
         self.state().has_ended = true;
-        self.happened.notify_all();
+        for thread in [&self.to_work, &self.to_reap, &self.to_flush] {
+            thread.notify_one();
+        }
     }
 
     fn has_ended(&self) -> bool {
@@ -154,7 +166,7 @@ impl Events {
                 return Some(work);
             }
             let waited = state.next_due().map_or(RETRY, |due| due - now);
-            let woken = self.happened.wait_timeout(state, waited);
+            let woken = self.to_work.wait_timeout(state, waited);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         None
