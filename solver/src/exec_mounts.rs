@@ -1,13 +1,14 @@
 //! The mounts of a step: snapshots that are prepared for it, and what becomes of them afterwards.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use llb::op::{Exec, Mount as ExecMount, MountKind};
 use mount::Mount;
 use snapshotter::{Kind, Labels, Manager, Snapshots};
-use store::{Editor, RelPath};
+use store::editor::Found;
+use store::{ContentKey, Editor, Entry, RelPath, Store, TreeRef};
 
 use crate::error::{Error, Result};
 use crate::ops::{build_lease, snapshot_name};
@@ -28,17 +29,56 @@ pub(crate) fn transient_key(prefix: &str) -> String {
     )
 }
 
-/// A file system that is shown inside another one.
+/// Something that a process sees inside of its root file system.
 #[derive(Clone, Debug)]
-pub struct BindMount {
-    /// How to mount it.
-    pub mounts: Vec<Mount>,
-    /// Which file or directory of it, without symbolic links on the way.
-    pub path: PathBuf,
-    /// Where it is shown, inside the container.
+pub struct Shown {
+    /// Where, inside the container.
     pub target: String,
     /// Whether the process may not write to it.
     pub read_only: bool,
+    /// What it is.
+    pub kind: ShownKind,
+}
+
+/// What is shown.
+#[derive(Clone, Debug)]
+pub enum ShownKind {
+    /// A file or directory of a file system of its own.
+    Files {
+        /// How to mount that.
+        mounts: Vec<Mount>,
+        /// Which file or directory, without symbolic links on the way.
+        path: PathBuf,
+        /// It is a directory.
+        is_directory: bool,
+        /// Nobody else sees what is written to it, and it is thrown away.
+        is_scratch: bool,
+    },
+    /// An empty directory in memory.
+    Memory {
+        /// Most that it holds; `None` leaves it to the kernel.
+        size_bytes: Option<u64>,
+    },
+}
+
+impl Shown {
+    /// Whether its mount point is a directory.
+    pub(crate) fn is_directory(&self) -> bool {
+        match self.kind {
+            ShownKind::Files { is_directory, .. } => is_directory,
+            ShownKind::Memory { .. } => true,
+        }
+    }
+}
+
+/// What a mount shows of a tree.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    /// Its place, without symbolic links.
+    pub(crate) path: RelPath,
+    /// Its content.
+    pub(crate) key: ContentKey,
+    is_directory: bool,
 }
 
 /// Checks that every mount of a step can be made.
@@ -48,16 +88,42 @@ pub struct BindMount {
 pub(crate) fn check(exec: &Exec) -> Result<()> {
     for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
         let what = match mount.kind {
-            MountKind::Bind if mount.input.is_some() && mount.output.is_none() => continue,
-            MountKind::Bind => "a bind mount without source, or whose changes are kept",
+            MountKind::Bind if mount.output.is_none() => continue,
+            MountKind::Tmpfs { .. } => continue,
+            MountKind::Bind => "a mount whose changes are kept",
             MountKind::Secret(_) => "RUN --mount=type=secret",
             MountKind::Ssh(_) => "RUN --mount=type=ssh",
             MountKind::Cache(_) => "RUN --mount=type=cache",
-            MountKind::Tmpfs { .. } => "RUN --mount=type=tmpfs",
         };
         return Err(Error::Unsupported { what: what.into() });
     }
     Ok(())
+}
+
+/// Finds what a mount shows of a tree.
+///
+/// # Errors
+/// [`Error::NotFound`]; those of reading trees.
+pub(crate) fn select(store: &Store, tree: TreeRef, selector: &str) -> Result<Selected> {
+    let mut editor = Editor::open(store, tree);
+    let path = editor.resolve(&RelPath::lenient(selector.as_bytes())?, true)?;
+    if let Some(directory) = editor.untouched(&path)? {
+        return Ok(Selected {
+            path,
+            key: directory.key,
+            is_directory: true,
+        });
+    }
+    match editor.get(&path)? {
+        Some(Found::Leaf(leaf)) => Ok(Selected {
+            path,
+            key: Entry::Leaf(leaf).content_key(),
+            is_directory: false,
+        }),
+        _ => Err(Error::NotFound {
+            path: selector.to_owned(),
+        }),
+    }
 }
 
 /// The snapshots of one step, prepared.
@@ -68,7 +134,7 @@ pub(crate) struct StepMounts {
     root_key: String,
     root: Vec<Mount>,
     other_keys: Vec<String>,
-    binds: Vec<BindMount>,
+    shown: Vec<Shown>,
 }
 
 impl StepMounts {
@@ -79,17 +145,17 @@ impl StepMounts {
         let parent = parent.unwrap_or_default();
         let root_key = transient_key("run/");
         let root = snapshots.prepare(&root_key, &parent, Labels::new())?;
-        let (other_keys, binds) = (Vec::new(), Vec::new());
+        let (other_keys, shown) = (Vec::new(), Vec::new());
         let mut mounts = StepMounts {
             snapshots,
             parent,
             root_key,
             root,
             other_keys,
-            binds,
+            shown,
         };
         for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
-            if let Err(error) = mounts.add(mount, inputs) {
+            if let Err(error) = mounts.add(mount, exec, inputs) {
                 mounts.discard();
                 return Err(error);
             }
@@ -97,36 +163,52 @@ impl StepMounts {
         Ok(mounts)
     }
 
-    fn add(&mut self, mount: &ExecMount, inputs: &[Value]) -> Result<()> {
-        let Some(value) = mount.input.map(|input| &inputs[input.position()]) else {
-            return Ok(());
+    fn add(&mut self, mount: &ExecMount, exec: &Exec, inputs: &[Value]) -> Result<()> {
+        let kind = match mount.kind {
+            MountKind::Tmpfs { size_bytes } => ShownKind::Memory {
+                size_bytes: u64::try_from(size_bytes).ok().filter(|size| *size > 0),
+            },
+            _ => self.files(mount, exec, inputs)?,
         };
-        let Some(tree) = value.tree() else {
-            return Ok(());
-        };
-        let mut editor = Editor::open(&**self.snapshots.store(), tree);
-        let path = editor.resolve(&RelPath::lenient(mount.selector.as_bytes())?, true)?;
-        if editor.get(&path)?.is_none() {
-            return Err(Error::NotFound {
-                path: mount.selector.clone(),
-            });
-        }
-        let key = transient_key("run/");
-        // What the process writes is thrown away with the snapshot.
-        let mounts = match mount.readonly {
-            true => self.snapshots.view(&key, value.name(), Labels::new())?,
-            false => self.snapshots.prepare(&key, value.name(), Labels::new())?,
-        };
-        self.other_keys.push(key);
-        let path = path.components().iter().collect();
-        let target = mount.dest.clone();
-        self.binds.push(BindMount {
-            mounts,
-            path,
-            target,
+        self.shown.push(Shown {
+            target: mount.dest.clone(),
             read_only: mount.readonly,
+            kind,
         });
         Ok(())
+    }
+
+    /// A file or directory of an input.
+    fn files(&mut self, mount: &ExecMount, exec: &Exec, inputs: &[Value]) -> Result<ShownKind> {
+        let value = mount.input.map(|input| &inputs[input.position()]);
+        let tree = value.and_then(Value::tree);
+        let selected = match tree {
+            Some(tree) => Some(select(self.snapshots.store(), tree, &mount.selector)?),
+            None if RelPath::lenient(mount.selector.as_bytes())?.is_root() => None,
+            None => {
+                return Err(Error::NotFound {
+                    path: mount.selector.clone(),
+                });
+            }
+        };
+        let key = transient_key("run/");
+        let name = value.map_or("", Value::name);
+        // What the process writes is thrown away with the snapshot, and so are the mount points
+        // that other mounts need inside of it.
+        let is_scratch = !mount.readonly || tree.is_none() || has_mounts_inside(exec, &mount.dest);
+        let mounts = match is_scratch {
+            false => self.snapshots.view(&key, name, Labels::new())?,
+            true => self.snapshots.prepare(&key, name, Labels::new())?,
+        };
+        self.other_keys.push(key);
+        let is_directory = selected.as_ref().is_none_or(|found| found.is_directory);
+        let path = selected.map(|found| found.path.components().iter().collect());
+        Ok(ShownKind::Files {
+            mounts,
+            path: path.unwrap_or_default(),
+            is_directory,
+            is_scratch,
+        })
     }
 
     /// The root file system.
@@ -135,8 +217,8 @@ impl StepMounts {
     }
 
     /// What is shown inside it.
-    pub(crate) fn binds(&self) -> &[BindMount] {
-        &self.binds
+    pub(crate) fn shown(&self) -> &[Shown] {
+        &self.shown
     }
 
     /// The root as the step left it, committed. Nothing may be mounted any more.
@@ -165,6 +247,16 @@ impl StepMounts {
             }
         }
     }
+}
+
+/// Whether another mount of the step lies below this one.
+fn has_mounts_inside(exec: &Exec, dest: &str) -> bool {
+    let inside = |other: &str| {
+        Path::new(other)
+            .strip_prefix(dest)
+            .is_ok_and(|rest| !rest.as_os_str().is_empty())
+    };
+    exec.mounts.iter().any(|other| inside(&other.dest))
 }
 
 /// Removes the snapshots of processes that are gone: the root belongs to this process alone.

@@ -1,15 +1,15 @@
 //! Runs a process on a snapshot's mounts: the seam between storage and the container runtime.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use executor::{Cancel, Executor, Exit, ExtraMount, ExtraMountKind, OutputSender, Process};
-use mount::Mount;
+use mount::{Mount, MountGuard};
 
 use crate::error::{Error, Result};
-use crate::exec_mounts::BindMount;
+use crate::exec_mounts::{Shown, ShownKind};
 use crate::foreign::Foreign;
 
 /// Directory of mount points and bundles of running processes, below the root.
@@ -29,7 +29,7 @@ impl Execution {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn open(root: &std::path::Path, executor: Executor) -> Result<Arc<Self>> {
+    pub fn open(root: &Path, executor: Executor) -> Result<Arc<Self>> {
         let directory = root.join(RUN);
         mount::unmount_all_below(&directory)?;
         if directory.exists() {
@@ -61,7 +61,7 @@ impl Execution {
     pub async fn run(
         &self,
         mounts: &[Mount],
-        binds: &[BindMount],
+        shown: &[Shown],
         mut process: Process,
         output: OutputSender,
         cancel: Cancel,
@@ -71,15 +71,11 @@ impl Execution {
         let rootfs = directory.part("rootfs")?;
         let mut guards = vec![mount::apply(mounts, &rootfs)?];
         check_mount_points(&rootfs)?;
-        for (index, bind) in binds.iter().enumerate() {
-            let shown = directory.part(&format!("bind-{index}"))?;
-            guards.push(mount::apply(&bind.mounts, &shown)?);
-            let kind = ExtraMountKind::Bind {
-                source: shown.join(&bind.path),
-                read_only: bind.read_only,
-            };
+        for (index, one) in shown.iter().enumerate() {
+            let place = directory.part(&format!("mount-{index}"))?;
+            let kind = show(one, place, shown, &mut guards)?;
             process.mounts.push(ExtraMount {
-                target: bind.target.clone(),
+                target: one.target.clone(),
                 kind,
             });
         }
@@ -97,9 +93,57 @@ impl Execution {
     }
 }
 
+/// Makes one of the things that a process is `shown` ready to be bound into its container.
+fn show(
+    one: &Shown,
+    place: PathBuf,
+    shown: &[Shown],
+    guards: &mut Vec<MountGuard>,
+) -> Result<ExtraMountKind> {
+    let read_only = one.read_only;
+    match &one.kind {
+        ShownKind::Memory { size_bytes } => Ok(ExtraMountKind::Tmpfs {
+            size_bytes: *size_bytes,
+            read_only,
+        }),
+        ShownKind::Files {
+            mounts,
+            path,
+            is_directory,
+            is_scratch,
+        } => {
+            guards.push(mount::apply(mounts, &place)?);
+            let source = match path.as_os_str().is_empty() {
+                true => place,
+                false => place.join(path),
+            };
+            if *is_scratch && *is_directory {
+                make_mount_points(&source, &one.target, shown)?;
+            }
+            Ok(ExtraMountKind::Bind {
+                source,
+                read_only,
+                is_data: false,
+            })
+        }
+    }
+}
+
+/// Makes the mount points of what is shown inside `target`, whose content `directory` is.
+fn make_mount_points(directory: &Path, target: &str, shown: &[Shown]) -> Result<()> {
+    for other in shown {
+        let inside = Path::new(&other.target).strip_prefix(target);
+        let Some(inside) = inside.ok().filter(|path| !path.as_os_str().is_empty()) else {
+            continue;
+        };
+        executor::create_mount_point(directory, inside, other.is_directory())?;
+    }
+    Ok(())
+}
+
 /// The runtime makes /dev and its links before it enters the root: through a symbolic link of the
 /// image it would reach the host.
-fn check_mount_points(rootfs: &std::path::Path) -> Result<()> {
+fn check_mount_points(rootfs: &Path) -> Result<()> {
     for name in ["proc", "sys", "dev"] {
         let found = fs::symlink_metadata(rootfs.join(name));
         if found.is_ok_and(|found| !found.is_dir()) {

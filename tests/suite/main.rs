@@ -27,4 +27,5 @@ mod privileged {
     mod plugin_quota;
     mod real_input;
     mod registries;
+    mod run_mounts;
 }

@@ -18,6 +18,7 @@ mod from;
 mod history;
 mod images;
 mod instruction;
+mod mounts;
 mod onbuild;
 pub(crate) mod options;
 mod paths;

@@ -11,13 +11,13 @@ use crate::lower::arguments::{Globals, at};
 use crate::lower::options::{Contexts, Options, Replacement};
 use crate::words::{Lexer, NoVariables};
 
-/// All stages in file order, then the images that `COPY --from` names.
+/// All stages in file order, then the images that `COPY --from` and `RUN --mount=from=` name.
 #[derive(Debug)]
 pub(crate) struct StageTable {
     pub(crate) stages: Vec<StageNode>,
     /// By name in lower case; of several stages with one name the last.
     names: HashMap<String, usize>,
-    /// Images that `COPY --from` names, by that name.
+    /// Images that `--from` and `from=` name, by that name.
     images: HashMap<String, usize>,
     /// How many of them the file declares.
     declared: usize,
@@ -46,7 +46,7 @@ pub(crate) struct StageNode {
     pub(crate) step_count: usize,
     /// Its steps ignore the cache.
     pub(crate) ignore_cache: bool,
-    /// It is an image that `COPY --from` names, not a stage of the file.
+    /// It is an image that an instruction names, not a stage of the file.
     pub(crate) implicit: bool,
     /// Its triggers were added.
     pub(crate) triggered: bool,
@@ -69,8 +69,18 @@ pub(crate) struct Command {
     pub(crate) instruction: Instruction,
     /// The stage that it copies from.
     pub(crate) from: Option<usize>,
+    /// The stages that its mounts show, one for each `--mount` of `RUN`.
+    pub(crate) mounts_from: Vec<Option<usize>>,
     /// It comes from a trigger of the base image.
     pub(crate) is_trigger: bool,
+}
+
+impl Command {
+    /// The stages that it needs.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = usize> + '_ {
+        let mounted = self.mounts_from.iter().copied().flatten();
+        self.from.into_iter().chain(mounted)
+    }
 }
 
 impl StageTable {
@@ -168,13 +178,23 @@ impl StageTable {
             InstructionKind::Copy(copy) => copy.from.clone(),
             _ => None,
         };
+        let span = instruction.origin.span;
         let from = match from.filter(|name| !name.is_empty()) {
-            Some(name) => Some(self.source(&name, instruction.origin.span)?),
+            Some(name) => Some(self.source(&name, span)?),
             None => None,
         };
+        let mounted = match &instruction.kind {
+            InstructionKind::Run(run) => run.mounts.as_slice(),
+            _ => &[],
+        };
+        let mounts_from = mounted
+            .iter()
+            .map(|mount| mount.from().map(|name| self.source(name, span)).transpose())
+            .collect::<Result<_, Error>>()?;
         Ok(Command {
             instruction,
             from,
+            mounts_from,
             is_trigger,
         })
     }
@@ -251,10 +271,9 @@ impl StageTable {
             Some(_) => &[],
             None => node.commands.as_slice(),
         };
-        commands.iter().filter_map(|command| {
-            command
-                .from
-                .map(|from| (from, command.instruction.origin.span))
+        commands.iter().flat_map(|command| {
+            let span = command.instruction.origin.span;
+            command.sources().map(move |from| (from, span))
         })
     }
 
@@ -276,7 +295,7 @@ impl StageTable {
         needed
     }
 
-    /// Says of images that `COPY --from` names where needed stages name them.
+    /// Says of images that instructions name where needed stages name them.
     pub(crate) fn place_images(&mut self, needed: &BTreeSet<usize>) {
         let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
         for (image, span) in needed.iter().flat_map(|stage| self.sources(*stage)) {

@@ -55,6 +55,18 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A mount would hide what the container consists of.
+    #[error(
+        "cannot mount at {target:?}: it lies in {place}, which belongs to the container itself; \
+         choose another target"
+    )]
+    MountTarget {
+        /// The target as given.
+        target: String,
+        /// What it is, or lies in.
+        place: &'static str,
+    },
+
     /// The program of the step could not be started. The words after the colon are runc's.
     #[error("unable to start container process: {message}")]
     Start {

@@ -69,6 +69,6 @@ pub use process::{ExtraMount, ExtraMountKind, HOSTNAME_DEFAULT, HostEntry, Netwo
 pub use run::{Executor, ID_LENGTH_MAX, RunRequest};
 pub use runtime::{Container, Exit, RunFuture, Runtime, RuntimeChoice};
 pub use spec::{Abilities, CAPABILITIES, CAPABILITIES_MASK, MaskOrder};
-pub use stubs::MountStubs;
+pub use stubs::{MountStubs, create_mount_point};
 pub use supervised::SupervisedRuntime;
 pub use user::{User, UserError, lookup as lookup_user};

@@ -97,10 +97,15 @@ pub enum ExtraMountKind {
         source: PathBuf,
         /// Whether the process may not write to it.
         read_only: bool,
+        /// Whether it is data and nothing else: no program in it can be started, no device
+        /// opened.
+        is_data: bool,
     },
     /// An empty file system in memory.
     Tmpfs {
         /// Upper bound in bytes; `None` leaves it to the kernel (half of the memory).
         size_bytes: Option<u64>,
+        /// Whether the process may not write to it.
+        read_only: bool,
     },
 }

@@ -239,19 +239,25 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
     mounts.extend(cgroup_mounts(input));
     for extra in &input.process.mounts {
         let mount = match &extra.kind {
-            ExtraMountKind::Bind { source, read_only } => bind(
-                &extra.target,
+            ExtraMountKind::Bind {
                 source,
-                if *read_only {
-                    &["rbind", "ro"]
-                } else {
-                    &["rbind"]
-                },
-            ),
-            ExtraMountKind::Tmpfs { size_bytes } => {
+                read_only,
+                is_data,
+            } => {
+                let mut options = vec!["rbind"];
+                options.extend(read_only.then_some("ro"));
+                options.extend(is_data.then_some(isolated).into_iter().flatten());
+                bind(&extra.target, source, &options)
+            }
+            ExtraMountKind::Tmpfs {
+                size_bytes,
+                read_only,
+            } => {
                 let size = size_bytes.map(|bytes| format!("size={bytes}"));
-                let mut options = vec!["nosuid", "nodev", "noexec", "mode=1777"];
+                // Programs may be started from it, as with BuildKit: compilers' checks do so.
+                let mut options = vec!["nosuid", "nodev", "mode=1777"];
                 options.extend(size.as_deref());
+                options.extend(read_only.then_some("ro"));
                 mount(&extra.target, "tmpfs", "tmpfs", &options)
             }
         };

@@ -62,6 +62,12 @@ impl MountStubs {
         let extra = mounts
             .iter()
             .map(|mount| (Path::new(mount.target.as_str()), is_directory(mount)));
+        for mount in mounts {
+            if let Err(error) = stubs.check_target(&mount.target) {
+                stubs.remove();
+                return Err(error);
+            }
+        }
         for (target, directory) in targets.chain(extra) {
             if let Err(source) = stubs.create_one(target, directory) {
                 stubs.remove();
@@ -69,6 +75,25 @@ impl MountStubs {
             }
         }
         Ok(stubs)
+    }
+
+    /// Refuses a place that is the container's own, also behind symbolic links of the image.
+    fn check_target(&self, target: &str) -> Result<()> {
+        let resolved = self.root.resolve(Path::new(target));
+        let resolved =
+            resolved.map_err(|source| Error::prepare("find mount point", target, source))?;
+        let below = |place: &str| resolved.starts_with(place);
+        let place = match resolved.as_os_str().is_empty() {
+            true => "/",
+            false if below("proc") => "/proc",
+            false if below("sys") => "/sys",
+            false if resolved == Path::new("dev") => "/dev",
+            false => return Ok(()),
+        };
+        Err(Error::MountTarget {
+            target: target.to_owned(),
+            place,
+        })
     }
 
     fn create_one(&mut self, target: &Path, directory: bool) -> std::io::Result<()> {
@@ -80,9 +105,14 @@ impl MountStubs {
                 .unwrap_or(Path::new(""));
             relative != standard && relative.starts_with(standard)
         });
-        if hidden || relative.as_os_str().is_empty() {
+        if hidden {
             return Ok(());
         }
+        self.create_missing(&relative, directory)
+    }
+
+    fn create_missing(&mut self, target: &Path, directory: bool) -> std::io::Result<()> {
+        let relative = self.root.resolve(target)?;
         let mut missing = Vec::new();
         for path in relative
             .ancestors()
@@ -160,6 +190,22 @@ impl MountStubs {
     }
 }
 
+/// Makes the mount point `target` below `root` if it is not there: for a mount inside another one,
+/// whose file system is thrown away after the run.
+///
+/// # Errors
+/// [`Error::Prepare`].
+pub fn create_mount_point(root: &Path, target: &Path, is_directory: bool) -> Result<()> {
+    let make = || -> std::io::Result<()> {
+        let mut stubs = MountStubs {
+            root: RootDir::open(root)?,
+            stubs: Vec::new(),
+        };
+        stubs.create_missing(target, is_directory)
+    };
+    make().map_err(|source| Error::prepare("create mount point", target, source))
+}
+
 /// Whether the mount point of `mount` is a directory: it is what its source is.
 fn is_directory(mount: &ExtraMount) -> bool {
     match &mount.kind {
@@ -208,7 +254,10 @@ mod tests {
         let (etc, top) = (old(&root.join("etc")), old(root));
         let tmpfs = |target: &str| ExtraMount {
             target: target.to_owned(),
-            kind: ExtraMountKind::Tmpfs { size_bytes: None },
+            kind: ExtraMountKind::Tmpfs {
+                size_bytes: None,
+                read_only: false,
+            },
         };
         let stubs = MountStubs::create(root, &[tmpfs("/var/cache/deep"), tmpfs("/dev/x")]).unwrap();
         assert_eq!(entries(root), ["dev", "etc", "proc", "sys", "var"]);

@@ -49,6 +49,8 @@ pub struct ExecMount {
     pub source: Option<Output>,
     /// Where and how. Its `input` and `output` are assigned by the builder.
     pub mount: Mount,
+    /// What the process writes to a bind mount is thrown away, not an output.
+    pub discards: bool,
 }
 
 /// What a process leaves behind.
@@ -138,8 +140,9 @@ impl GraphBuilder {
         };
     }
 
-    /// Adds a process on a root file system. Mounts are sorted by destination, equal sources become
-    /// one input, and every written bind mount becomes an output.
+    /// Adds a process on a root file system. Mounts are sorted by destination, secrets and then
+    /// agents come after the others in the order given, as BuildKit writes them. Equal sources
+    /// become one input, and every written bind mount an output unless it is to be thrown away.
     pub fn exec(
         &mut self,
         root: Option<Output>,
@@ -154,15 +157,20 @@ impl GraphBuilder {
         }
         .with_source(root);
         let mut mounts: Vec<_> = std::iter::once(root).chain(mounts).collect();
-        mounts.sort_by(|a, b| a.mount.dest.cmp(&b.mount.dest));
+        mounts.sort_by(|a, b| order(&a.mount).cmp(&order(&b.mount)));
         let mut inputs = Inputs::default();
         let mut outputs = Vec::new();
         let node = self.nodes.len();
         exec.mounts.clear();
-        for ExecMount { source, mut mount } in mounts {
+        for one in mounts {
+            let ExecMount {
+                source,
+                mut mount,
+                discards,
+            } = one;
             mount.input = source.map(|source| inputs.position(source));
             mount.output = None;
-            if mount.kind == MountKind::Bind && !mount.readonly {
+            if mount.kind == MountKind::Bind && !mount.readonly && !discards {
                 let index = outputs.len() as u32;
                 mount.output = Some(index);
                 outputs.push((mount.dest.clone(), Output { node, index }));
@@ -308,7 +316,17 @@ impl Mount {
         ExecMount {
             source,
             mount: self,
+            discards: false,
         }
+    }
+}
+
+/// Where a mount stands among those of its process.
+fn order(mount: &Mount) -> (u8, &str) {
+    match mount.kind {
+        MountKind::Bind | MountKind::Cache(_) | MountKind::Tmpfs { .. } => (0, &mount.dest),
+        MountKind::Secret(_) => (1, ""),
+        MountKind::Ssh(_) => (2, ""),
     }
 }
 

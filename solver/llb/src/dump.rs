@@ -214,14 +214,33 @@ fn mount(out: &mut Formatter<'_>, mount: &Mount, source: &str) -> fmt::Result {
     }
     match &mount.kind {
         MountKind::Bind => {}
-        MountKind::Secret(secret) => write!(out, " {secret:?}")?,
-        MountKind::Ssh(ssh) => write!(out, " {ssh:?}")?,
-        MountKind::Cache(cache) => write!(out, " {cache:?}")?,
+        MountKind::Secret(secret) => {
+            write!(out, " secret={}", secret.id)?;
+            owned(out, (secret.uid, secret.gid, secret.mode), secret.optional)?;
+        }
+        MountKind::Ssh(ssh) => {
+            write!(out, " ssh={}", ssh.id)?;
+            owned(out, (ssh.uid, ssh.gid, ssh.mode), ssh.optional)?;
+        }
+        MountKind::Cache(cache) => write!(out, " cache={} {:?}", cache.id, cache.sharing)?,
         MountKind::Tmpfs { size_bytes } => write!(out, " tmpfs={size_bytes}")?,
     }
     match mount.output {
         Some(output) => writeln!(out, " output={output}"),
         None => out.write_char('\n'),
+    }
+}
+
+/// Owner and mode of a file that is made for a mount.
+fn owned(
+    out: &mut Formatter<'_>,
+    (uid, gid, mode): (u32, u32, u32),
+    optional: bool,
+) -> fmt::Result {
+    write!(out, " {uid}:{gid} {mode:04o}")?;
+    match optional {
+        true => write!(out, " optional"),
+        false => Ok(()),
     }
 }
 

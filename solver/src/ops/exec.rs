@@ -56,6 +56,23 @@ impl ExecOp {
         })
     }
 
+    /// What the process can read of its inputs: of each mount, what is below its selector.
+    fn key_of_inputs(&self, inputs: &[Value]) -> Result<CacheKey> {
+        let mut key = CacheKey::builder("varve solver: exec op inputs v2");
+        for mount in &self.exec.mounts {
+            let Some(input) = mount.input else { continue };
+            key = match inputs[input.position()].tree() {
+                None => key.bytes([]),
+                Some(tree) => {
+                    let store = self.environment.store();
+                    let selected = exec_mounts::select(store, tree, &mount.selector)?;
+                    key.bytes(selected.key.as_bytes())
+                }
+            };
+        }
+        Ok(key.finish())
+    }
+
     fn process(&self) -> Result<Process> {
         let exec = &self.exec;
         let mut env = exec.env.clone();
@@ -146,7 +163,7 @@ impl ExecOp {
         let execution = &self.environment.execution;
         let run = execution.run(
             mounts.root(),
-            mounts.binds(),
+            mounts.shown(),
             process,
             sender,
             cancel.clone(),
@@ -189,14 +206,8 @@ impl Op for ExecOp {
         inputs: &'a [Value],
         _: OpContext,
     ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
-        let mut key = CacheKey::builder("varve solver: exec op inputs v1");
-        for input in inputs {
-            key = match input.tree() {
-                Some(tree) => key.bytes(tree.key.as_bytes()),
-                None => key.bytes([]),
-            };
-        }
-        Box::pin(async move { Ok(Some(key.finish())) })
+        let key = self.key_of_inputs(inputs).map_err(op_error);
+        Box::pin(async move { key.map(Some) })
     }
 
     fn exec<'a>(

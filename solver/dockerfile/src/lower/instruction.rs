@@ -31,7 +31,7 @@ impl Lowerer<'_> {
         match &command.instruction.kind {
             InstructionKind::Add(add) => self.copy(stage, command, &copy::Request::add(add)),
             InstructionKind::Copy(found) => self.copy(stage, command, &copy::Request::copy(found)),
-            InstructionKind::Run(run) => self.run(stage, run, origin),
+            InstructionKind::Run(run) => self.run(stage, run, command),
             InstructionKind::Workdir(path) => self.workdir(stage, path, origin),
             InstructionKind::Env(pairs) => self.env(stage, pairs, span),
             InstructionKind::Arg(arguments) => self.arg(stage, arguments, span),

@@ -33,7 +33,7 @@ pub(super) fn add_triggers(
         for trigger in &triggers {
             let instruction = crate::parse::parse_trigger(trigger, span)?;
             let command = table.command(instruction, true)?;
-            needs_more |= command.from.is_some();
+            needs_more |= command.sources().next().is_some();
             commands.push(command);
         }
         let node = &mut table.stages[stage];

@@ -8,9 +8,10 @@ use super::history::Entry;
 use super::stage::{StageState, network};
 use super::workdir::upper_keyword;
 use super::{COMMAND, Lowerer, locations};
-use crate::ast::{CommandLine, Heredoc, Origin, RunCommand, SecurityMode};
+use crate::ast::{CommandLine, Heredoc, RunCommand, SecurityMode};
 use crate::error::{Error, Span};
 use crate::heredoc;
+use crate::stages::Command;
 use crate::words::Variables;
 
 /// Where scripts of here-documents are mounted.
@@ -32,8 +33,9 @@ impl Lowerer<'_> {
         &mut self,
         stage: &mut StageState,
         run: &RunCommand,
-        origin: &Origin,
+        command: &Command,
     ) -> Result<(), Error> {
+        let origin = &command.instruction.origin;
         let span = origin.span;
         refuse_unsupported(run, span)?;
         // A command may read any file.
@@ -43,10 +45,10 @@ impl Lowerer<'_> {
             summary,
             file,
         } = script(run, span)?;
-        let mounts: Vec<_> = file
-            .map(|file| self.script_mount(file))
-            .into_iter()
-            .collect();
+        let mut mounts = self.mounts(stage, run, command)?;
+        mounts
+            .mounts
+            .extend(file.map(|file| self.script_mount(file)));
         let args = match &run.command {
             CommandLine::Shell(_) => stage.with_shell(args.join(" ")),
             CommandLine::Exec(_) => args,
@@ -61,7 +63,7 @@ impl Lowerer<'_> {
         let shown = format!("{}{summary}", origin.source);
         let lexer = self.globals.lexer.raw_quotes().skip_unset();
         let expanded = lexer
-            .process_word(&shown, &stage.environment)
+            .process_word(&shown, &mounts.masked(&stage.environment))
             .unwrap_or(shown);
         let platform = stage.run_platform.clone();
         let name = stage.step_name(&upper_keyword(&expanded), platform.as_ref());
@@ -71,7 +73,7 @@ impl Lowerer<'_> {
             .insert(COMMAND.to_owned(), origin.source.clone());
 
         let created_by = history(&args, stage);
-        let exec = Exec {
+        let mut exec = Exec {
             args,
             env,
             cwd: stage.directory.clone(),
@@ -81,10 +83,11 @@ impl Lowerer<'_> {
             remove_mount_stubs_recursive: true,
             ..Exec::default()
         };
+        mounts.complete(&mut exec);
         let platform = platform.unwrap_or_else(|| self.globals.target_platform.clone());
         let outputs = self
             .graph
-            .exec(stage.root, exec, mounts, Some(platform), metadata);
+            .exec(stage.root, exec, mounts.mounts, Some(platform), metadata);
         stage.root = Some(outputs.root);
         stage.commit(created_by, Entry::Built);
         Ok(())
@@ -112,9 +115,7 @@ impl Lowerer<'_> {
 
 /// What is parsed and not run yet is an error, not a step that does something else.
 fn refuse_unsupported(run: &RunCommand, span: Span) -> Result<(), Error> {
-    let what = if !run.mounts.is_empty() {
-        "RUN --mount"
-    } else if run.security == SecurityMode::Insecure {
+    let what = if run.security == SecurityMode::Insecure {
         "RUN --security=insecure"
     } else if !run.devices.is_empty() {
         "RUN --device"

@@ -129,6 +129,7 @@ async fn what_cannot_be_run_is_refused_before_anything_is_made() {
         let kind = ExtraMountKind::Bind {
             source: source.into(),
             read_only: true,
+            is_data: false,
         };
         vec![ExtraMount {
             target: target.to_owned(),

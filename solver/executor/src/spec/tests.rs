@@ -143,12 +143,14 @@ fn extra_mounts_follow_and_may_replace_a_standard_one() {
         kind: ExtraMountKind::Bind {
             source: "/src".into(),
             read_only,
+            is_data: false,
         },
     };
     let tmpfs = ExtraMount {
         target: "/tmp/x".to_owned(),
         kind: ExtraMountKind::Tmpfs {
             size_bytes: Some(4096),
+            read_only: false,
         },
     };
     let mounts = vec![

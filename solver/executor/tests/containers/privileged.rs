@@ -263,6 +263,7 @@ async fn clone_makes_processes_but_no_namespaces() {
             kind: ExtraMountKind::Bind {
                 source: path.into(),
                 read_only: true,
+                is_data: false,
             },
         };
         let process = Process {
@@ -408,12 +409,14 @@ async fn extra_mounts_are_there_in_their_mode_and_gone_afterwards() {
             kind: ExtraMountKind::Bind {
                 source: host.path().join(path),
                 read_only,
+                is_data: false,
             },
         };
         let tmpfs = ExtraMount {
             target: "/scratch".to_owned(),
             kind: ExtraMountKind::Tmpfs {
                 size_bytes: Some(1 << 20),
+                read_only: false,
             },
         };
         let process = Process {
@@ -457,6 +460,7 @@ async fn a_container_that_cannot_be_made_is_explained() {
             kind: ExtraMountKind::Bind {
                 source: "/does/not/exist".into(),
                 read_only: true,
+                is_data: false,
             },
         }];
         let error = fixture
