@@ -15,7 +15,7 @@ pub(crate) const EXIT_SIGNAL: u8 = 128;
 
 /// varve was stopped by a signal, and has cleaned up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("stopped by {}", match .signal { 2 => "Ctrl-C".to_owned(), n => format!("signal {n}") })]
+#[error("cancelled by {}", match .signal { 2 => "Ctrl-C".to_owned(), n => format!("signal {n}") })]
 pub(crate) struct Interrupted {
     /// Its number.
     pub(crate) signal: u8,

@@ -7,10 +7,13 @@
 mod failed_steps;
 mod log;
 mod plain;
+mod raw_json;
 #[cfg(test)]
 mod script;
 mod size;
 mod steps;
+mod style;
+mod summary;
 mod terminal;
 mod text;
 
@@ -22,13 +25,18 @@ use std::time::{Duration, Instant};
 
 use solver::progress::{Display, Event};
 
-use self::failed_steps::Left;
+use crate::environment::Environment;
+
+use self::failed_steps::{Left, Reader};
 use self::plain::Plain;
+use self::raw_json::RawJson;
 use self::steps::Steps;
-use self::terminal::Size;
+use self::style::Style;
 use self::terminal::screen::Screen;
+use self::terminal::{Look, Size};
 
 pub(crate) use self::size::size;
+pub(crate) use self::summary::summary;
 
 /// Shortest time between two frames, or two looks at what is due: BuildKit's own.
 const FRAME_INTERVAL: Duration = Duration::from_millis(100);
@@ -41,6 +49,9 @@ const TERMINAL_TAIL_LINES: usize = 1_000;
 
 /// Bytes of such a log.
 const TERMINAL_TAIL_BYTES: usize = 1 << 20;
+
+/// What is said when somebody cancels a build.
+pub(crate) const CANCELLING: &str = "cancelling; Ctrl-C again ends it at once";
 
 /// Size of a terminal that does not tell.
 const SIZE_DEFAULT: Size = Size {
@@ -60,6 +71,15 @@ pub(crate) enum Mode {
     Tty,
     /// Nothing but errors and the output of failed steps.
     Quiet,
+    /// JSON lines for programs, in BuildKit's form.
+    Rawjson,
+}
+
+impl Mode {
+    /// Whether sentences of ours may stand among the progress.
+    pub(crate) fn is_for_people(self) -> bool {
+        !matches!(self, Mode::Quiet | Mode::Rawjson)
+    }
 }
 
 /// Standard error is no terminal, but a live view was asked for.
@@ -81,7 +101,21 @@ impl std::fmt::Debug for Output {
 
 enum Message {
     Event(Event),
+    Cancelling,
     Finish,
+}
+
+/// Says on the display that the build is being cancelled. From any thread, never waits.
+#[derive(Clone)]
+pub(crate) struct Canceller(SyncSender<Message>);
+
+impl Canceller {
+    /// Says so.
+    pub(crate) fn say(&self) {
+        if self.0.try_send(Message::Cancelling).is_err() {
+            tracing::debug!("the display is too busy to say that the build is cancelled");
+        }
+    }
 }
 
 /// The end of the channel that the build holds.
@@ -96,17 +130,20 @@ impl Display for Sender {
 }
 
 impl Output {
-    /// Starts to show progress on standard error. Without colours if `is_coloured` says so.
+    /// Starts to show progress on standard error, as the environment likes it.
     ///
     /// # Errors
     /// [`NoTerminal`].
-    pub(crate) fn start(mode: Mode, is_coloured: bool) -> Result<Self, NoTerminal> {
+    pub(crate) fn start(mode: Mode, environment: &Environment) -> Result<Self, NoTerminal> {
         let is_terminal = std::io::stderr().is_terminal();
         let view = match mode {
             Mode::Tty if !is_terminal => return Err(NoTerminal),
-            Mode::Auto | Mode::Tty if is_terminal => View::Terminal(Live::new(is_coloured)),
+            Mode::Auto | Mode::Tty if is_terminal => {
+                View::Terminal(Live::new(Style::of(environment)))
+            }
             Mode::Auto | Mode::Tty | Mode::Plain => View::Plain(Plain::default()),
             Mode::Quiet => View::Quiet(Steps::default()),
+            Mode::Rawjson => View::RawJson(RawJson::default()),
         };
         let (messages, receiver) = sync_channel(EVENTS_WAITING_MAX);
         let thread = std::thread::spawn(move || show(view, &receiver));
@@ -116,6 +153,11 @@ impl Output {
     /// Where the build sends its events.
     pub(crate) fn display(&self) -> Arc<dyn Display> {
         Arc::new(Sender(self.messages.clone()))
+    }
+
+    /// Says that the build is being cancelled, when somebody wants that.
+    pub(crate) fn canceller(&self) -> Canceller {
+        Canceller(self.messages.clone())
     }
 
     /// Shows the rest, and the output of failed steps. What a display gets later is dropped.
@@ -130,19 +172,32 @@ enum View {
     Plain(Plain),
     Terminal(Live),
     Quiet(Steps),
+    RawJson(RawJson),
 }
 
 /// A live view on a terminal.
 struct Live {
     steps: Steps,
     screen: Screen,
+    log_lines: usize,
+    is_cancelling: bool,
 }
 
 impl Live {
-    fn new(is_coloured: bool) -> Self {
+    fn new(style: Style) -> Self {
         Live {
             steps: Steps::default(),
-            screen: Screen::new(is_coloured),
+            screen: Screen::new(style.colours),
+            log_lines: style.log_lines,
+            is_cancelling: false,
+        }
+    }
+
+    fn look(&self) -> Look {
+        Look {
+            size: terminal_size(),
+            log_lines: self.log_lines,
+            is_cancelling: self.is_cancelling,
         }
     }
 }
@@ -152,6 +207,7 @@ impl View {
     fn apply(&mut self, event: Event) -> bool {
         match self {
             View::Plain(plain) => plain.apply(event),
+            View::RawJson(raw) => raw.apply(event),
             View::Terminal(Live { steps, .. }) | View::Quiet(steps) => {
                 let index = steps.apply(event);
                 steps
@@ -163,14 +219,24 @@ impl View {
         }
     }
 
+    /// The build is being cancelled.
+    fn cancelling(&mut self, out: &mut Vec<u8>) {
+        match self {
+            View::Plain(plain) => plain.say(CANCELLING, out),
+            View::Terminal(live) => live.is_cancelling = true,
+            View::Quiet(_) | View::RawJson(_) => {}
+        }
+    }
+
     fn draw(&mut self, now: Instant, out: &mut Vec<u8>) {
         match self {
             View::Plain(plain) => plain.print(now, out),
             View::Terminal(live) => {
-                let size = terminal_size();
-                let picture = terminal::render(&live.steps, now, size);
-                out.extend(live.screen.frame(&picture, size));
+                let look = live.look();
+                let picture = terminal::render(&live.steps, now, &look);
+                out.extend(live.screen.frame(&picture, look.size));
             }
+            View::RawJson(raw) => raw.print(out),
             View::Quiet(_) => {}
         }
     }
@@ -179,12 +245,19 @@ impl View {
         match self {
             View::Plain(plain) => plain.finish(now, out),
             View::Terminal(live) => {
-                let size = terminal_size();
-                let picture = terminal::render_all(&live.steps, now, size);
-                out.extend(live.screen.frame(&picture, size));
-                failed_steps::print(&live.steps, Left::Say, out);
+                let look = live.look();
+                let picture = terminal::render_all(&live.steps, now, &look);
+                out.extend(live.screen.frame(&picture, look.size));
+                failed_steps::print(&live.steps, Left::Say, Reader::Terminal, out);
             }
-            View::Quiet(steps) => failed_steps::print(steps, Left::Say, out),
+            View::Quiet(steps) => {
+                let reader = match std::io::stderr().is_terminal() {
+                    true => Reader::Terminal,
+                    false => Reader::Pipe,
+                };
+                failed_steps::print(steps, Left::Say, reader, out);
+            }
+            View::RawJson(raw) => raw.print(out),
         }
     }
 }
@@ -198,6 +271,10 @@ fn show(mut view: View, messages: &Receiver<Message>) {
         });
         let is_urgent = match messages.recv_timeout(wait) {
             Ok(Message::Event(event)) => view.apply(event),
+            Ok(Message::Cancelling) => {
+                view.cancelling(&mut out);
+                true
+            }
             Err(RecvTimeoutError::Timeout) => false,
             Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
         };

@@ -15,6 +15,7 @@ pub mod executing;
 pub mod exporters;
 mod foreign;
 pub mod frontend;
+pub mod history;
 pub mod images;
 mod ops;
 pub mod progress;

@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use engine::{Completion, Listener, OpOutput, OutputStream, VertexInfo, VertexProgress};
 
-/// Identifies a step within one build.
+use crate::content::Digest;
+
+/// Identifies a step within one build, in the form of a sha256 digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StepId(Arc<str>);
 
@@ -34,11 +36,23 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// Where a step stands in a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is a vertex of the graph.
+    Graph {
+        /// The steps whose results it reads, each once.
+        inputs: Vec<StepId>,
+    },
+    /// It is something around the graph: reading the Dockerfile, writing an archive.
+    Beside,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// The step belongs to the build. Always its first event.
-    Queued,
+    Queued(Place),
     /// It began to work.
     Started,
     /// It wrote to its log.
@@ -96,6 +110,7 @@ impl Display for NoDisplay {
 pub struct Progress {
     display: Arc<dyn Display>,
     steps: Arc<AtomicU64>,
+    downloaded: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Progress {
@@ -110,6 +125,7 @@ impl Progress {
         Progress {
             display,
             steps: Arc::default(),
+            downloaded: Arc::default(),
         }
     }
 
@@ -118,17 +134,29 @@ impl Progress {
         Progress::new(Arc::new(NoDisplay))
     }
 
+    /// Counts bytes that came over a network, for the summary.
+    pub fn count_downloaded(&self, bytes: u64) {
+        self.downloaded.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were counted so far.
+    pub fn downloaded(&self) -> u64 {
+        self.downloaded.load(Ordering::Relaxed)
+    }
+
     /// Opens and starts a step that is not part of the graph. It fails unless it is ended.
     pub fn step(&self, name: impl Into<Arc<str>>) -> Step {
         let number = self.steps.fetch_add(1, Ordering::Relaxed);
-        let id = StepId(format!("internal-{number}").into());
+        // Tools that read `--progress=rawjson` expect digests.
+        let id = Digest::of(format!("varve: step {number} beside the graph").as_bytes());
+        let id = StepId(id.to_string().into());
         let step = Step {
             progress: self.clone(),
             id,
             name: name.into(),
             ended: false,
         };
-        step.show(EventKind::Queued);
+        step.show(EventKind::Queued(Place::Beside));
         step.show(EventKind::Started);
         step
     }
@@ -163,6 +191,11 @@ impl Step {
             total,
             completed,
         });
+    }
+
+    /// The progress that this step is part of.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Ends the step well.
@@ -201,7 +234,7 @@ impl Drop for Step {
 impl Listener for Progress {
     fn vertex(&self, vertex: &VertexInfo, progress: &VertexProgress) {
         let kind = match progress {
-            VertexProgress::Queued => EventKind::Queued,
+            VertexProgress::Queued => EventKind::Queued(place(vertex)),
             VertexProgress::Started => EventKind::Started,
             VertexProgress::Completed(Completion::Executed) => EventKind::Done,
             VertexProgress::Completed(Completion::Cached(_)) => EventKind::Cached,
@@ -236,10 +269,24 @@ impl Listener for Progress {
     }
 }
 
+fn step_id(vertex: engine::VertexId) -> StepId {
+    StepId(format!("sha256:{vertex}").into())
+}
+
+fn place(vertex: &VertexInfo) -> Place {
+    let mut inputs = Vec::new();
+    for input in vertex.inputs.iter().copied().map(step_id) {
+        if !inputs.contains(&input) {
+            inputs.push(input);
+        }
+    }
+    Place::Graph { inputs }
+}
+
 fn event(vertex: &VertexInfo, kind: EventKind) -> Event {
     Event {
         at: Instant::now(),
-        step: StepId(format!("sha256:{}", vertex.id).into()),
+        step: step_id(vertex.id),
         name: vertex.name.as_str().into(),
         kind,
     }

@@ -25,6 +25,7 @@ mod privileged {
     mod plugin_damage;
     mod plugin_observed;
     mod plugin_quota;
+    mod progress;
     mod real_input;
     mod registries;
     mod run_mounts;

@@ -5,14 +5,18 @@ mod result;
 
 use std::io::IsTerminal;
 
+use solver::history::History;
+use solver::history::record::Asked;
+use solver::history::recorder::{Outcome, Recorder};
 use solver::progress::Progress;
+use solver::request::Built;
 use solver::{BuildFailure, CancelToken};
 
 use crate::args;
 use crate::daemon::{Service, Site};
 use crate::error::{EXIT_FAILED, Told, say, sentence};
 use crate::interrupt::Interrupts;
-use crate::output::{Mode, Output};
+use crate::output::{Mode, Output, summary};
 
 /// What buildx says when a result goes nowhere.
 const NO_OUTPUT: &str = "WARNING: No output was asked for: the result stays in the build cache \
@@ -36,18 +40,35 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     } else {
         asked.progress
     };
-    let output = Output::start(mode, site.environment.wants_colour())?;
-    let progress = Progress::new(output.display());
+    let output = Output::start(mode, &site.environment)?;
+    let store = service.solver().snapshots().store().clone();
+    let recorder = Recorder::new(output.display(), &store);
+    let progress = Progress::new(recorder.clone());
     let goes_nowhere = request.outputs.is_empty() && request.tags.is_empty();
+    let wishes = Asked::of(&request);
     let built = service.block_on(async {
         let cancel = CancelToken::new();
-        let switch = cancel.clone();
-        let interrupts = Interrupts::watch(move || switch.cancel())?;
+        let (switch, canceller) = (cancel.clone(), output.canceller());
+        let interrupts = Interrupts::watch(move || {
+            switch.cancel();
+            canceller.say();
+        })?;
         let built = service.solver().build(request, &progress, &cancel).await;
         anyhow::Ok((built, interrupts.came()))
     });
     output.finish();
     let (built, interrupted) = built?;
+    let outcome = outcome(&built, interrupted.is_some());
+    let mut record = recorder.finish(wishes, &outcome, &store, &progress);
+    if let Err(error) = History::new(store).save(&mut record) {
+        say(&format!(
+            "WARNING: this build is not in the history: {}",
+            sentence(&error)
+        ));
+    }
+    if mode.is_for_people() {
+        say(&summary(&record.summary));
+    }
     let built = match (built, interrupted) {
         (Ok(built), _) => built,
         (Err(_), Some(interrupted)) => return Err(interrupted.into()),
@@ -60,6 +81,18 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
         say(NO_OUTPUT);
     }
     result::write(&built, &asked)
+}
+
+/// How a build ended, for its record.
+fn outcome(built: &Result<Built, BuildFailure>, is_interrupted: bool) -> Outcome<'_> {
+    match built {
+        Ok(built) => Outcome::Completed(built),
+        Err(_) if is_interrupted => Outcome::Canceled,
+        Err(failure) => Outcome::Failed {
+            error: sentence(&failure.error),
+            excerpt: failure.excerpt(),
+        },
+    }
 }
 
 /// Prints a failure below the progress: the lines of the Dockerfile, then the sentence.

@@ -21,7 +21,7 @@ pub(super) fn pull(site: &Site, options: &args::Pull) -> anyhow::Result<()> {
         true => Mode::Quiet,
         false => options.progress,
     };
-    let output = Output::start(mode, site.environment.wants_colour())?;
+    let output = Output::start(mode, &site.environment)?;
     let progress = Progress::new(output.display());
     let pulled = service.block_on(async {
         let puller = Puller::new(client, tokio::runtime::Handle::current());

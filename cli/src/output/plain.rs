@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use solver::progress::Event;
 
-use super::failed_steps::{self, Left};
+use super::failed_steps::{self, Left, Reader};
 use super::steps::{Life, Outcome, Part, Step, Steps};
 
 /// A step that writes about as much as another keeps its place at least so long.
@@ -128,13 +128,21 @@ impl Plain {
         }
     }
 
+    /// Prints a sentence of ours on a line of its own.
+    pub(crate) fn say(&mut self, sentence: &str, out: &mut Vec<u8>) {
+        if let Some(current) = self.current {
+            self.shown[current].break_line(out);
+        }
+        out.extend_from_slice(format!("{sentence}\n").as_bytes());
+    }
+
     /// Prints everything that is left, and the logs of what failed.
     pub(crate) fn finish(&mut self, now: Instant, out: &mut Vec<u8>) {
         self.print(now, out);
         if let Some(current) = self.current {
             self.shown[current].break_line(out);
         }
-        failed_steps::print(&self.steps, Left::Known, out);
+        failed_steps::print(&self.steps, Left::Known, Reader::Pipe, out);
     }
 
     /// The steps with something new: those that have ended, by the time of their end, and those

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use solver::progress::{Display, Event, EventKind, Progress, StepId};
+use solver::progress::{Display, Event, EventKind, Place, Progress, StepId};
+
+/// A step that is no vertex of the graph.
+pub(crate) const QUEUED: EventKind = EventKind::Queued(Place::Beside);
 
 /// Gives events their time and the same id to the same name.
 pub(crate) struct Script {

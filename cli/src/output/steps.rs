@@ -198,7 +198,7 @@ impl Steps {
         let step = &mut steps[index];
         let was_waiting = step.life == Life::Waiting;
         match kind {
-            EventKind::Queued => {}
+            EventKind::Queued(_) => {}
             EventKind::Started => step.start(at),
             EventKind::Log { bytes, .. } => {
                 step.start(at);

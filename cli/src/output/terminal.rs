@@ -7,18 +7,19 @@ pub(crate) mod screen;
 
 use std::time::Instant;
 
+use super::CANCELLING;
 use super::size::size;
 use super::steps::{Outcome, Part, Step, Steps};
 use super::text::{columns, cut, harmless, wrap};
 
-/// Lines of log shown below a running step.
-const LOG_LINES: usize = 6;
-
-/// Lines that must be free before one more step shows its log.
-const LOG_LINES_FREE: usize = LOG_LINES + 3;
+/// Lines that must be free, beside those of the log, before one more step shows its log.
+const LINES_FREE: usize = 3;
 
 /// Narrower than this there is no room for times beside names.
 const TIMES_COLUMNS_MIN: usize = 24;
+
+/// Narrower than this there is no room for bars.
+const BAR_COLUMNS_MIN: usize = 72;
 
 /// Indentation and marks of the lines of a log.
 const LOG_MARK: &str = " => => # ";
@@ -30,8 +31,10 @@ pub(crate) enum Paint {
     Normal,
     /// A step that ended well.
     Ended,
-    /// Cancelled, or a warning.
-    Caution,
+    /// Cancelled.
+    Cancelled,
+    /// A warning.
+    Warning,
     /// Failed.
     Failed,
     /// Output of a step.
@@ -56,24 +59,48 @@ pub(crate) struct Size {
     pub(crate) rows: usize,
 }
 
+/// What a picture depends on beside the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// The terminal's.
+    pub(crate) size: Size,
+    /// Lines of log below a running step.
+    pub(crate) log_lines: usize,
+    /// Whether the build is being cancelled.
+    pub(crate) is_cancelling: bool,
+}
+
 /// A step, a part of it or a warning: one line.
 struct Row {
     line: Line,
+    /// Whether it is the line of a step itself.
+    is_step: bool,
     is_running: bool,
     /// Of a running step that wrote something: its index.
     log_of: Option<usize>,
 }
 
 /// The picture while the build goes on: no more lines than fit above the cursor's.
-pub(crate) fn render(steps: &Steps, now: Instant, size: Size) -> Vec<Line> {
+pub(crate) fn render(steps: &Steps, now: Instant, look: &Look) -> Vec<Line> {
+    let size = look.size;
     let rows = rows(steps, now, size.columns);
     // One line for the header, one for the cursor.
     let room = size.rows.saturating_sub(2);
     let running = rows.iter().filter(|row| row.is_running).count();
-    let logs = logs(steps, &rows, size.columns, room.saturating_sub(running));
+    let logs = logs(steps, &rows, look, room.saturating_sub(running));
     let log_lines: usize = logs.iter().map(|(_, lines)| lines.len()).sum();
     let chosen = choose(&rows, room - log_lines.min(room));
-    let mut picture = vec![header(steps, now, size.columns, false)];
+    let unseen = rows
+        .iter()
+        .zip(&chosen)
+        .filter(|(row, chosen)| row.is_running && row.is_step && !**chosen)
+        .count();
+    let note = match unseen {
+        _ if look.is_cancelling => format!(" {CANCELLING}"),
+        0 => String::new(),
+        unseen => format!(" {unseen} more running"),
+    };
+    let mut picture = vec![header(steps, now, size.columns, &note)];
     for (row, _) in rows.into_iter().zip(chosen).filter(|(_, chosen)| *chosen) {
         picture.push(row.line);
         let log = logs.iter().find(|(index, _)| Some(*index) == row.log_of);
@@ -83,31 +110,28 @@ pub(crate) fn render(steps: &Steps, now: Instant, size: Size) -> Vec<Line> {
 }
 
 /// The picture when the build is over: every step, whatever the height of the terminal.
-pub(crate) fn render_all(steps: &Steps, now: Instant, size: Size) -> Vec<Line> {
-    let rows = rows(steps, now, size.columns)
-        .into_iter()
-        .map(|row| row.line);
-    std::iter::once(header(steps, now, size.columns, true))
+pub(crate) fn render_all(steps: &Steps, now: Instant, look: &Look) -> Vec<Line> {
+    let width = look.size.columns;
+    let (ended, all) = steps.counts();
+    let note = match look.is_cancelling {
+        true => " CANCELED",
+        false if ended == all && all > 0 => " FINISHED",
+        false => "",
+    };
+    let rows = rows(steps, now, width).into_iter().map(|row| row.line);
+    std::iter::once(header(steps, now, width, note))
         .chain(rows)
         .collect()
 }
 
-fn header(steps: &Steps, now: Instant, width: usize, is_over: bool) -> Line {
+fn header(steps: &Steps, now: Instant, width: usize, note: &str) -> Line {
     let took = steps.since().map_or(0.0, |since| {
         now.saturating_duration_since(since).as_secs_f64()
     });
     let (ended, all) = steps.counts();
-    let finished = if is_over && ended == all && all > 0 {
-        " FINISHED"
-    } else {
-        ""
-    };
-    let text = cut(
-        &format!("[+] Building {took:.1}s ({ended}/{all}){finished}"),
-        width,
-    );
+    let text = format!("[+] Building {took:.1}s ({ended}/{all}){note}");
     Line {
-        text,
+        text: cut(&text, width),
         paint: Paint::Normal,
     }
 }
@@ -122,13 +146,14 @@ fn rows(steps: &Steps, now: Instant, width: usize) -> Vec<Row> {
             Some(Outcome::Done) => ("", Paint::Ended),
             Some(Outcome::Cached) => ("CACHED ", Paint::Ended),
             Some(Outcome::Failed(_)) => ("ERROR ", Paint::Failed),
-            Some(Outcome::Cancelled) => ("CANCELED ", Paint::Caution),
+            Some(Outcome::Cancelled) => ("CANCELED ", Paint::Cancelled),
         };
         let is_running = step.is_running();
         let text = row(&format!("{mark}{name}"), "", took, width);
         let log_of = (is_running && step.log.written() > 0).then_some(index);
         rows.push(Row {
             line: Line { text, paint },
+            is_step: true,
             is_running,
             log_of,
         });
@@ -147,8 +172,9 @@ fn rows(steps: &Steps, now: Instant, width: usize) -> Vec<Row> {
             Row {
                 line: Line {
                     text,
-                    paint: Paint::Caution,
+                    paint: Paint::Warning,
                 },
+                is_step: false,
                 is_running: false,
                 log_of: None,
             }
@@ -162,6 +188,9 @@ fn part_row(step: &Step, part: &Part, now: Instant, width: usize) -> Row {
     let until = if is_running { now } else { part.at };
     let took = until.saturating_duration_since(part.since).as_secs_f64();
     let mut amount = part.amount();
+    if is_running {
+        amount.insert_str(0, &bar(part, width));
+    }
     let seconds = part.at.saturating_duration_since(part.since).as_secs_f64();
     // A rate over less than that is noise.
     if is_running && seconds >= 0.2 && part.current > 0 {
@@ -183,9 +212,27 @@ fn part_row(step: &Step, part: &Part, now: Instant, width: usize) -> Row {
     };
     Row {
         line: Line { text, paint },
+        is_step: false,
         is_running,
         log_of: None,
     }
+}
+
+/// ` [=====>    ]` for a part whose total is known, where there is room for it.
+fn bar(part: &Part, width: usize) -> String {
+    let columns = match width {
+        0..BAR_COLUMNS_MIN => return String::new(),
+        BAR_COLUMNS_MIN..120 => 10,
+        _ => 20,
+    };
+    let Some(total) = part.total.filter(|total| *total > 0) else {
+        return String::new();
+    };
+    let share = part.current.min(total) as f64 / total as f64;
+    let full = (share * columns as f64) as usize;
+    let tip = if full < columns { ">" } else { "" };
+    let rest = columns - full - tip.len();
+    format!(" [{}{tip}{}]", "=".repeat(full), " ".repeat(rest))
 }
 
 /// ` => NAME AMOUNT            1.2s`: the amount goes before the name does.
@@ -210,23 +257,23 @@ fn row(name: &str, amount: &str, seconds: f64, width: usize) -> String {
 }
 
 /// The last lines of the logs of those running steps that write most, as far as there is room.
-fn logs(steps: &Steps, rows: &[Row], width: usize, room: usize) -> Vec<(usize, Vec<Line>)> {
+fn logs(steps: &Steps, rows: &[Row], look: &Look, room: usize) -> Vec<(usize, Vec<Line>)> {
     let mut writers: Vec<_> = rows.iter().filter_map(|row| row.log_of).collect();
     writers.sort_by_key(|index| std::cmp::Reverse(steps.get(*index).log.written()));
     let mut free = room;
     let mut logs = Vec::new();
     for index in writers {
-        if free < LOG_LINES_FREE {
+        if free < look.log_lines + LINES_FREE {
             break;
         }
-        let lines = log_lines(steps.get(index), width);
+        let lines = log_lines(steps.get(index), look.size.columns, look.log_lines);
         free -= lines.len();
         logs.push((index, lines));
     }
     logs
 }
 
-fn log_lines(step: &Step, width: usize) -> Vec<Line> {
+fn log_lines(step: &Step, width: usize, most: usize) -> Vec<Line> {
     let room = width.saturating_sub(columns(LOG_MARK));
     let mut lines = Vec::new();
     for line in step.log.lines().rev() {
@@ -240,11 +287,11 @@ fn log_lines(step: &Step, width: usize) -> Vec<Line> {
             paint: Paint::Faint,
         };
         lines.extend(pieces.iter().rev().map(line));
-        if lines.len() >= LOG_LINES {
+        if lines.len() >= most {
             break;
         }
     }
-    lines.truncate(LOG_LINES);
+    lines.truncate(most);
     lines.reverse();
     lines
 }
@@ -265,5 +312,7 @@ fn choose(rows: &[Row], room: usize) -> Vec<bool> {
     chosen
 }
 
+#[cfg(test)]
+mod emulator;
 #[cfg(test)]
 mod tests;

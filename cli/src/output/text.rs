@@ -38,7 +38,7 @@ pub(crate) fn harmless(bytes: &[u8]) -> String {
                 out.push(' ');
                 column += 1;
             }
-            character if character.is_control() => {}
+            character if character.is_control() || is_mover(character) => {}
             character => {
                 out.push(character);
                 column += columns_of(character);
@@ -46,6 +46,15 @@ pub(crate) fn harmless(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Characters that are no control characters by name but change where others are shown: line and
+/// paragraph separators, and what turns the direction of text around (Unicode, UAX 9).
+fn is_mover(character: char) -> bool {
+    matches!(
+        character,
+        '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 /// Skips what follows an escape character (ECMA-48): a control sequence up to its final byte, a
@@ -145,6 +154,7 @@ mod tests {
             (b"a\tb", "a       b"),
             (b"bell\x07\x08", "bell"),
             (b"bad \xff byte", "bad \u{fffd} byte"),
+            ("a\u{202e}b\u{2028}c\u{2067}d".as_bytes(), "abcd"),
             (b"\x1b[", ""),
             (b"\x1b", ""),
             (b"", ""),

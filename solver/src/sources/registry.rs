@@ -220,6 +220,7 @@ impl Pull<'_> {
             read: 0,
             reported: 0,
             report: |read| step.status(id.clone(), read, Some(size), read == size),
+            progress: step.progress(),
         };
         let what = format!("{digest} of {}", self.name);
         let stored =
@@ -243,13 +244,17 @@ struct Body<'p, R> {
     read: u64,
     reported: u64,
     report: R,
+    progress: &'p Progress,
 }
 
 impl<R: Fn(u64)> Read for Body<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
             match self.runtime.block_on(self.stream.chunk()) {
-                Ok(Some(bytes)) => self.rest = bytes,
+                Ok(Some(bytes)) => {
+                    self.progress.count_downloaded(bytes.len() as u64);
+                    self.rest = bytes;
+                }
                 Ok(None) => {
                     (self.report)(self.read);
                     return Ok(0);

@@ -25,7 +25,7 @@ fn one_signal_ends_the_build_with_all_its_processes_mounts_and_cgroups() {
         send(&running, signal);
         let outcome = running
             .wait()
-            .refused(code, &["CANCELED", "ERROR: stopped by"]);
+            .refused(code, &["CANCELED", "ERROR: cancelled by"]);
         nothing_is_left(&varve, id, &sleep);
         assert!(!varve.path("image.tar").exists(), "{outcome}");
         is_sound(&varve);

@@ -1,9 +1,9 @@
 //! Golden outputs: a table of events and what is printed when it is looked at after each.
 
-use solver::progress::EventKind::{self, Cached, Cancelled, Done, Queued, Started, Warning};
+use solver::progress::EventKind::{self, Cached, Cancelled, Done, Started, Warning};
 
 use super::Plain;
-use crate::output::script::{Script, failed, log, status};
+use crate::output::script::{QUEUED, Script, failed, log, status};
 
 /// Prints after every event, as if each came alone, and once more at the end.
 fn plain(events: &[(u64, &str, EventKind)]) -> String {
@@ -35,7 +35,7 @@ fn a_whole_build_looks_as_with_buildkit() {
     let (base, run, copy) = ("[1/3] FROM busybox", "[2/3] RUN echo hi", "[3/3] COPY a b");
     check(
         &[
-            (0, LOAD, Queued),
+            (0, LOAD, QUEUED),
             (0, LOAD, Started),
             (
                 20,
@@ -43,9 +43,9 @@ fn a_whole_build_looks_as_with_buildkit() {
                 status("transferring dockerfile:", 120, None, true),
             ),
             (20, LOAD, Done),
-            (30, base, Queued),
-            (30, run, Queued),
-            (30, copy, Queued),
+            (30, base, QUEUED),
+            (30, run, QUEUED),
+            (30, copy, QUEUED),
             (31, base, Cached),
             (40, run, Started),
             (253, run, log("hi\n")),
@@ -182,7 +182,7 @@ fn a_failure_ends_with_the_last_lines_of_its_log() {
     events.push((100, "[x 1/1] RUN x", Started));
     events.push((200, "[1/1] RUN make", failed("exit code: 2")));
     events.push((200, "[x 1/1] RUN x", Cancelled));
-    events.push((200, "[y 1/1] RUN never started", Queued));
+    events.push((200, "[y 1/1] RUN never started", QUEUED));
     events.push((200, "[y 1/1] RUN never started", Cancelled));
     let out = plain(&events);
     let expect = "#1 0.140 line 14\n\

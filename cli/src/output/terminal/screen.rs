@@ -4,6 +4,7 @@
 //! ends, however it ends, the terminal is as it was, with the cursor below the picture.
 
 use super::{Line, Paint, Size};
+use crate::output::style::Colours;
 use crate::output::text::columns;
 
 /// What was drawn last.
@@ -11,15 +12,15 @@ use crate::output::text::columns;
 pub(crate) struct Screen {
     /// Columns of each line that stands above the cursor.
     drawn: Vec<usize>,
-    is_coloured: bool,
+    colours: Option<Colours>,
 }
 
 impl Screen {
     /// A screen on which nothing is drawn yet.
-    pub(crate) fn new(is_coloured: bool) -> Self {
+    pub(crate) fn new(colours: Option<Colours>) -> Self {
         Screen {
             drawn: Vec::new(),
-            is_coloured,
+            colours,
         }
     }
 
@@ -52,13 +53,14 @@ impl Screen {
     }
 
     /// Parameters of the control sequence that paints a line (ECMA-48, SGR).
-    fn colour(&self, paint: Paint) -> Option<&'static str> {
+    fn colour(&self, paint: Paint) -> Option<&str> {
+        let colours = self.colours.as_ref()?;
         match paint {
-            _ if !self.is_coloured => None,
             Paint::Normal => None,
-            Paint::Ended => Some("34"),
-            Paint::Caution => Some("33"),
-            Paint::Failed => Some("31"),
+            Paint::Ended => Some(&colours.run),
+            Paint::Cancelled => Some(&colours.cancel),
+            Paint::Warning => Some(&colours.warning),
+            Paint::Failed => Some(&colours.error),
             Paint::Faint => Some("2"),
         }
     }
@@ -84,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_frame_goes_back_over_the_last_one_and_clears_what_is_below() {
-        let mut screen = Screen::new(false);
+        let mut screen = Screen::new(None);
         assert_eq!(
             frame(&mut screen, &["a", "b"], 80),
             "\x1b[?25l\r\x1b[2Ka\n\x1b[2Kb\n\x1b[J\x1b[?25h"
@@ -98,14 +100,14 @@ mod tests {
 
     #[test]
     fn lines_that_the_terminal_wrapped_are_counted_when_going_back() {
-        let mut screen = Screen::new(false);
+        let mut screen = Screen::new(None);
         frame(&mut screen, &["0123456789", "x"], 10);
         assert!(frame(&mut screen, &["y"], 4).contains("\x1b[4A"));
     }
 
     #[test]
     fn every_frame_shows_the_cursor_again() {
-        let mut screen = Screen::new(true);
+        let mut screen = Screen::new(Some(Colours::default()));
         for texts in [&["a"][..], &[], &["b", "c"]] {
             let frame = frame(&mut screen, texts, 20);
             assert!(
@@ -117,7 +119,10 @@ mod tests {
 
     #[test]
     fn colours_come_only_when_wanted() {
-        assert!(frame(&mut Screen::new(true), &["a"], 20).contains("\x1b[34ma\x1b[0m"));
-        assert!(!frame(&mut Screen::new(false), &["a"], 20).contains("m"));
+        assert!(
+            frame(&mut Screen::new(Some(Colours::default())), &["a"], 20)
+                .contains("\x1b[34ma\x1b[0m")
+        );
+        assert!(!frame(&mut Screen::new(None), &["a"], 20).contains("m"));
     }
 }

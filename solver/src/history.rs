@@ -1,0 +1,212 @@
+//! Finished builds: what is remembered of them, and where.
+//!
+//! Reading order: [`record`] (what is known of a build), [`recorder`] (a display that gathers it),
+//! [`critical_path`] (which steps the time went to), then [`History`] (the rows in the store).
+//!
+//! A build is written in one batch when it is over, so a record is complete or not there. It is
+//! two rows: a summary that lists are made of, and the details. Their number names them; it is
+//! never given again.
+
+pub mod critical_path;
+pub mod record;
+pub mod recorder;
+
+use std::sync::Arc;
+
+use store::codec::{Decoder, Encoder};
+use store::{Batch, Durability, Store, Table};
+
+use crate::error::{Error, Result};
+
+use self::record::{BuildRecord, Details, Summary};
+
+/// Builds that are kept: the newest.
+pub const BUILDS_MAX: usize = 100;
+
+/// Bytes that all builds together take.
+pub const BYTES_MAX: u64 = 32 << 20;
+
+/// Version byte of both rows; JSON follows.
+const ROW_VERSION: u8 = 1;
+
+/// Key of the row with the number of the next build.
+const NEXT: &[u8] = b"next";
+
+/// Keys of summaries: this, then the number as 16 hexadecimal digits.
+const SUMMARY: &str = "build/";
+
+/// Keys of details.
+const DETAILS: &str = "details/";
+
+/// The finished builds of a store.
+#[derive(Clone, Debug)]
+pub struct History {
+    store: Arc<Store>,
+}
+
+impl History {
+    /// Those of this store.
+    pub fn new(store: Arc<Store>) -> Self {
+        History { store }
+    }
+
+    /// Remembers a build and gives it its number; the oldest builds go if they are too many or too
+    /// large. Survives the death of the process; the loss of the machine may take it.
+    ///
+    /// # Errors
+    /// Those of the store; nothing is remembered then.
+    pub fn save(&self, record: &mut BuildRecord) -> Result<u64> {
+        let number = self.next()?;
+        record.summary.number = number;
+        let details = row("details of a build", &record.details)?;
+        record.summary.bytes = details.len() as u64;
+        let mut batch = Batch::new();
+        batch.put(Table::History, NEXT, number_row(number + 1));
+        batch.put(
+            Table::History,
+            key(SUMMARY, number),
+            row("summary of a build", &record.summary)?,
+        );
+        batch.put(Table::History, key(DETAILS, number), details);
+        let (mut count, mut bytes) = (1, record.summary.bytes);
+        for (old, length) in self.lengths()?.into_iter().rev() {
+            count += 1;
+            bytes += length;
+            if count > BUILDS_MAX || bytes > BYTES_MAX {
+                delete(&mut batch, old);
+            }
+        }
+        self.store.write(batch, Durability::Process)?;
+        Ok(number)
+    }
+
+    /// The number that the next build gets.
+    fn next(&self) -> Result<u64> {
+        let Some(row) = self.store.rows().get(Table::History, NEXT)? else {
+            return Ok(1);
+        };
+        let mut row = Decoder::new("number of the next build", &row);
+        let number = row.number()?;
+        row.finish()?;
+        Ok(number)
+    }
+
+    /// Numbers and lengths of all builds, oldest first. Damaged ones have a length of 0.
+    fn lengths(&self) -> Result<Vec<(u64, u64)>> {
+        let rows = self.store.rows().scan(Table::History, SUMMARY.as_bytes());
+        let mut lengths = Vec::new();
+        for row in rows {
+            let (key, value) = row?;
+            if let Some(number) = number_of(&key) {
+                let summary: Option<Summary> = read("summary of a build", &value).ok();
+                lengths.push((number, summary.map_or(0, |summary| summary.bytes)));
+            }
+        }
+        Ok(lengths)
+    }
+
+    /// All builds, oldest first. One that cannot be read is left out and told in the log.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn list(&self) -> Result<Vec<Summary>> {
+        let rows = self.store.rows().scan(Table::History, SUMMARY.as_bytes());
+        let mut builds = Vec::new();
+        for row in rows {
+            let (key, value) = row?;
+            match read("summary of a build", &value) {
+                Ok(summary) => builds.push(summary),
+                Err(error) => {
+                    let number = number_of(&key);
+                    tracing::warn!(?number, %error, "a build in the history cannot be read");
+                }
+            }
+        }
+        Ok(builds)
+    }
+
+    /// A build with everything that is known of it; `None` if there is none of this number.
+    ///
+    /// # Errors
+    /// Its rows are damaged; database errors.
+    pub fn get(&self, number: u64) -> Result<Option<BuildRecord>> {
+        let rows = self.store.rows();
+        let summary = rows.get(Table::History, &key(SUMMARY, number))?;
+        let details = rows.get(Table::History, &key(DETAILS, number))?;
+        let (Some(summary), Some(details)) = (summary, details) else {
+            return Ok(None);
+        };
+        Ok(Some(BuildRecord {
+            summary: read("summary of a build", &summary)?,
+            details: read::<Details>("details of a build", &details)?,
+        }))
+    }
+
+    /// Forgets builds, all at once or none. Numbers that are not there are no error.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn remove(&self, numbers: &[u64]) -> Result<()> {
+        let mut batch = Batch::new();
+        for number in numbers {
+            delete(&mut batch, *number);
+        }
+        Ok(self.store.write(batch, Durability::Process)?)
+    }
+
+    /// The numbers of all builds, also of damaged ones, oldest first.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn numbers(&self) -> Result<Vec<u64>> {
+        Ok(self
+            .lengths()?
+            .into_iter()
+            .map(|(number, _)| number)
+            .collect())
+    }
+}
+
+fn delete(batch: &mut Batch, number: u64) {
+    batch.delete(Table::History, key(SUMMARY, number));
+    batch.delete(Table::History, key(DETAILS, number));
+}
+
+fn key(kind: &str, number: u64) -> Vec<u8> {
+    format!("{kind}{number:016x}").into_bytes()
+}
+
+fn number_of(key: &[u8]) -> Option<u64> {
+    let digits = key.strip_prefix(SUMMARY.as_bytes())?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+fn number_row(number: u64) -> Vec<u8> {
+    let mut row = Encoder::new();
+    row.number(number);
+    row.finish()
+}
+
+fn row(what: &str, value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    let mut bytes = vec![ROW_VERSION];
+    serde_json::to_writer(&mut bytes, value).map_err(|source| json(what, source))?;
+    Ok(bytes)
+}
+
+fn read<T: serde::de::DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
+    let mut row = Decoder::new(what, bytes);
+    if row.byte()? != ROW_VERSION {
+        return Err(row.error("it has an unknown version").into());
+    }
+    serde_json::from_slice(&bytes[1..]).map_err(|source| json(what, source))
+}
+
+fn json(what: &str, source: serde_json::Error) -> Error {
+    Error::Json {
+        what: what.into(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Which steps a build's time went to.
+
+use std::collections::HashSet;
+
+use super::record::StepRecord;
+
+/// The chain of steps that ends with the build and begins with it, each waiting for the one
+/// before: making any of them faster can make the build faster. Indexes, in order of time.
+///
+/// What a step of the graph waited for is the last of its inputs to end. Steps around the graph
+/// have no inputs; they follow whatever ended last before them. Steps that never began are not
+/// part of it.
+pub fn critical_path(steps: &[StepRecord]) -> Vec<usize> {
+    let ended = |index: &usize| steps[*index].ended_us;
+    let began = (0..steps.len()).filter(|index| steps[*index].started_us.is_some());
+    let mut next = began.clone().max_by_key(ended);
+    let (mut path, mut seen) = (Vec::new(), HashSet::new());
+    while let Some(index) = next {
+        path.push(index);
+        seen.insert(index);
+        let step = &steps[index];
+        let is_free = |index: &usize| !seen.contains(index) && *index < steps.len();
+        let inputs = step.inputs.iter().copied().filter(is_free);
+        let input = inputs
+            .filter(|index| steps[*index].started_us.is_some())
+            .max_by_key(ended);
+        let start = step.started_us.unwrap_or_default();
+        next = input.or_else(|| {
+            began
+                .clone()
+                .filter(|index| is_free(index) && ended(index).is_some_and(|ended| ended <= start))
+                .max_by_key(ended)
+        });
+    }
+    path.reverse();
+    path
+}
+
+/// How long the steps of a path ran, in microseconds.
+pub fn length_us(steps: &[StepRecord], path: &[usize]) -> u64 {
+    path.iter().map(|index| steps[*index].duration_us()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(started: u64, ended: u64, inputs: &[usize]) -> StepRecord {
+        StepRecord {
+            started_us: Some(started),
+            ended_us: Some(ended),
+            inputs: inputs.to_vec(),
+            in_graph: true,
+            ..StepRecord::default()
+        }
+    }
+
+    fn check(steps: &[StepRecord], path: &[usize], length: u64) {
+        let found = critical_path(steps);
+        assert_eq!(found, path);
+        assert_eq!(length_us(steps, &found), length);
+    }
+
+    #[test]
+    fn the_slower_of_two_branches_is_on_the_path() {
+        let steps = [
+            step(0, 1, &[]),
+            step(1, 4, &[0]),
+            step(1, 9, &[0]),
+            step(9, 10, &[1, 2]),
+        ];
+        check(&steps, &[0, 2, 3], 10);
+    }
+
+    #[test]
+    fn steps_around_the_graph_are_joined_by_time() {
+        let mut load = step(0, 2, &[]);
+        load.in_graph = false;
+        let steps = [load, step(3, 7, &[]), step(7, 8, &[])];
+        check(&steps, &[0, 1, 2], 7);
+    }
+
+    #[test]
+    fn steps_that_never_began_and_forged_inputs_do_no_harm() {
+        let idle = StepRecord {
+            inputs: vec![0, 99],
+            ..StepRecord::default()
+        };
+        check(&[], &[], 0);
+        check(std::slice::from_ref(&idle), &[], 0);
+        // A circle, and inputs that are not there.
+        let steps = [step(5, 5, &[1]), step(5, 5, &[0, 77]), idle];
+        assert_eq!(critical_path(&steps).len(), 2);
+    }
+}
