@@ -8,6 +8,7 @@ mod csv;
 mod disk_space;
 pub(crate) mod exports;
 pub(crate) mod observation;
+pub(crate) mod pull;
 
 use std::path::PathBuf;
 
@@ -19,11 +20,12 @@ use self::contexts::NamedContext;
 pub(crate) use self::disk_space::DiskSpace;
 use self::exports::Export;
 use self::observation::{Debug, LogFormat, MetricsAddress, Snapshots};
+use self::pull::BaseImages;
+pub(crate) use self::pull::Pull;
 
 /// What `varve --help` says below the list of commands.
 const AFTER_HELP: &str = "\
 Examples:
-  varve import busybox.tar                     take an image in, under the name it has there
   varve build -t hello .                       build ./Dockerfile, keep the image as `hello`
   varve build -o type=oci,dest=hello.tar .     write an OCI archive for skopeo, docker, podman
   varve build --target test --build-arg V=2 .  build up to a stage, with an argument
@@ -239,7 +241,7 @@ pub(crate) struct Build {
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = contexts::parse)]
     #[arg(
         long_help = "Directory, image or layout that FROM and --from can name (repeatable): \
-        NAME=DIR, NAME=docker-image://REFERENCE (of the store), \
+        NAME=DIR, NAME=docker-image://REFERENCE (of the store or of a registry), \
         NAME=oci-layout://PATH[:TAG|@DIGEST]"
     )]
     pub(crate) named_contexts: Vec<(String, NamedContext)>,
@@ -250,6 +252,9 @@ pub(crate) struct Build {
     /// machine's]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub(crate) platforms: Vec<String>,
+    /// Where base images come from
+    #[command(flatten)]
+    pub(crate) images: BaseImages,
     /// Network of RUN steps
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: NetworkChoice,
@@ -390,31 +395,6 @@ pub(crate) struct Import {
     /// Name for its one image [default: the name that it has there]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-}
-
-/// `varve pull`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Logins are those of `docker login` (~/.docker/config.json, credential helpers); mirrors,
-certificates and plain HTTP those of certs.d/HOST/hosts.toml in /etc/varve, /etc/containerd or
-/etc/docker.
-
-Examples:
-  varve pull debian:12                          from docker.io
-  varve pull --platform linux/arm64 ghcr.io/o/app@sha256:…")]
-pub(crate) struct Pull {
-    /// Name of the image, with its registry, tag or digest
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// The platform, as linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
-    /// How progress is shown
-    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
-    pub(crate) progress: Mode,
-    /// Show nothing but the name
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
 }
 
 /// `varve prune`.

@@ -1,7 +1,7 @@
 //! One request from the Dockerfile to the exported result. Read this first.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use dockerfile::lower::Lowered;
@@ -15,14 +15,15 @@ use crate::error::{Error, Result};
 use crate::exec_mounts;
 use crate::executing::Execution;
 use crate::exporters::{self, Export, PlatformResult};
-use crate::frontend::{self, Text};
+use crate::frontend::{self, LookUp, Prepared, Text};
+use crate::images::intake::Intake;
 use crate::images::{Images, Named};
 use crate::ops::{self, Environment};
 use crate::progress::Progress;
 use crate::request::{BuildRequest, Built};
 use crate::result::Value;
 use crate::sources::layout::{Copied, Layout};
-use crate::sources::registry::Puller;
+use crate::sources::registry::{Registries, Remote};
 
 /// Leases that hold what a running build made, until its records do; none outlives the process.
 pub(crate) const LEASE_PREFIX: &str = "build/";
@@ -136,10 +137,20 @@ impl Solver {
     ) -> Result<Built, BuildFailure> {
         exporters::check(&request)?;
         let text = frontend::read(&request, progress)?;
+        let remote = Remote::new(&request.registries, progress);
         let prepared = {
             let (request, text, progress) = (request.clone(), text.clone(), progress.clone());
-            let images = self.images.clone();
-            blocking(move || frontend::prepare(&request, &text, &images, &progress)).await
+            let (images, remote, cancel) = (self.images.clone(), remote.clone(), cancel.clone());
+            blocking(move || {
+                let look_up = LookUp {
+                    images: &images,
+                    remote: &remote,
+                    is_pull: request.pull,
+                    cancel: &cancel,
+                };
+                frontend::prepare(&request, &text, &look_up, &progress)
+            })
+            .await
         };
         let prepared = prepared.map_err(|error| {
             let spans = error.spans();
@@ -149,9 +160,7 @@ impl Solver {
                 spans,
             }
         })?;
-        let evaluated = self
-            .evaluate(&prepared.lowered, prepared.contexts, progress, cancel)
-            .await;
+        let evaluated = self.evaluate(&prepared, remote, progress, cancel).await;
         let values = evaluated.map_err(|error| {
             let spans = match &error {
                 Error::Step { vertex, .. } => lines_of(&prepared.lowered, *vertex),
@@ -192,17 +201,20 @@ impl Solver {
     /// one value for each.
     async fn evaluate(
         &self,
-        lowered: &[Lowered],
-        contexts: BTreeMap<String, PathBuf>,
+        prepared: &Prepared,
+        remote: Remote,
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Result<Vec<Value>> {
+        let lowered = &prepared.lowered;
         let environment = Arc::new(Environment {
             snapshots: self.snapshots.clone(),
             images: self.images.clone(),
             execution: self.execution.clone(),
             checked: self.checked.clone(),
-            contexts,
+            contexts: prepared.contexts.clone(),
+            coming: prepared.coming.clone(),
+            remote,
         });
         let mut vertices = Vec::new();
         let mut known = HashSet::new();
@@ -308,31 +320,35 @@ impl Solver {
     /// unless one is named.
     ///
     /// # Errors
-    /// [`Error::Registry`], [`Error::BadImage`]; nothing is visible then.
+    /// [`Error::Registry`], [`Error::BadImage`], [`Error::Cancelled`]; nothing is visible then.
     pub async fn pull(
         &self,
-        puller: Puller,
+        registries: &Registries,
         name: &str,
         platform: Option<&str>,
         progress: &Progress,
+        cancel: &CancelToken,
     ) -> Result<Named> {
         let name = frontend::normalize(name)?;
         let platform = frontend::platform(platform)?;
         let platform = ops::source_platform(&platform.unwrap_or_else(llb::Platform::host));
-        let (images, progress) = (self.images.clone(), progress.clone());
+        let remote = Remote::new(registries, progress);
+        let (images, progress, cancel) = (self.images.clone(), progress.clone(), cancel.clone());
         blocking(move || {
-            let content = images.content();
-            let ingest = content.begin();
-            let mut batch = Batch::new();
-            let copied = puller.pull(&name, &platform, content, &ingest, &mut batch, &progress)?;
-            let held = copied
-                .blobs
-                .iter()
-                .map(|blob| leases::Reference::Blob(*blob));
-            images.name(&mut batch, &name, &copied.target, held.collect());
-            ingest.commit(batch)?;
-            let found = images.list()?.into_iter().find(|named| named.name == name);
-            found.ok_or(Error::NoImage { reference: name })
+            let step = progress.step(format!("[internal] load metadata for {name}"));
+            let found = remote.find(&name, &platform, &step.reporter(), &cancel);
+            let found = step.end(found)?;
+            let step = progress.step(format!("pull {name}"));
+            let layers = remote.layers(&name, step.reporter(), cancel.clone())?;
+            let intake = Intake {
+                source: Some(&layers),
+                arrival: Some(&found.arrival),
+                reporter: step.reporter(),
+                cancel,
+            };
+            step.end(images.take_in(&name, &found.image, &intake))?;
+            let named = images.list()?.into_iter().find(|named| named.name == name);
+            named.ok_or(Error::NoImage { reference: name })
         })
         .await
     }

@@ -80,6 +80,27 @@ pub enum Error {
         /// The image reference.
         reference: String,
     },
+    /// An image that is neither in the store nor to be had from its registry.
+    #[error(
+        "{reference}: not found in this store, and {source}{}",
+        import_hint(reference, source)
+    )]
+    NotPulled {
+        /// The image reference.
+        reference: String,
+        /// What the registry did.
+        source: Box<registry::Error>,
+    },
+    /// An image that is not there for a platform.
+    #[error("{what}: no match for platform {platform} (has: {there})")]
+    NoPlatform {
+        /// The image reference.
+        what: String,
+        /// The platform that was asked for.
+        platform: String,
+        /// Those that there are.
+        there: String,
+    },
     /// An image or layout that does not make sense.
     #[error("{what}: {reason}")]
     BadImage {
@@ -198,6 +219,18 @@ impl Error {
             what: what.into(),
             reason: reason.into(),
         }
+    }
+}
+
+/// Where nobody answers, an image can come another way.
+fn import_hint(reference: &str, source: &registry::Error) -> String {
+    use registry::Error::{Connection, Hang, Tls};
+    match source {
+        Connection { .. } | Hang { .. } | Tls { .. } => format!(
+            "; or take the image in with `varve import`, or name a layout with --build-context \
+             {reference}=oci-layout://DIR"
+        ),
+        _ => String::new(),
     }
 }
 

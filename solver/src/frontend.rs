@@ -1,6 +1,8 @@
 //! The Dockerfile frontend: reads the Dockerfile and the ignore file, resolves the images that
 //! lowering asks for, and ends with a graph.
 
+mod lookup;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -8,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use dockerfile::ignore::Ignore;
 use dockerfile::lower::{
-    ImageRequest, Lowered, Lowering, NamedContext, Options, ResolvedImage, ResolvedImages, lower,
-    normalize_reference,
+    Lowered, Lowering, NamedContext, Options, ResolvedImages, lower, normalize_reference,
 };
 use snapshotter::leases::{self, Lease, Reference};
 use store::Batch;
@@ -18,11 +19,11 @@ use crate::cache::now;
 use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::images::document::Platform;
-use crate::ops::source_platform;
 use crate::progress::{Progress, Step};
 use crate::request::{BuildRequest, DockerfileSource, NamedContextSource};
 use crate::sources::layout::Layout;
+
+pub(crate) use self::lookup::{Coming, LookUp};
 
 /// Name of the main context in the graph.
 const CONTEXT: &str = "context";
@@ -42,6 +43,8 @@ pub(crate) struct Prepared {
     pub(crate) lowered: Vec<Lowered>,
     pub(crate) contexts: BTreeMap<String, PathBuf>,
     pub(crate) warnings: Vec<String>,
+    /// Images whose layers are still at their registry.
+    pub(crate) coming: Coming,
 }
 
 /// Reads the Dockerfile.
@@ -87,13 +90,14 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 /// Makes the graphs of a build.
 ///
 /// # Errors
-/// [`Error::Dockerfile`]; [`Error::NoImage`]; [`Error::BadImage`].
+/// [`Error::Dockerfile`]; [`Error::NotPulled`]; [`Error::BadImage`].
 pub(crate) fn prepare(
     request: &BuildRequest,
     text: &Text,
-    images: &Images,
+    look_up: &LookUp<'_>,
     progress: &Progress,
 ) -> Result<Prepared> {
+    let images = look_up.images;
     let parsed = dockerfile::parse(&text.bytes)?;
     let excludes = load_ignore(request, progress)?;
     let mut contexts = BTreeMap::new();
@@ -122,11 +126,13 @@ pub(crate) fn prepare(
         ..Options::default()
     };
     let mut resolved = ResolvedImages::new();
+    let mut coming = Coming::default();
     let mut lowered = Vec::new();
     let mut warnings = Vec::new();
     for platform in platforms {
         options.target_platform = platform;
-        let one = lower_fully(&parsed, &options, &mut resolved, images, progress)?;
+        let known = (&mut resolved, &mut coming);
+        let one = lower_fully(&parsed, &options, known, look_up, progress)?;
         for warning in &one.warnings {
             let warning = format!("{} (line {})", warning.message, warning.span.start);
             if !warnings.contains(&warning) {
@@ -139,6 +145,7 @@ pub(crate) fn prepare(
         lowered,
         contexts,
         warnings,
+        coming,
     })
 }
 
@@ -146,19 +153,16 @@ pub(crate) fn prepare(
 fn lower_fully(
     parsed: &dockerfile::ast::Dockerfile,
     options: &Options,
-    resolved: &mut ResolvedImages,
-    images: &Images,
+    (resolved, coming): (&mut ResolvedImages, &mut Coming),
+    look_up: &LookUp<'_>,
     progress: &Progress,
 ) -> Result<Lowered> {
     loop {
         match lower(parsed, options, resolved)? {
             Lowering::Done(lowered) => return Ok(*lowered),
             Lowering::NeedImages(requests) => {
-                for request in requests {
-                    let step = progress.step(request.log_name.as_str());
-                    let image = step.end(resolve(&request, images));
-                    let image = image.map_err(|error| error.at(vec![request.span]))?;
-                    resolved.insert(&request, image);
+                for (request, image) in look_up.all(&requests, coming, progress)? {
+                    resolved.insert(request, image);
                 }
             }
         }
@@ -182,20 +186,6 @@ pub(crate) fn target_platforms(texts: &[String]) -> Result<Vec<Option<llb::Platf
         platforms.push(None);
     }
     Ok(platforms)
-}
-
-fn resolve(request: &ImageRequest, images: &Images) -> Result<ResolvedImage> {
-    let reference = &request.reference;
-    let target = images.resolve(reference)?;
-    let target = target.ok_or_else(|| Error::NoImage {
-        reference: familiar(reference),
-    })?;
-    let platform: Platform = source_platform(&request.platform);
-    let image = images.open(reference, &target, &platform)?;
-    Ok(ResolvedImage {
-        config: image.config_bytes,
-        digest: Some(target.digest.to_string()),
-    })
 }
 
 /// The platform that a person names.

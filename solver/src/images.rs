@@ -1,20 +1,23 @@
 //! Images by name, and how their layers become a snapshot.
 
+pub(crate) mod arrival;
+mod claims;
 pub mod document;
+pub(crate) mod intake;
+pub(crate) mod origins;
 
 use std::sync::Arc;
 
-use layer::Limits;
 use snapshotter::leases::{self, Lease, Reference};
 use snapshotter::{Manager, catalog};
 use store::codec::{Decoder, Encoder};
-use store::{Batch, Durability, Ingest, Store, Table, TreeRef};
+use store::{Batch, Durability, Store, Table, TreeRef};
 
 use crate::cache::now;
 use crate::content::{ContentStore, Digest};
 use crate::error::{Error, Result};
-use crate::result::Value;
 
+use self::claims::Claims;
 use self::document::{Descriptor, ImageConfig, Index, Manifest, Platform};
 
 /// Version byte of rows in this module.
@@ -25,6 +28,8 @@ const ROW_VERSION: u8 = 1;
 pub struct Images {
     snapshots: Arc<Manager>,
     content: ContentStore,
+    /// What is being taken in.
+    claims: Arc<Claims>,
 }
 
 /// A name and what it stands for.
@@ -55,7 +60,11 @@ impl Images {
     /// The images of the store below `snapshots`.
     pub fn new(snapshots: Arc<Manager>) -> Self {
         let content = ContentStore::new(snapshots.store().clone());
-        Images { snapshots, content }
+        Images {
+            snapshots,
+            content,
+            claims: Arc::default(),
+        }
     }
 
     /// The content that images are made of.
@@ -83,14 +92,12 @@ impl Images {
             let media_type = document::media_type_of(reference, &bytes)?;
             return Ok(Some(Descriptor::new(media_type, digest, located.size)));
         }
-        let row = self
-            .store()
-            .rows()
-            .get(Table::Image, reference.as_bytes())?;
-        Ok(row
-            .map(|row| decode(reference, &row))
-            .transpose()?
-            .map(|named| named.target))
+        Ok(self.row(reference)?.map(|named| named.target))
+    }
+
+    fn row(&self, name: &str) -> Result<Option<Named>> {
+        let row = self.store().rows().get(Table::Image, name.as_bytes())?;
+        Ok(row.map(|row| decode(name, &row)).transpose()?)
     }
 
     /// All names, sorted.
@@ -172,22 +179,64 @@ impl Images {
     /// # Errors
     /// [`Error::BadImage`] for broken documents or a platform that is not there.
     pub fn open(&self, what: &str, target: &Descriptor, platform: &Platform) -> Result<Image> {
+        let digest = self.choose(what, target, platform, &|digest| {
+            self.content.document(what, digest)
+        })?;
+        let bytes = self.content.document(what, digest)?;
+        self.open_manifest(what, digest, &bytes)
+    }
+
+    /// The image of this name, or `name@digest`, for a platform; `None` if it is not here, or only
+    /// for other platforms.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`] for broken documents; database errors.
+    pub fn find(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<Option<(Descriptor, Image)>> {
+        let Some(target) = self.resolve(reference)? else {
+            return Ok(None);
+        };
+        let document = |digest| match self.content.find(digest)? {
+            Some(_) => self.content.document(reference, digest),
+            None => Err(Error::NoImage {
+                reference: reference.to_owned(),
+            }),
+        };
+        let found = self
+            .choose(reference, &target, platform, &document)
+            .and_then(|digest| {
+                let bytes = document(digest)?;
+                let manifest: Manifest = document::parse(reference, &bytes)?;
+                document(manifest.config.digest)?;
+                self.open_manifest(reference, digest, &bytes)
+            });
+        match found {
+            Ok(image) if !image.config.is_for(platform) => Ok(None),
+            Ok(image) => Ok(Some((target, image))),
+            Err(Error::NoImage { .. } | Error::NoPlatform { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The manifest for a platform that a descriptor leads to; `document` gives what it needs.
+    fn choose(
+        &self,
+        what: &str,
+        target: &Descriptor,
+        platform: &Platform,
+        document: &dyn Fn(Digest) -> Result<Vec<u8>>,
+    ) -> Result<Digest> {
         let mut digest = target.digest;
-        // An index of indexes of indexes is somebody's joke.
-        for _ in 0..4 {
-            let bytes = self.content.document(what, digest)?;
+        for _ in 0..=document::INDEX_DEPTH_MAX {
+            let bytes = document(digest)?;
             if !document::is_index(&bytes) {
-                return self.open_manifest(what, digest, &bytes);
+                return Ok(digest);
             }
             let index: Index = document::parse(what, &bytes)?;
-            let chosen = index.choose(platform).ok_or_else(|| {
-                let there = index.platforms().join(", ");
-                Error::bad_image(
-                    what,
-                    format!("no match for platform {platform} (has: {there})"),
-                )
-            })?;
-            digest = chosen.digest;
+            digest = index.choose_for(what, platform)?.digest;
         }
         Err(Error::bad_image(what, "its indexes are nested too deeply"))
     }
@@ -202,91 +251,6 @@ impl Images {
             config_bytes,
             config,
         })
-    }
-
-    /// The snapshot with all layers of an image, unpacking those that are not yet.
-    ///
-    /// # Errors
-    /// [`Error::BadImage`] for a layer that is not what the config says; [`Error::Layer`].
-    pub fn unpack(&self, what: &str, image: &Image) -> Result<Value> {
-        let diff_ids = &image.config.rootfs.diff_ids;
-        let chains = chain_ids(diff_ids);
-        let Some(last) = chains.last() else {
-            return Ok(Value::empty());
-        };
-        let name = snapshot_name(*last);
-        if let Some(tree) = catalog::find(self.store(), &name)?.and_then(|row| row.tree()) {
-            return Ok(Value::new(name, tree));
-        }
-        let known = chains
-            .iter()
-            .rposition(|chain| self.chain_tree(*chain).is_ok_and(|t| t.is_some()));
-        let mut tree = match known {
-            Some(index) => self.chain_tree(chains[index])?,
-            None => None,
-        };
-        let first = known.map_or(0, |index| index + 1);
-        let ingest = self.store().begin();
-        let mut batch = Batch::new();
-        for (index, layer) in image.manifest.layers.iter().enumerate().skip(first) {
-            let applied = self.apply(what, layer, diff_ids[index], tree, &ingest)?;
-            note_chain(&mut batch, chains[index], applied);
-            tree = Some(applied);
-        }
-        let Some(tree) = tree else {
-            return Ok(Value::empty());
-        };
-        note_layers(&mut batch, *last, &image.manifest.layers, diff_ids);
-        let mut held = vec![Reference::Snapshot(name.clone())];
-        for layer in &image.manifest.layers {
-            held.extend(
-                self.content
-                    .find(layer.digest)?
-                    .map(|at| Reference::Blob(at.blob)),
-            );
-        }
-        let id = format!("{}{name}", crate::build::LEASE_PREFIX);
-        leases::put(
-            &mut batch,
-            &Lease {
-                id,
-                created: now(),
-                references: held,
-            },
-        );
-        self.snapshots.adopt(ingest, &name, "", tree, batch)?;
-        Ok(Value::new(name, tree))
-    }
-
-    fn apply(
-        &self,
-        what: &str,
-        layer: &Descriptor,
-        diff_id: Digest,
-        below: Option<TreeRef>,
-        ingest: &Ingest<'_>,
-    ) -> Result<TreeRef> {
-        let located = self.content.find(layer.digest)?.ok_or_else(|| {
-            Error::bad_image(
-                what,
-                format!(
-                    "layer {} is missing from the store; import the image again",
-                    layer.digest
-                ),
-            )
-        })?;
-        let objects = self.store().objects();
-        let body = objects.open_blob(located.blob)?;
-        let limits = Limits::default();
-        let unpacked = layer::unpack(body, ingest, &limits)?;
-        if unpacked.diff_id != diff_id {
-            let reason = format!(
-                "layer {} unpacks to {}, the diff_id of its config says {diff_id}",
-                layer.digest, unpacked.diff_id
-            );
-            return Err(Error::bad_image(what, reason));
-        }
-        Ok(unpacked.delta.apply(below, ingest)?)
     }
 
     /// Adds to a batch what [`Images::unpack`] and [`Images::layers_of`] look up for an image of

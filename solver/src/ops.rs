@@ -20,8 +20,10 @@ use store::{Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeId, TreeRef,
 use crate::cache::now;
 use crate::error::{Error, Result};
 use crate::executing::Execution;
+use crate::frontend::Coming;
 use crate::images::Images;
 use crate::result::Value;
+use crate::sources::registry::Remote;
 
 /// What operations need of the world.
 #[derive(Debug)]
@@ -33,6 +35,10 @@ pub(crate) struct Environment {
     pub(crate) checked: Arc<Checked>,
     /// Local directories of this build, by name.
     pub(crate) contexts: BTreeMap<String, PathBuf>,
+    /// Images that this build has looked up at registries.
+    pub(crate) coming: Coming,
+    /// Where the layers of images are that the store has not.
+    pub(crate) remote: Remote,
 }
 
 impl Environment {

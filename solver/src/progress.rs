@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use engine::{Completion, Listener, OpOutput, OutputStream, VertexInfo, VertexProgress};
+use engine::{
+    Completion, Listener, OpOutput, OutputSink as OpOutputSink, OutputStream, VertexInfo,
+    VertexProgress,
+};
 
 use crate::content::Digest;
 
@@ -198,6 +201,20 @@ impl Step {
         &self.progress
     }
 
+    /// Tells of this step from elsewhere; what is told after its end is shown nevertheless.
+    pub fn reporter(&self) -> Reporter {
+        let (progress, step, name) = (self.progress.clone(), self.id.clone(), self.name.clone());
+        Reporter(Arc::new(move |kind| {
+            let (step, name) = (step.clone(), name.clone());
+            progress.display.show(Event {
+                at: Instant::now(),
+                step,
+                name,
+                kind,
+            });
+        }))
+    }
+
     /// Ends the step well.
     pub fn done(mut self) {
         self.ended = true;
@@ -228,6 +245,55 @@ impl Drop for Step {
         if !self.ended {
             self.show(EventKind::Cancelled);
         }
+    }
+}
+
+/// Tells of work that does not know which step it is a part of.
+#[derive(Clone)]
+pub struct Reporter(Arc<dyn Fn(EventKind) + Send + Sync>);
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reporter").finish_non_exhaustive()
+    }
+}
+
+impl Reporter {
+    /// Tells nobody.
+    pub fn silent() -> Self {
+        Reporter(Arc::new(|_| {}))
+    }
+
+    /// Tells of an operation of the graph.
+    pub(crate) fn of_operation(output: OpOutputSink) -> Self {
+        Reporter(Arc::new(move |kind| match kind {
+            EventKind::Status {
+                id,
+                current,
+                total,
+                completed,
+            } => output.status(id, current, total, completed),
+            EventKind::Warning { message } => output.warn(message),
+            // The engine tells how a vertex starts and ends.
+            _ => {}
+        }))
+    }
+
+    /// How far a part is, in bytes.
+    pub fn status(&self, id: impl Into<String>, current: u64, total: Option<u64>, completed: bool) {
+        (self.0)(EventKind::Status {
+            id: id.into(),
+            current,
+            total,
+            completed,
+        });
+    }
+
+    /// Something worth knowing.
+    pub fn warn(&self, message: impl Into<String>) {
+        (self.0)(EventKind::Warning {
+            message: message.into(),
+        });
     }
 }
 

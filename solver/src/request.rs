@@ -10,6 +10,8 @@ pub use dockerfile::ast::NetworkMode;
 pub use dockerfile::lower::NoCache;
 pub use layer::Compression;
 
+pub use crate::sources::registry::Registries;
+
 /// One build.
 #[derive(Clone, Debug)]
 pub struct BuildRequest {
@@ -29,6 +31,10 @@ pub struct BuildRequest {
     pub platforms: Vec<String>,
     /// `--no-cache` and `--no-cache-filter`.
     pub no_cache: NoCache,
+    /// Ask registries for images that are in the store already.
+    pub pull: bool,
+    /// How registries are asked.
+    pub registries: Registries,
     /// Network of RUN steps that name none.
     pub network: NetworkMode,
     /// Names for the image in the store, as given by `-t`.
@@ -51,7 +57,7 @@ pub enum DockerfileSource {
 pub enum NamedContextSource {
     /// A local directory.
     Directory(PathBuf),
-    /// An image of the store, by reference.
+    /// An image of the store or of a registry, by reference.
     Image(String),
     /// An image of an OCI layout (or archive): `path`, then a tag or a digest if it has several.
     Layout {

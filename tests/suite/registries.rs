@@ -1,4 +1,8 @@
-//! Images come from a real registry.
+//! Images come from a real registry, and go to one.
+
+mod bases;
+mod forms;
+mod interrupted;
 
 use std::fs;
 
@@ -10,13 +14,21 @@ use support::workspace::Varve;
 /// A registry with the image `app`: busybox and a layer above it; its reference.
 fn registry(varve: &Varve) -> (Registry, String) {
     let registry = Registry::start(&varve.path("registry"));
+    write_app(varve, "from the registry");
+    let reference = registry.push(&varve.path("layout"), "app");
+    (registry, reference)
+}
+
+/// Writes the image to `layout`, in place of an earlier one: busybox, and `text` in `/file`.
+fn write_app(varve: &Varve, text: &str) {
     let mut layers = layered_image::layers(&varve.base());
-    layers.push(tar_archive(&[TarEntry::file("file", b"from the registry")]));
+    layers.push(tar_archive(&[TarEntry::file("file", text.as_bytes())]));
     let layout = varve.path("layout");
+    if layout.exists() {
+        fs::remove_dir_all(&layout).expect("an earlier layout can be removed");
+    }
     let container = serde_json::json!({ "Env": ["PATH=/bin"], "Cmd": ["cat", "/file"] });
     layered_image::write(&layout, &layers, &container);
-    let reference = registry.push(&layout, "app");
-    (registry, reference)
 }
 
 #[test]

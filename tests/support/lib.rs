@@ -17,6 +17,7 @@ pub mod node;
 pub mod privileged;
 pub mod refusal;
 pub mod registry;
+pub mod relay;
 pub mod remote_differ;
 pub mod remote_snapshots;
 pub mod server;

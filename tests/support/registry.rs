@@ -76,6 +76,16 @@ impl Registry {
         self.reference(name)
     }
 
+    /// The same as skopeo puts it with these options, such as `--format=v2s2`.
+    ///
+    /// # Panics
+    /// It cannot.
+    #[track_caller]
+    pub fn push_with(&self, layout: &Path, name: &str, options: &[&str]) -> String {
+        self.copy(layout, name, options).succeeded();
+        self.reference(name)
+    }
+
     fn copy(&self, layout: &Path, name: &str, options: &[&str]) -> Outcome {
         let mut skopeo = Command::new("skopeo");
         skopeo
@@ -87,6 +97,26 @@ impl Registry {
             .arg(format!("oci:{}:latest", layout.display()))
             .arg(format!("docker://{}", self.reference(name)));
         run(&mut skopeo)
+    }
+
+    /// The requests that it has answered, as `GET /v2/app/manifests/latest`, in their order.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| line.split_once("] \""));
+        lines
+            .filter_map(|(_, rest)| rest.split_once(" HTTP/"))
+            .map(|(request, _)| request.to_owned())
+            .collect()
+    }
+
+    /// How many requests were made for blobs, as to get (`GET`) or to ask for them (`HEAD`).
+    #[must_use]
+    pub fn blob_requests(&self, method: &str) -> usize {
+        let requests = self.requests();
+        let is_counted =
+            |line: &&String| line.starts_with(&format!("{method} ")) && line.contains("/blobs/sha");
+        requests.iter().filter(is_counted).count()
     }
 
     /// All it has said.

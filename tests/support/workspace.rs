@@ -169,6 +169,9 @@ impl Varve {
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             )
             .env("HOME", self.directory.path())
+            // Whatever asks a registry that is not of this machine is refused at once.
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
+            .env("NO_PROXY", "127.0.0.1,localhost")
             .env("VARVE_ROOT", self.root())
             .stdin(Stdio::null());
     }

@@ -1,12 +1,13 @@
 //! `varve pull`.
 
+use solver::CancelToken;
 use solver::frontend::familiar;
 use solver::progress::Progress;
-use solver::sources::registry::Puller;
 
 use crate::args;
 use crate::daemon::{Service, Site};
 use crate::error::print;
+use crate::interrupt::Interrupts;
 use crate::output::{Mode, Output};
 use crate::registries;
 
@@ -15,7 +16,7 @@ use crate::registries;
 /// # Errors
 /// The registry does not have it or does not answer (nothing is taken in then); those of the store.
 pub(super) fn pull(site: &Site, options: &args::Pull) -> anyhow::Result<()> {
-    let client = registries::client(&site.environment)?;
+    let registries = registries::configured(&site.environment)?;
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
     let mode = match options.quiet {
         true => Mode::Quiet,
@@ -24,15 +25,22 @@ pub(super) fn pull(site: &Site, options: &args::Pull) -> anyhow::Result<()> {
     let output = Output::start(mode, &site.environment)?;
     let progress = Progress::new(output.display());
     let pulled = service.block_on(async {
-        let puller = Puller::new(client, tokio::runtime::Handle::current());
+        let cancel = CancelToken::new();
+        let switch = cancel.clone();
+        let interrupts = Interrupts::watch(move || switch.cancel())?;
         let platform = options.platform.as_deref();
-        service
+        let pulled = service
             .solver()
-            .pull(puller, &options.image, platform, &progress)
-            .await
+            .pull(&registries, &options.image, platform, &progress, &cancel)
+            .await;
+        anyhow::Ok((pulled, interrupts.came()))
     });
     output.finish();
-    let pulled = pulled?;
+    let pulled = match pulled? {
+        (Ok(pulled), _) => pulled,
+        (Err(_), Some(interrupted)) => return Err(interrupted.into()),
+        (Err(error), None) => return Err(error.into()),
+    };
     print(&format!(
         "{}  {}\n",
         familiar(&pulled.name),

@@ -342,10 +342,12 @@ impl Plan {
         let cause = cause.after(self.failures);
         let limits = self.client.limits();
         let is_last = self.at + 1 == self.servers.len();
-        let failures_max = if is_last {
-            limits.attempts_max
-        } else {
-            limits.mirror_attempts_max
+        let failures_max = match (is_last, &cause) {
+            (false, _) => limits.mirror_attempts_max,
+            (true, Error::Connection { is_unreachable, .. }) if *is_unreachable => {
+                limits.connect_attempts_max
+            }
+            (true, _) => limits.attempts_max,
         };
         if cause.is_transient()
             && self.failures < failures_max

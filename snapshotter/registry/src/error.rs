@@ -237,6 +237,8 @@ pub enum Error {
         reason: String,
         /// How often it was tried.
         attempts: u32,
+        /// Whether the server was not even reached: there is nobody of this name or address.
+        is_unreachable: bool,
     },
     /// No TLS connection.
     #[error("{subject}: no TLS connection to {server}: {reason}; {}", tls_hint(*cause, server))]

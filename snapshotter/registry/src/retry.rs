@@ -12,6 +12,9 @@ pub struct Limits {
     /// How often a request is sent to a registry before its failure is final. A blob counts
     /// attempts that brought no byte.
     pub attempts_max: u32,
+    /// The same where no connection comes about: a wrong name stays wrong, and a registry that is
+    /// being started again is back by the second attempt or in a while.
+    pub connect_attempts_max: u32,
     /// The same for a mirror, behind which there is somebody else to ask.
     pub mirror_attempts_max: u32,
     /// How often the rest of one blob may be asked for, whatever it brought.
@@ -36,6 +39,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             attempts_max: 5,
+            connect_attempts_max: 2,
             mirror_attempts_max: 2,
             resumes_max: 200,
             backoff_first: Duration::from_millis(500),

@@ -104,21 +104,37 @@ impl Index {
                     || found.variant.is_empty()
                     || platform.variant.is_empty())
         };
-        let chosen = self
-            .manifests
-            .iter()
-            .find(|one| one.platform.as_ref().is_some_and(fits));
+        let fitting = || {
+            let manifests = self.manifests.iter();
+            manifests.filter(|one| one.platform.as_ref().is_some_and(fits))
+        };
+        // The very variant first: an index may have v6 before v7.
+        let exact = |one: &&Descriptor| one.platform.as_ref() == Some(platform);
+        let chosen = fitting().find(exact).or_else(|| fitting().next());
         chosen.or(match self.manifests.as_slice() {
             [only] if only.platform.is_none() => Some(only),
             _ => None,
         })
     }
 
-    /// The platforms it lists.
+    /// The same, or an error that tells what there is.
+    ///
+    /// # Errors
+    /// [`Error::NoPlatform`].
+    pub fn choose_for(&self, what: &str, platform: &Platform) -> Result<&Descriptor> {
+        self.choose(platform).ok_or_else(|| Error::NoPlatform {
+            what: what.to_owned(),
+            platform: platform.to_string(),
+            there: self.platforms().join(", "),
+        })
+    }
+
+    /// The platforms it lists, without those of attestations, which are for no machine.
     pub fn platforms(&self) -> Vec<String> {
         self.manifests
             .iter()
             .flat_map(|one| &one.platform)
+            .filter(|platform| platform.os != "unknown")
             .map(ToString::to_string)
             .collect()
     }
@@ -160,6 +176,25 @@ pub struct ImageConfig {
     /// Its layers.
     #[serde(default)]
     pub rootfs: RootFs,
+}
+
+impl ImageConfig {
+    /// What the image runs on, if it says so; old ones do not.
+    pub fn platform(&self) -> Option<Platform> {
+        let says = !self.architecture.is_empty() && !self.os.is_empty();
+        says.then(|| Platform {
+            architecture: self.architecture.clone(),
+            os: self.os.clone(),
+            variant: self.variant.clone(),
+        })
+    }
+
+    /// Whether it does not say that it is for another platform.
+    pub fn is_for(&self, platform: &Platform) -> bool {
+        self.platform().is_none_or(|own| {
+            (&own.architecture, &own.os) == (&platform.architecture, &platform.os)
+        })
+    }
 }
 
 /// How to run an image.

@@ -10,8 +10,11 @@ use llb::op::{ImageSource, LocalSource, OciLayoutSource, Source};
 use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::images::Image;
+use crate::images::arrival::Arrival;
 use crate::images::document::Platform;
+use crate::images::intake::{Intake, LayerSource};
 use crate::ops::{Environment, build_lease, op_error, snapshot_name};
+use crate::progress::Reporter;
 use crate::result::Value;
 use crate::sources::local;
 
@@ -37,10 +40,10 @@ pub(super) fn convert(
             scanned,
         }));
     }
-    let reference = if let Some(image) = ImageSource::read(source)? {
-        image.reference
+    let (reference, is_remote) = if let Some(image) = ImageSource::read(source)? {
+        (image.reference, true)
     } else if let Some(layout) = OciLayoutSource::read(source)? {
-        layout.reference
+        (layout.reference, false)
     } else {
         return Err(Error::Unsupported {
             what: format!("source {}", source.identifier),
@@ -51,6 +54,7 @@ pub(super) fn convert(
         .map_or_else(host_platform, convert_platform);
     Ok(Arc::new(ImageOp {
         reference,
+        is_remote,
         platform,
         environment,
     }))
@@ -68,22 +72,46 @@ pub(crate) fn convert_platform(platform: &llb::Platform) -> Platform {
     }
 }
 
-/// An image whose content is in the store; the frontend resolved it there.
-#[derive(Debug)]
+/// An image that the frontend looked up: of the store or of a layout, or at a registry, and then
+/// its layers are fetched when somebody needs them.
+#[derive(Clone, Debug)]
 struct ImageOp {
     reference: String,
+    /// Whether a registry may have what the store has not.
+    is_remote: bool,
     platform: Platform,
     environment: Arc<Environment>,
 }
 
 impl ImageOp {
-    fn image(&self) -> Result<Image> {
+    fn find(&self) -> Result<(Image, Option<&Arrival>)> {
+        if let Some(found) = self.environment.coming.get(&self.reference, &self.platform) {
+            return Ok((found.image.clone(), Some(&found.arrival)));
+        }
         let images = &self.environment.images;
         let target = images.resolve(&self.reference)?;
         let target = target.ok_or_else(|| Error::NoImage {
             reference: self.reference.clone(),
         })?;
-        images.open(&self.reference, &target, &self.platform)
+        Ok((images.open(&self.reference, &target, &self.platform)?, None))
+    }
+
+    fn unpack(&self, context: OpContext) -> Result<Value> {
+        let (image, arrival) = self.find()?;
+        let Environment { images, remote, .. } = &*self.environment;
+        let reporter = Reporter::of_operation(context.output);
+        let cancel = context.cancel;
+        let layers = match self.is_remote {
+            true => Some(remote.layers(&self.reference, reporter.clone(), cancel.clone())?),
+            false => None,
+        };
+        let intake = Intake {
+            source: layers.as_ref().map(|layers| layers as &dyn LayerSource),
+            arrival,
+            reporter,
+            cancel,
+        };
+        images.take_in(&self.reference, &image, &intake)
     }
 }
 
@@ -92,7 +120,7 @@ impl Op for ImageOp {
 
     fn cache_map(&self, _: OpContext) -> BoxFuture<'_, Result<CacheKey, OpError>> {
         Box::pin(async {
-            let image = self.image().map_err(op_error)?;
+            let (image, _) = self.find().map_err(op_error)?;
             let key = CacheKey::builder("varve solver: image source v1");
             Ok(key
                 .bytes(Digest::of(&image.config_bytes).as_bytes())
@@ -111,13 +139,11 @@ impl Op for ImageOp {
     fn exec<'a>(
         &'a self,
         _: &'a [Value],
-        _: OpContext,
+        context: OpContext,
     ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
         Box::pin(async {
-            let (images, reference) = (self.environment.images.clone(), self.reference.clone());
-            let image = self.image().map_err(op_error)?;
-            let unpack = move || images.unpack(&reference, &image);
-            let value = tokio::task::spawn_blocking(unpack)
+            let op = self.clone();
+            let value = tokio::task::spawn_blocking(move || op.unpack(context))
                 .await
                 .map_err(OpError::new)?;
             Ok(vec![value.map_err(op_error)?])

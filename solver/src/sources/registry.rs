@@ -1,279 +1,231 @@
-//! Images of registries as sources: manifests as they are, layers as one stream from the network
-//! into the store.
+//! Images of registries as sources: manifests and configs when a name is looked up, layers as
+//! streams when somebody needs them.
 
-use std::collections::VecDeque;
-use std::io::{self, Read};
-use std::sync::{Mutex, PoisonError};
+mod retries;
+mod stream;
 
-use registry::{BlobStream, Client, ManifestReference, Repository};
-use store::{Batch, BlobId, Ingest};
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::CancelToken;
+use futures::FutureExt as _;
+use futures::future::select;
+use registry::{
+    Anonymous, Client, Credentials, Hosts, Limits, ManifestReference, Observer, Repository,
+};
 use tokio::runtime::Handle;
 
-use crate::content::{ContentStore, Digest};
+use self::retries::Retries;
+use self::stream::LayerStream;
+use crate::content::Digest;
 use crate::error::{Error, Result};
+use crate::images::Image;
+use crate::images::arrival::Arrival;
 use crate::images::document::{self, Descriptor, Index, Manifest, Platform};
-use crate::progress::{Progress, Step};
-use crate::sources::layout::Copied;
-
-/// Layers that are fetched at the same time, as docker and containerd do.
-const PARALLEL: usize = 3;
-
-/// Bytes between two reports of progress.
-const REPORTED_BYTES: u64 = 1 << 20;
+use crate::images::intake::{Chunks, LayerSource};
+use crate::progress::{Progress, Reporter};
 
 /// Largest config of an image, in bytes.
 const CONFIG_BYTES_MAX: u64 = 8 << 20;
 
-/// Brings images from registries.
-#[derive(Clone, Debug)]
-pub struct Puller {
-    client: Client,
-    runtime: Handle,
+/// How registries are asked: what a person has configured.
+#[derive(Clone)]
+pub struct Registries {
+    /// Mirrors, certificates, plain HTTP.
+    pub hosts: Hosts,
+    /// Logins.
+    pub credentials: Arc<dyn Credentials>,
+    /// How long and how often.
+    pub limits: Limits,
 }
 
-impl Puller {
-    /// One that asks by `client`, on the threads of `runtime`.
-    pub fn new(client: Client, runtime: Handle) -> Self {
-        Puller { client, runtime }
+impl Default for Registries {
+    /// Nothing is configured.
+    fn default() -> Self {
+        Registries {
+            hosts: Hosts::default(),
+            credentials: Arc::new(Anonymous),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Registries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registries")
+            .field("hosts", &self.hosts)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The registries, asked by one build or command: it shares connections and logins. What waits
+/// here must not be called on an asynchronous thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote {
+    client: Client,
+    runtime: Handle,
+    retries: Arc<Retries>,
+    progress: Progress,
+}
+
+/// An image as its registry has it, without its layers.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) image: Image,
+    pub(crate) arrival: Arrival,
+}
+
+impl Remote {
+    /// Begins; connections are made when they are needed. What comes is counted by `progress`. Needs
+    /// a tokio runtime.
+    pub(crate) fn new(registries: &Registries, progress: &Progress) -> Self {
+        let retries = Arc::new(Retries::default());
+        let observer: Arc<dyn Observer> = retries.clone();
+        let client = Client::builder()
+            .hosts(registries.hosts.clone())
+            .credentials(registries.credentials.clone())
+            .limits(registries.limits.clone())
+            .observer(observer)
+            .build();
+        Remote {
+            client,
+            runtime: Handle::current(),
+            retries,
+            progress: progress.clone(),
+        }
     }
 
-    /// Brings an image for one platform into the store: the index, if there is one, the manifest,
-    /// the config and the layers. `name` is a full reference. It waits, so it must not be called
-    /// on an asynchronous thread.
+    /// Looks an image up: the index, if there is one, the manifest for the platform, the config.
+    /// `name` is a full reference. Nothing is stored.
     ///
     /// # Errors
-    /// [`Error::Registry`], which names registry, repository and reference; [`Error::BadImage`].
-    pub fn pull(
+    /// [`Error::Registry`], which names registry, repository and reference; [`Error::BadImage`],
+    /// [`Error::NoPlatform`]; [`Error::Cancelled`].
+    pub(crate) fn find(
         &self,
         name: &str,
         platform: &Platform,
-        content: &ContentStore,
-        ingest: &Ingest<'_>,
-        batch: &mut Batch,
-        progress: &Progress,
-    ) -> Result<Copied> {
-        let (repository, reference) = split(name)?;
-        let pull = Pull {
-            client: &self.client,
-            runtime: &self.runtime,
-            name,
-            repository,
-            content,
-            ingest,
-        };
-        let step = progress.step(format!("[internal] load metadata for {name}"));
-        let found = step.end(pull.manifests(reference, platform, batch))?;
-        let Found {
-            target,
-            manifest,
-            mut blobs,
-        } = found;
-        let step = progress.step(format!("pull {name}"));
-        let fetched = pull.layers(&manifest.layers, &step, batch);
-        blobs.extend(step.end(fetched)?);
-        Ok(Copied {
-            names: vec![name.to_owned()],
-            target,
-            blobs,
-        })
-    }
-}
-
-/// One image on its way.
-struct Pull<'p> {
-    client: &'p Client,
-    runtime: &'p Handle,
-    name: &'p str,
-    repository: Repository,
-    content: &'p ContentStore,
-    ingest: &'p Ingest<'p>,
-}
-
-/// An image without its layers.
-struct Found {
-    target: Descriptor,
-    manifest: Manifest,
-    blobs: Vec<BlobId>,
-}
-
-impl Pull<'_> {
-    /// Fetches what leads to the manifest of the platform, the manifest and its config.
-    fn manifests(
-        &self,
-        reference: ManifestReference,
-        platform: &Platform,
-        batch: &mut Batch,
+        reporter: &Reporter,
+        cancel: &CancelToken,
     ) -> Result<Found> {
-        let (mut reference, mut target, mut blobs) = (reference, None, Vec::new());
+        let (repository, mut reference) = split(name)?;
+        let _told = self.retries.tell(&repository, reporter);
+        let (mut target, mut documents) = (None, Vec::new());
         for _ in 0..=document::INDEX_DEPTH_MAX {
-            let fetched = self.client.manifest(&self.repository, &reference);
-            let fetched = self.runtime.block_on(fetched)?;
-            let (digest, located) = self.content.put(self.ingest, batch, &fetched.bytes)?;
-            blobs.push(located.blob);
+            let fetched = self.client.manifest(&repository, &reference);
+            let fetched = self.wait(cancel, fetched)?;
+            let digest = Digest::of(&fetched.bytes);
             let media_type = fetched.media_type.as_str();
-            target.get_or_insert_with(|| Descriptor::new(media_type, digest, located.size));
+            let size = fetched.bytes.len() as u64;
+            documents.push(fetched.bytes.clone());
+            target.get_or_insert_with(|| Descriptor::new(media_type, digest, size));
             if !document::is_index(&fetched.bytes) {
-                let manifest: Manifest = document::parse(self.name, &fetched.bytes)?;
-                blobs.push(self.config(&manifest, platform, batch)?);
-                let target = target.expect("the first manifest was noted");
-                return Ok(Found {
-                    target,
+                let manifest: Manifest = document::parse(name, &fetched.bytes)?;
+                let config_bytes = self.config(&repository, &manifest, cancel)?;
+                let config = document::check(name, &manifest, &config_bytes)?;
+                if !config.is_for(platform) {
+                    let there = config.platform().as_ref().map(ToString::to_string);
+                    return Err(Error::NoPlatform {
+                        what: name.to_owned(),
+                        platform: platform.to_string(),
+                        there: there.unwrap_or_default(),
+                    });
+                }
+                documents.push(config_bytes.clone());
+                let image = Image {
+                    digest,
                     manifest,
-                    blobs,
-                });
+                    config_bytes: config_bytes.into(),
+                    config,
+                };
+                let arrival = Arrival {
+                    names: vec![name.to_owned()],
+                    target: target.expect("the first manifest was noted"),
+                    documents,
+                };
+                return Ok(Found { image, arrival });
             }
-            let index: Index = document::parse(self.name, &fetched.bytes)?;
-            let chosen = index
-                .choose(platform)
-                .ok_or_else(|| no_match(self.name, platform, &index.platforms().join(", ")))?;
+            let index: Index = document::parse(name, &fetched.bytes)?;
+            let chosen = index.choose_for(name, platform)?;
             reference = ManifestReference::Digest(remote(chosen.digest)?);
         }
-        Err(Error::bad_image(
-            self.name,
-            "its indexes are nested too deeply",
-        ))
+        Err(Error::bad_image(name, "its indexes are nested too deeply"))
     }
 
     fn config(
         &self,
+        repository: &Repository,
         manifest: &Manifest,
-        platform: &Platform,
-        batch: &mut Batch,
-    ) -> Result<BlobId> {
+        cancel: &CancelToken,
+    ) -> Result<Bytes> {
         let Descriptor { digest, size, .. } = manifest.config;
         let digest = remote(digest)?;
         let bytes = self
             .client
-            .blob_bytes(&self.repository, &digest, Some(size), CONFIG_BYTES_MAX);
-        let bytes = self.runtime.block_on(bytes)?;
-        let config = document::check(self.name, manifest, &bytes)?;
-        let there = Platform {
-            architecture: config.architecture,
-            os: config.os,
-            variant: config.variant,
-        };
-        // Old images do not say what they are for.
-        let says = !there.architecture.is_empty() && !there.os.is_empty();
-        if says && (&there.architecture, &there.os) != (&platform.architecture, &platform.os) {
-            return Err(no_match(self.name, platform, &there.to_string()));
-        }
-        Ok(self.content.put(self.ingest, batch, &bytes)?.1.blob)
+            .blob_bytes(repository, &digest, Some(size), CONFIG_BYTES_MAX);
+        self.wait(cancel, bytes)
     }
 
-    /// Fetches layers, some at a time; those that are here already are not asked for.
-    fn layers(&self, layers: &[Descriptor], step: &Step, batch: &mut Batch) -> Result<Vec<BlobId>> {
-        let mut waiting: VecDeque<&Descriptor> = VecDeque::new();
-        for layer in layers {
-            if !waiting.iter().any(|other| other.digest == layer.digest) {
-                waiting.push_back(layer);
-            }
-        }
-        let waiting = Mutex::new(waiting);
-        let next = || {
-            waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_front()
-        };
-        let work = || -> Result<(Batch, Vec<BlobId>)> {
-            let (mut batch, mut blobs) = (Batch::new(), Vec::new());
-            while let Some(layer) = next() {
-                let fetched = self.layer(layer, step, &mut batch);
-                if fetched.is_err() {
-                    // Nobody needs the others any more.
-                    waiting
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .clear();
-                }
-                blobs.push(fetched?);
-            }
-            Ok((batch, blobs))
-        };
-        let done: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().map(|thread| thread.join()).collect()
-        });
-        let mut blobs = Vec::new();
-        for done in done {
-            let (part, fetched) = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            batch.append(part);
-            blobs.extend(fetched);
-        }
-        Ok(blobs)
+    /// The layers of the image with this full reference.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`] if it is none.
+    pub(crate) fn layers(
+        &self,
+        name: &str,
+        reporter: Reporter,
+        cancel: CancelToken,
+    ) -> Result<RemoteLayers> {
+        Ok(RemoteLayers {
+            remote: self.clone(),
+            repository: split(name)?.0,
+            reporter,
+            cancel,
+        })
     }
 
-    fn layer(&self, layer: &Descriptor, step: &Step, batch: &mut Batch) -> Result<BlobId> {
-        let (digest, size) = (layer.digest, layer.size);
-        let id = digest.to_string();
-        if let Some(located) = self.content.find(digest)? {
-            step.status(id, size, Some(size), true);
-            return Ok(located.blob);
-        }
-        let remote = remote(digest)?;
-        let stream = self.client.blob(&self.repository, &remote, Some(size));
-        let mut body = Body {
-            runtime: self.runtime,
-            stream: self.runtime.block_on(stream)?,
-            rest: bytes::Bytes::new(),
-            failed: None,
-            read: 0,
-            reported: 0,
-            report: |read| step.status(id.clone(), read, Some(size), read == size),
-            progress: step.progress(),
-        };
-        let what = format!("{digest} of {}", self.name);
-        let stored =
-            self.content
-                .put_stream(self.ingest, batch, &what, digest, Some(size), &mut body);
-        match body.failed {
-            // What the registry did, without "read" around it.
-            Some(error) => Err(error.into()),
-            None => Ok(stored?.blob),
-        }
+    fn wait<T>(
+        &self,
+        cancel: &CancelToken,
+        request: impl Future<Output = registry::Result<T>>,
+    ) -> Result<T> {
+        let answer = self.runtime.block_on(unless(cancel, request));
+        answer.map_or(Err(Error::Cancelled), |answer| Ok(answer?))
     }
 }
 
-/// A blob's bytes for a thread that may wait.
-struct Body<'p, R> {
-    runtime: &'p Handle,
-    stream: BlobStream,
-    rest: bytes::Bytes,
-    /// Why the bytes ended early.
-    failed: Option<registry::Error>,
-    read: u64,
-    reported: u64,
-    report: R,
-    progress: &'p Progress,
+/// The outcome of `work`; `None` if the end was asked for before.
+async fn unless<T>(cancel: &CancelToken, work: impl Future<Output = T>) -> Option<T> {
+    let cancelled = Box::pin(cancel.cancelled().map(|()| None));
+    let work = Box::pin(work.map(Some));
+    select(cancelled, work).await.factor_first().0
 }
 
-impl<R: Fn(u64)> Read for Body<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.runtime.block_on(self.stream.chunk()) {
-                Ok(Some(bytes)) => {
-                    self.progress.count_downloaded(bytes.len() as u64);
-                    self.rest = bytes;
-                }
-                Ok(None) => {
-                    (self.report)(self.read);
-                    return Ok(0);
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    self.failed = Some(error);
-                    return Err(io::Error::other(text));
-                }
-            }
-        }
-        let length = self.rest.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&self.rest.split_to(length));
-        self.read += length as u64;
-        if self.read >= self.reported + REPORTED_BYTES {
-            self.reported = self.read;
-            (self.report)(self.read);
-        }
-        Ok(length)
+/// The layers of one repository.
+#[derive(Debug)]
+pub(crate) struct RemoteLayers {
+    remote: Remote,
+    repository: Repository,
+    reporter: Reporter,
+    cancel: CancelToken,
+}
+
+impl LayerSource for RemoteLayers {
+    fn open(&self, layer: &Descriptor, stop: &CancelToken) -> Result<Box<dyn Chunks>> {
+        let told = self.remote.retries.tell(&self.repository, &self.reporter);
+        let digest = remote(layer.digest)?;
+        let (client, repository) = (self.remote.client.clone(), self.repository.clone());
+        let size = layer.size;
+        let stream = async move { client.blob(&repository, &digest, Some(size)).await };
+        let ends = [self.cancel.clone(), stop.clone()];
+        let stream = LayerStream::start(&self.remote, stream, ends, told);
+        Ok(Box::new(stream))
+    }
+
+    fn origin(&self) -> String {
+        self.repository.to_string()
     }
 }
 
@@ -298,14 +250,6 @@ fn split(name: &str) -> Result<(Repository, ManifestReference)> {
         ManifestReference::Tag(_) => repository,
     };
     Ok((Repository::new(host, repository)?, reference))
-}
-
-/// An image is there, but not for this platform.
-fn no_match(name: &str, platform: &Platform, there: &str) -> Error {
-    Error::bad_image(
-        name,
-        format!("no match for platform {platform} (has: {there})"),
-    )
 }
 
 /// The digest as the client of registries has it.

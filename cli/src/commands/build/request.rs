@@ -16,6 +16,7 @@ use crate::args::exports::Export;
 use crate::args::{Build, NetworkChoice};
 use crate::environment::Environment;
 use crate::output::Mode;
+use crate::registries;
 
 /// Most bytes of a Dockerfile on standard input: far more than any frontend takes.
 const STDIN_BYTES_MAX: u64 = 16 << 20;
@@ -78,6 +79,8 @@ pub(super) fn make(
             (false, stages) if stages.is_empty() => NoCache::None,
             (false, stages) => NoCache::Stages(stages),
         },
+        pull: options.images.pull,
+        registries: registries::configured(environment)?,
         network: match options.network {
             NetworkChoice::Default => NetworkMode::Default,
             NetworkChoice::Host => NetworkMode::Host,

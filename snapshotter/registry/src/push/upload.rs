@@ -182,6 +182,7 @@ impl<'a> Upload<'a> {
             server: plan.server().endpoint.server(),
             reason: "the upload begins again at another server".to_owned(),
             attempts: 1,
+            is_unreachable: false,
         })
     }
 

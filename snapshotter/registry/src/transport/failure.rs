@@ -40,6 +40,7 @@ pub(crate) fn connection_error(subject: &Subject, server: String, error: &reqwes
         server,
         reason,
         attempts: 1,
+        is_unreachable: error.is_connect(),
     }
 }
 

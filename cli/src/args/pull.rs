@@ -1,0 +1,38 @@
+//! What commands take that bring images from registries.
+
+use clap::Args;
+
+use crate::output::Mode;
+
+/// `varve pull`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Logins are those of `docker login` (~/.docker/config.json, credential helpers); mirrors,
+certificates and plain HTTP those of certs.d/HOST/hosts.toml in /etc/varve, /etc/containerd or
+/etc/docker.
+
+Examples:
+  varve pull debian:12                          from docker.io
+  varve pull --platform linux/arm64 ghcr.io/o/app@sha256:…")]
+pub(crate) struct Pull {
+    /// Name of the image, with its registry, tag or digest
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// The platform, as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// How progress is shown
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub(crate) progress: Mode,
+    /// Show nothing but the name
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// How `varve build` comes to base images.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BaseImages {
+    /// Ask registries also for images that are in the store, and take what is newer
+    #[arg(long)]
+    pub(crate) pull: bool,
+}

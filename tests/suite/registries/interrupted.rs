@@ -1,0 +1,101 @@
+//! Pulls that are killed, cancelled, or cut off.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::forged_image::{TarEntry, tar_archive};
+use support::layered_image;
+use support::registry::Registry;
+use support::relay::Relay;
+use support::workspace::{Running, Varve};
+
+/// What passes of an image of several megabytes before a test stops the rest.
+const BEGINNING: u64 = 1 << 20;
+
+/// A registry with a larger image behind a relay; its reference there.
+fn behind_relay(varve: &Varve) -> (Registry, Relay, String) {
+    let registry = Registry::start(&varve.path("registry"));
+    let mut layers = layered_image::layers(&varve.base());
+    for number in 0..3_u8 {
+        // Noise, so that it stays as large as it is.
+        let mut state = 0x9e37_79b9_u32 + u32::from(number);
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()[0]
+        })
+        .take(2 << 20)
+        .collect();
+        layers.push(tar_archive(&[TarEntry::file(
+            &format!("noise-{number}"),
+            &noise,
+        )]));
+    }
+    let container = serde_json::json!({ "Env": ["PATH=/bin"] });
+    layered_image::write(&varve.path("layout"), &layers, &container);
+    registry.push(&varve.path("layout"), "large");
+    let relay = Relay::start(registry.address());
+    let reference = format!("{}/large:latest", relay.address());
+    (registry, relay, reference)
+}
+
+#[track_caller]
+fn is_whole(varve: &Varve) {
+    let checked = varve.varve(["fsck"]).success();
+    let said = format!("{}{}", checked.stdout, checked.stderr);
+    assert!(!said.contains("DAMAGED"), "{checked}");
+    varve.build(["-t", "child"]).succeeded();
+    let sizes = varve.shell("child", "cat /noise-* | wc -c");
+    assert_eq!(sizes.trim(), (3_u64 * (2 << 20)).to_string());
+    varve.varve(["fsck"]).succeeded();
+}
+
+#[test]
+fn a_build_killed_while_it_pulls_has_stored_nothing_and_succeeds_the_next_time() {
+    let varve = Varve::new();
+    let (_registry, relay, reference) = behind_relay(&varve);
+    varve.dockerfile(&format!("FROM {reference}\nRUN true\n"));
+    for part in 0..4 {
+        relay.hold_after(BEGINNING * (1 + part));
+        let running = Running::start(&mut varve.build_command(["-t", "child"]));
+        relay.wait_until_held();
+        send(&running, Signal::KILL);
+        assert_eq!(running.wait().code, 128 + 9);
+        relay.release();
+        let listed = varve.varve(["images", "--format", "json"]).success();
+        assert!(!listed.stdout.contains("large"), "{listed}");
+        varve.varve(["fsck"]).succeeded();
+    }
+    varve.varve(["prune"]).succeeded();
+    is_whole(&varve);
+}
+
+#[test]
+fn ctrl_c_ends_a_pull_at_once() {
+    let varve = Varve::new();
+    let (_registry, relay, reference) = behind_relay(&varve);
+    varve.dockerfile(&format!("FROM {reference}\nRUN true\n"));
+    // While a manifest is awaited, and while layers are.
+    for bytes in [0, 2 * BEGINNING] {
+        relay.hold_after(bytes);
+        for arguments in [&["pull", &reference][..], &["build", "context"]] {
+            let running = Running::start(&mut varve.command(arguments));
+            relay.wait_until_held();
+            std::thread::sleep(Duration::from_millis(300));
+            let began = Instant::now();
+            send(&running, Signal::INT);
+            let ended = running.wait();
+            assert_eq!(ended.code, 128 + 2, "{ended}");
+            assert!(began.elapsed() < Duration::from_secs(5), "{ended}");
+        }
+        relay.release();
+    }
+    is_whole(&varve);
+}
+
+#[track_caller]
+fn send(running: &Running, signal: Signal) {
+    let id = Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
+    kill_process(id, signal).expect("a child can be signalled");
+}
