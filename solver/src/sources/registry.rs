@@ -78,8 +78,8 @@ pub(crate) struct Found {
 }
 
 impl Remote {
-    /// Begins; connections are made when they are needed. What comes is counted by `progress`. Needs
-    /// a tokio runtime.
+    /// Begins; connections are made when they are needed. What comes is counted by `progress`.
+    /// Needs a tokio runtime.
     pub(crate) fn new(registries: &Registries, progress: &Progress) -> Self {
         let retries = Arc::new(Retries::default());
         let observer: Arc<dyn Observer> = retries.clone();
