@@ -7,6 +7,7 @@ pub(crate) mod contexts;
 mod csv;
 mod disk_space;
 pub(crate) mod exports;
+pub(crate) mod images;
 pub(crate) mod observation;
 pub(crate) mod pull;
 
@@ -91,11 +92,13 @@ pub(crate) enum Command {
     Run(Run),
     /// List the images in the store
     #[command(visible_alias = "ls")]
-    Images(Images),
+    Images(images::Images),
+    /// Show all that is known of images
+    Inspect(images::Inspect),
     /// Give an image one more name
-    Tag(Tag),
+    Tag(images::Tag),
     /// Take names of images away; `varve prune` then frees the space
-    Rmi(Remove),
+    Rmi(images::Remove),
     /// Take in images from an OCI layout, an OCI archive or a docker archive
     Import(Import),
     /// Take in an image from a registry
@@ -341,17 +344,6 @@ pub(crate) struct Run {
     pub(crate) image_and_command: Vec<String>,
 }
 
-/// `varve images`.
-#[derive(Debug, Args)]
-pub(crate) struct Images {
-    /// Form of the list
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: ListFormat,
-    /// Print image ids only
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-}
-
 /// `--format` of lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum ListFormat {
@@ -360,25 +352,6 @@ pub(crate) enum ListFormat {
     Table,
     /// One array for a program.
     Json,
-}
-
-/// `varve tag`.
-#[derive(Debug, Args)]
-pub(crate) struct Tag {
-    /// An image of the store
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-    /// Its further name
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
-}
-
-/// `varve rmi`.
-#[derive(Debug, Args)]
-pub(crate) struct Remove {
-    /// Names of images
-    #[arg(value_name = "NAME", required = true)]
-    pub(crate) names: Vec<String>,
 }
 
 /// `varve import`.

@@ -8,11 +8,13 @@ mod doctor;
 mod fsck;
 mod images;
 mod import;
+mod inspect;
 mod prune;
 mod pull;
 mod run;
 mod snapshots;
 mod table;
+pub(crate) mod times;
 mod usage;
 
 use std::process::ExitCode;
@@ -29,8 +31,9 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Build(options) => build::build(site, *options)?,
         Command::Run(options) => return run::run(site, options),
         Command::Images(options) => images::list(site, &options)?,
+        Command::Inspect(options) => inspect::inspect(site, &options)?,
         Command::Tag(options) => images::tag(site, &options)?,
-        Command::Rmi(options) => images::remove(site, &options)?,
+        Command::Rmi(options) => images::remove::remove(site, &options)?,
         Command::Import(options) => import::import(site, &options)?,
         Command::Pull(options) => pull::pull(site, &options)?,
         Command::Du => usage::usage(site)?,

@@ -5,6 +5,7 @@
 //! that writes progress to standard error.
 
 mod failed_steps;
+pub(crate) mod format;
 mod log;
 mod plain;
 mod raw_json;
@@ -14,6 +15,7 @@ mod size;
 mod steps;
 mod style;
 mod summary;
+pub(crate) mod template;
 mod terminal;
 mod text;
 

@@ -364,18 +364,16 @@ impl Solver {
         output: OutputSender,
         cancel: Cancel,
     ) -> Result<Exit> {
-        let name = frontend::normalize(reference)?;
+        let reference = reference.to_owned();
         let (images, snapshots) = (self.images.clone(), self.snapshots.clone());
         let key = exec_mounts::transient_key("container/");
         let prepared = {
-            let (name, key, checked) = (name.clone(), key.clone(), self.checked.clone());
+            let (key, checked) = (key.clone(), self.checked.clone());
             blocking(move || {
-                let target = images.resolve(&name)?;
-                let target = target.ok_or_else(|| Error::NoImage {
-                    reference: frontend::familiar(&name),
-                })?;
                 let platform = ops::source_platform(&llb::Platform::host());
-                let image = images.open(&name, &target, &platform)?;
+                let found = images.meant_by(&reference, &platform)?;
+                let name = found.called();
+                let image = images.open(&name, &found.target, &platform)?;
                 let value = images.unpack(&name, &image)?;
                 if let Some(tree) = value.tree()
                     && let Some(id) = ops::missing_object(tree, snapshots.store(), &checked)?
@@ -383,11 +381,11 @@ impl Solver {
                     return Err(Error::Store(store::Error::BlobMissing { id }));
                 }
                 let mounts = snapshots.prepare(&key, value.name(), Labels::new())?;
-                Ok((image, mounts))
+                Ok((name, image, mounts))
             })
             .await?
         };
-        let (image, mounts) = prepared;
+        let (name, image, mounts) = prepared;
         let process = container_process(&name, image.config.config, options);
         let exit = match process {
             Ok(process) => {

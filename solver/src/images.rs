@@ -3,7 +3,9 @@
 pub(crate) mod arrival;
 mod claims;
 pub mod document;
+pub mod find;
 pub(crate) mod intake;
+pub mod mounted;
 pub(crate) mod origins;
 
 use std::sync::Arc;
@@ -54,6 +56,14 @@ pub struct Image {
     pub config_bytes: Vec<u8>,
     /// Its config, read.
     pub config: ImageConfig,
+}
+
+impl Image {
+    /// Name of the snapshot that has all its layers, once it was unpacked; `None` without layers.
+    pub fn snapshot(&self) -> Option<String> {
+        let chains = chain_ids(&self.config.rootfs.diff_ids);
+        chains.last().map(|chain| snapshot_name(*chain))
+    }
 }
 
 impl Images {

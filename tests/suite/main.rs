@@ -17,6 +17,7 @@ mod privileged {
     mod crash;
     mod dockerfile_semantics;
     mod export;
+    mod image_things;
     mod isolation;
     mod mounted_image;
     mod plugin_bad_input;

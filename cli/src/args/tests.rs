@@ -130,9 +130,10 @@ fn wrong_command_lines_say_what_is_wrong_and_exit_with_2() {
         ),
         ("varve build --runtime crun .", "absolute path"),
         ("varve run", "IMAGE"),
-        ("varve rmi", "NAME"),
+        ("varve rmi", "IMAGE"),
         ("varve import", "PATH"),
-        ("varve images --format xml", "table, json"),
+        ("varve images --format {{.ID", "unclosed action"),
+        ("varve images --filter x", "KEY=VALUE"),
     ] {
         let error = try_parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");
@@ -144,7 +145,7 @@ fn wrong_command_lines_say_what_is_wrong_and_exit_with_2() {
 #[test]
 fn help_teaches_by_examples_and_fits_into_100_columns() {
     let commands = [
-        "", "build", "run", "images", "tag", "rmi", "import", "du", "prune", "fsck",
+        "", "build", "run", "images", "inspect", "tag", "rmi", "import", "du", "prune", "fsck",
     ];
     for command in commands.into_iter().chain(["doctor"]) {
         let error = try_parse(&format!("varve {command} --help")).expect_err("help is an error");

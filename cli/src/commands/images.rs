@@ -1,131 +1,120 @@
-//! `varve images`, `varve tag`, `varve rmi`.
+//! `varve images`, `varve tag`.
 
-use serde::Serialize;
+pub(super) mod describe;
+mod filter;
+pub(super) mod remove;
+
+use serde_json::{Value, json};
 use snapshotter::leases;
-use solver::frontend::{familiar, normalize};
-use solver::images::document::Platform;
-use solver::images::{Images, Named};
+use solver::frontend::{familiar, familiar_tagged, normalize};
+use solver::images::Images;
+use solver::images::find::{Found, platform};
 use store::Batch;
 
-use super::table::table;
-use crate::args::{self, ListFormat};
+use self::describe::{Described, short};
+use self::filter::Filters;
+use crate::args::images as args;
 use crate::daemon::Site;
-use crate::error::{print, say};
+use crate::error::print;
+use crate::output::format::Columns;
 use crate::output::size;
-
-/// Digits of an id that a person sees, as docker shows them.
-const ID_DIGITS: usize = 12;
-
-/// An image as it is listed.
-#[derive(Debug, Serialize)]
-struct Listed {
-    /// As a person writes it.
-    name: String,
-    /// In full.
-    reference: String,
-    /// Digest of the manifest or index that the name stands for.
-    digest: String,
-    /// Digest of the config for this machine's platform; absent if it has none for it.
-    id: Option<String>,
-    /// Bytes of the layers as they are stored.
-    size: Option<u64>,
-    /// When the name was given, RFC 3339.
-    created: String,
-    #[serde(skip)]
-    age: String,
-}
 
 /// `varve images`.
 ///
 /// # Errors
-/// Those of the store.
+/// A filter or template that makes no sense; those of the store.
 pub(super) fn list(site: &Site, options: &args::Images) -> anyhow::Result<()> {
+    tracing::debug!(all = options.all, "there are no images without a name");
     let images = Images::new(site.open_snapshots()?);
+    let filters = Filters::read(options, &images)?;
     let now = jiff::Timestamp::now();
-    let listed: Vec<_> = images
+    let mut described: Vec<_> = images
         .list()?
         .iter()
-        .map(|named| describe(&images, named, now))
+        .map(|named| Described::of(&images, named))
+        .filter(|image| filters.fit(image, now))
         .collect();
+    described.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.name.cmp(&b.name)));
     if options.quiet {
-        let ids = listed.iter().filter_map(|image| image.id.as_ref());
-        return print(&ids.map(|id| format!("{id}\n")).collect::<String>());
+        let id = |image: &Described| match options.no_trunc {
+            true => image.id.to_string(),
+            false => short(&image.id.to_string()),
+        };
+        let mut ids: Vec<_> = described.iter().map(|image| id(image) + "\n").collect();
+        let mut seen = std::collections::HashSet::new();
+        ids.retain(|id| seen.insert(id.clone()));
+        return print(&ids.concat());
     }
-    match options.format {
-        ListFormat::Json => print(&(serde_json::to_string_pretty(&listed)? + "\n")),
-        ListFormat::Table => {
-            let row = |image: Listed| {
-                let id = image.id.as_deref().map_or("-".to_owned(), short);
-                let size = image.size.map_or("-".to_owned(), size);
-                vec![image.name, id, image.age, size]
-            };
-            let rows: Vec<_> = listed.into_iter().map(row).collect();
-            print(&table(
-                &["NAME", "IMAGE ID", "CREATED", "SIZE"],
-                &rows,
-                &[3],
-            ))
-        }
+    let rows: Vec<_> = described
+        .iter()
+        .map(|image| row(image, options.no_trunc, now))
+        .collect();
+    let mut fields = vec![("REPOSITORY", "Repository"), ("TAG", "Tag")];
+    if options.digests {
+        fields.push(("DIGEST", "Digest"));
     }
+    fields.extend([
+        ("IMAGE ID", "ID"),
+        ("CREATED", "CreatedSince"),
+        ("SIZE", "Size"),
+    ]);
+    let right = [fields.len() - 1];
+    let columns = Columns {
+        fields: &fields,
+        right: &right,
+    };
+    print(&options.format.list(&rows, &columns)?)
 }
 
-fn describe(images: &Images, named: &Named, now: jiff::Timestamp) -> Listed {
-    let image = images.open(&named.name, &named.target, &own_platform());
-    // An image of another platform, or a damaged one, is listed all the same.
-    let image = image
-        .inspect_err(|error| tracing::debug!(%error, "cannot open an image"))
-        .ok();
-    let created =
-        jiff::Timestamp::from_second(named.created).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    Listed {
-        name: familiar(&named.name),
-        reference: named.name.clone(),
-        digest: named.target.digest.to_string(),
-        id: image
-            .as_ref()
-            .map(|image| image.manifest.config.digest.to_string()),
-        size: image.map(|image| image.manifest.layers.iter().map(|layer| layer.size).sum()),
-        created: created.to_string(),
-        age: age(now.as_second() - named.created),
-    }
+/// The fields that docker has, and two more.
+fn row(image: &Described, in_full: bool, now: jiff::Timestamp) -> Value {
+    let tagged = familiar_tagged(&image.name);
+    let (repository, tag) = split(&tagged);
+    let id = image.id.to_string();
+    let created = image
+        .created
+        .map(|created| created.strftime("%F %T %z UTC"));
+    let since = image
+        .created
+        .map(|created| now.as_second() - created.as_second());
+    json!({
+        "Repository": repository,
+        "Tag": tag,
+        "Digest": image.target.digest.to_string(),
+        "ID": if in_full { id } else { short(&id) },
+        "CreatedAt": created.map_or_else(|| "N/A".to_owned(), |text| text.to_string()),
+        "CreatedSince": since.map_or_else(|| "N/A".to_owned(), age),
+        "Size": image.size.map_or_else(|| "N/A".to_owned(), size),
+        "Bytes": image.size,
+        "Name": familiar(&image.name),
+    })
 }
 
-/// `sha256:0123456789ab…` as `0123456789ab`.
-fn short(digest: &str) -> String {
-    let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
-    hex.chars().take(ID_DIGITS).collect()
+/// `team/app:1` as `team/app` and `1`.
+pub(super) fn split(name: &str) -> (&str, &str) {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (name, "<none>"),
+    }
 }
 
 /// A time in the past, roughly.
 pub(super) fn age(seconds: i64) -> String {
     let units = [
-        (86_400, "day"),
-        (3_600, "hour"),
-        (60, "minute"),
-        (1, "second"),
+        (86_400 * 730, 86_400 * 365, "year"),
+        (86_400 * 60, 86_400 * 30, "month"),
+        (86_400 * 14, 86_400 * 7, "week"),
+        (86_400, 86_400, "day"),
+        (3_600, 3_600, "hour"),
+        (60, 60, "minute"),
+        (1, 1, "second"),
     ];
-    let unit = units.into_iter().find(|(length, _)| seconds >= *length);
-    match unit.map(|(length, name)| (seconds / length, name)) {
+    let unit = units.into_iter().find(|(from, _, _)| seconds >= *from);
+    match unit.map(|(_, length, name)| (seconds / length, name)) {
         None => "just now".to_owned(),
         Some((1, name)) => format!("1 {name} ago"),
         Some((count, name)) => format!("{count} {name}s ago"),
-    }
-}
-
-/// This machine's platform, in Go's words (OCI image-spec, config.md).
-fn own_platform() -> Platform {
-    let (architecture, variant) = match std::env::consts::ARCH {
-        "x86_64" => ("amd64", ""),
-        "aarch64" => ("arm64", "v8"),
-        "x86" => ("386", ""),
-        "powerpc64" => ("ppc64le", ""),
-        "loongarch64" => ("loong64", ""),
-        other => (other, ""),
-    };
-    Platform {
-        architecture: architecture.into(),
-        os: "linux".into(),
-        variant: variant.into(),
     }
 }
 
@@ -134,74 +123,93 @@ fn own_platform() -> Platform {
 /// # Errors
 /// There is no such image; the new name is none; those of the store.
 pub(super) fn tag(site: &Site, options: &args::Tag) -> anyhow::Result<()> {
-    let (old, new) = (normalize(&options.image)?, normalize(&options.name)?);
+    let new = normalize(&options.name)?;
     let snapshots = site.open_snapshots()?;
     let images = Images::new(snapshots.clone());
     let store = snapshots.store();
     // Keeps a collection away between reading what the old name holds and holding it again.
     let ingest = store.begin();
-    let lease = format!("image/{old}");
+    let found = find(&images, &options.image, None)?;
+    let lease = format!("image/{}", found.called());
     let held = leases::all(store, &lease)?
         .into_iter()
         .find(|found| found.id == lease);
-    let (Some(target), Some(held)) = (images.resolve(&old)?, held) else {
-        return Err(unknown(&images, &old));
+    let Some(held) = held else {
+        // By its digest alone: content that no name holds.
+        return Err(unknown(&images, &options.image));
     };
     let mut batch = Batch::new();
-    images.name(&mut batch, &new, &target, held.references);
+    images.name(&mut batch, &new, &found.target, held.references);
     Ok(ingest.commit(batch)?)
 }
 
-/// `varve rmi`.
+/// The image that a person means.
 ///
 /// # Errors
-/// One of the names is none here (the others are removed); those of the store.
-pub(super) fn remove(site: &Site, options: &args::Remove) -> anyhow::Result<()> {
-    let images = Images::new(site.open_snapshots()?);
-    let mut failed = Vec::new();
-    for name in &options.names {
-        let full = normalize(name)?;
-        match images.remove(&full)? {
-            true => say(&format!("removed {}", familiar(&full))),
-            false => failed.push(full),
-        }
+/// There is none: told with those that there are; or several.
+pub(super) fn find(images: &Images, text: &str, wanted: Option<&str>) -> anyhow::Result<Found> {
+    match images.meant_by(text, &platform(wanted)?) {
+        Err(solver::Error::NoImage { .. }) => Err(unknown(images, text)),
+        found => Ok(found?),
     }
-    match failed.first() {
-        None => Ok(()),
-        Some(name) => Err(unknown(&images, name)),
-    }
+}
+
+/// No image is called so.
+#[derive(Debug, thiserror::Error)]
+#[error("no such image: {name:?}; {known}")]
+pub(super) struct NoSuchImage {
+    name: String,
+    known: String,
 }
 
 fn unknown(images: &Images, name: &str) -> anyhow::Error {
     let known = images.list().unwrap_or_default();
-    let known: Vec<_> = known.iter().map(|named| familiar(&named.name)).collect();
-    let known = match known.as_slice() {
-        [] => "the store has no images".to_owned(),
-        some => format!("the store has {}", some.join(", ")),
+    let mut known: Vec<_> = known.iter().map(|named| familiar(&named.name)).collect();
+    let more = known.len().saturating_sub(KNOWN_TOLD_MAX);
+    known.truncate(KNOWN_TOLD_MAX);
+    let known = match (known.as_slice(), more) {
+        ([], _) => "the store has no images".to_owned(),
+        (some, 0) => format!("the store has {}", some.join(", ")),
+        (some, more) => format!("the store has {} and {more} more", some.join(", ")),
     };
-    anyhow::anyhow!("no image is called {:?}; {known}", familiar(name))
+    let name = name.to_owned();
+    NoSuchImage { name, known }.into()
 }
+
+/// Most names that a message lists.
+const KNOWN_TOLD_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_told_in_the_largest_unit() {
+    fn ages_are_told_as_docker_does() {
         for (seconds, text) in [
             (-5, "just now"),
             (0, "just now"),
             (1, "1 second ago"),
             (119, "1 minute ago"),
             (7_200, "2 hours ago"),
-            (86_400 * 40, "40 days ago"),
+            (86_400 * 13, "13 days ago"),
+            (86_400 * 40, "5 weeks ago"),
+            (86_400 * 70, "2 months ago"),
+            (86_400 * 365 * 56, "56 years ago"),
         ] {
             assert_eq!(age(seconds), text);
         }
     }
 
     #[test]
-    fn ids_are_shortened_as_docker_does() {
-        assert_eq!(short("sha256:0123456789abcdef"), "0123456789ab");
+    fn a_port_is_no_tag() {
+        for (name, expected) in [
+            ("busybox:latest", ("busybox", "latest")),
+            ("localhost:5000/app:1", ("localhost:5000/app", "1")),
+            ("localhost:5000/app", ("localhost:5000/app", "<none>")),
+            ("app@sha256:ab", ("app", "<none>")),
+            ("app:1@sha256:ab", ("app", "1")),
+        ] {
+            assert_eq!(split(name), expected);
+        }
     }
 }

@@ -1,35 +1,11 @@
 //! Text in columns.
 
-/// Lines of `rows` under a header, each column as wide as its widest cell; the columns of
-/// `right` (by index) are aligned to the right. No blanks at the ends of lines.
+use crate::output::format;
+
+/// As [`format::table`], of a header that is known beforehand.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
-    let width = |column: usize| {
-        let cells = rows
-            .iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count());
-        cells
-            .chain(header.get(column).map(|cell| cell.chars().count()))
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..header.len()).map(width).collect();
     let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
-    let mut text = String::new();
-    for row in std::iter::once(&header).chain(rows) {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = widths.get(column).copied().unwrap_or(0);
-            match right.contains(&column) {
-                true => line.push_str(&format!("{cell:>width$}")),
-                false => line.push_str(&format!("{cell:<width$}")),
-            }
-            line.push_str("   ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    format::table(&header, rows, right)
 }
 
 #[cfg(test)]

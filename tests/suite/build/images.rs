@@ -6,11 +6,10 @@ use support::workspace::Varve;
 /// What `varve images` lists.
 fn listed(varve: &Varve) -> Vec<(String, String)> {
     let text = varve.varve(["images", "--format", "json"]).success().stdout;
-    let images: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let images = text.lines().map(|line| serde_json::from_str(line).unwrap());
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut images: Vec<_> = images
-        .iter()
-        .map(|i| (text(&i["name"]), text(&i["id"])))
+        .map(|image: Value| (text(&image["Name"]), text(&image["ID"])))
         .collect();
     images.sort();
     images

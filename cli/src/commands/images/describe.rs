@@ -1,0 +1,180 @@
+//! What is known of an image: for lists, filters and `varve inspect`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use solver::content::Digest;
+use solver::frontend::{familiar, familiar_tagged};
+use solver::images::document::{Descriptor, Platform};
+use solver::images::find::{Found, platform};
+use solver::images::{Image, Images, Named};
+
+use super::split;
+
+/// Digits of an id that a person sees, as docker shows them.
+const ID_DIGITS: usize = 12;
+
+/// What an image's config says of running it when it says nothing: programs expect the names.
+const RUN_CONFIG: [(&str, &str); 7] = [
+    ("User", "\"\""),
+    ("Env", "[]"),
+    ("Cmd", "[]"),
+    ("Entrypoint", "[]"),
+    ("WorkingDir", "\"\""),
+    ("Labels", "{}"),
+    ("OnBuild", "[]"),
+];
+
+/// `sha256:0123456789ab…` as `0123456789ab`.
+pub(crate) fn short(digest: &str) -> String {
+    let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
+    hex.chars().take(ID_DIGITS).collect()
+}
+
+/// A name with its image, as far as that can be opened.
+#[derive(Debug)]
+pub(super) struct Described {
+    /// Normalised.
+    pub(super) name: String,
+    pub(super) target: Descriptor,
+    pub(super) id: Digest,
+    pub(super) created: Option<Timestamp>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) size: Option<u64>,
+}
+
+impl Described {
+    /// An image of another platform, or a damaged one, is described as well as it can be.
+    pub(super) fn of(images: &Images, named: &Named) -> Self {
+        let opened =
+            platform(None).and_then(|own| open_any(images, &named.name, &named.target, &own));
+        let image = opened.inspect_err(|error| tracing::debug!(%error, "cannot open an image"));
+        let image = image.ok();
+        let config = image.as_ref().and_then(|image| config_of(image).ok());
+        let labels = config.as_ref().map(|config| &config["config"]["Labels"]);
+        let labels = labels.and_then(Value::as_object).into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Described {
+            id: image
+                .as_ref()
+                .map_or(named.target.digest, |image| image.manifest.config.digest),
+            created: image.as_ref().and_then(created_of),
+            labels: labels
+                .map(|(key, value)| (key.clone(), text(value)))
+                .collect(),
+            size: image.and_then(|image| images.size(&image).ok()),
+            name: named.name.clone(),
+            target: named.target.clone(),
+        }
+    }
+}
+
+/// The image for a platform, or the first that there is.
+pub(super) fn open_any(
+    images: &Images,
+    name: &str,
+    target: &Descriptor,
+    wanted: &Platform,
+) -> solver::Result<Image> {
+    let opened = images.open(name, target, wanted);
+    let Err(solver::Error::NoPlatform { .. }) = &opened else {
+        return opened;
+    };
+    let bytes = images.content().document(name, target.digest)?;
+    let index = serde_json::from_slice::<solver::images::document::Index>(&bytes);
+    let listed = index.map(|index| index.manifests).unwrap_or_default();
+    let others = listed.into_iter().filter_map(|one| one.platform);
+    let mut others = others.map(|platform| images.open(name, target, &platform));
+    others.find(Result::is_ok).unwrap_or(opened)
+}
+
+fn config_of(image: &Image) -> serde_json::Result<Value> {
+    serde_json::from_slice(&image.config_bytes)
+}
+
+fn created_of(image: &Image) -> Option<Timestamp> {
+    image.config.created.as_deref()?.parse().ok()
+}
+
+/// What `docker image inspect` prints.
+///
+/// # Errors
+/// The documents are broken or missing; there is nothing for the platform.
+pub(crate) fn inspected(
+    images: &Images,
+    found: &Found,
+    wanted: &Platform,
+    is_said: bool,
+) -> anyhow::Result<Value> {
+    let name = found.called();
+    let image = match is_said {
+        true => images.open(&name, &found.target, wanted)?,
+        false => open_any(images, &name, &found.target, wanted)?,
+    };
+    let config = config_of(&image)?;
+    let text = |name: &str| config[name].as_str().unwrap_or_default().to_owned();
+    let mut run = config["config"].as_object().cloned().unwrap_or_default();
+    for (name, empty) in RUN_CONFIG {
+        let slot = run.entry(name).or_insert(Value::Null);
+        if slot.is_null() {
+            *slot = serde_json::from_str(empty)?;
+        }
+    }
+    let tags: Vec<_> = found
+        .names
+        .iter()
+        .map(|named| familiar_tagged(&named.name))
+        .collect();
+    let mut digests: Vec<_> = found
+        .names
+        .iter()
+        .map(|named| {
+            let repository = familiar(split(&named.name).0);
+            format!("{repository}@{}", named.target.digest)
+        })
+        .collect();
+    digests.sort();
+    digests.dedup();
+    let tagged = found.names.iter().map(|named| named.created).max();
+    let tagged = tagged.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let layers = image.config.rootfs.diff_ids.iter();
+    let layers: Vec<_> = layers.map(ToString::to_string).collect();
+    let mut shown = Map::new();
+    let mut put = |name: &str, value: Value| drop(shown.insert(name.to_owned(), value));
+    put("Id", Value::from(image.manifest.config.digest.to_string()));
+    put("RepoTags", Value::from(tags));
+    put("RepoDigests", Value::from(digests));
+    put("Comment", Value::from(comment(&config)));
+    put("Created", Value::from(text("created")));
+    put("Author", Value::from(text("author")));
+    put("Config", Value::Object(run));
+    put("Architecture", Value::from(text("architecture")));
+    put("Variant", Value::from(text("variant")));
+    put("Os", Value::from(text("os")));
+    put("Size", Value::from(images.size(&image)?));
+    put("RootFS", json!({"Type": "layers", "Layers": layers}));
+    put(
+        "Metadata",
+        json!({"LastTagTime": tagged.map(|time| time.to_string())}),
+    );
+    put("Descriptor", serde_json::to_value(&found.target)?);
+    put("History", config["history"].clone());
+    Ok(Value::Object(shown))
+}
+
+/// The comment of the last step, as docker shows it.
+fn comment(config: &Value) -> String {
+    let history = config["history"].as_array();
+    let last = history.and_then(|history| history.last());
+    let comment = last.and_then(|entry| entry["comment"].as_str());
+    comment.unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ids_are_shortened_as_docker_does() {
+        assert_eq!(super::short("sha256:0123456789abcdef"), "0123456789ab");
+    }
+}

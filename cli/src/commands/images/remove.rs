@@ -1,0 +1,115 @@
+//! `varve rmi`: names go; an image goes with its last one.
+
+use std::collections::HashSet;
+
+use anyhow::bail;
+use snapshotter::{Manager, catalog};
+use solver::frontend::familiar_tagged;
+use solver::images::find::{Found, platform};
+use solver::images::{Images, document::Platform};
+
+use super::{NoSuchImage, find};
+use crate::args::images as args;
+use crate::daemon::Site;
+use crate::error::{EXIT_FAILED, Told, print, say, sentence};
+
+use super::describe::short;
+
+/// `varve rmi`.
+///
+/// # Errors
+/// One of the images is not here, or in use (the others are removed); those of the store.
+pub(in crate::commands) fn remove(site: &Site, options: &args::Remove) -> anyhow::Result<()> {
+    let snapshots = site.open_snapshots()?;
+    let images = Images::new(snapshots.clone());
+    let own = platform(None)?;
+    let mut has_failed = false;
+    for text in &options.images {
+        let removed = remove_one(&images, &snapshots, &own, text, options.force);
+        match removed {
+            Ok(told) => print(&told)?,
+            Err(error) => {
+                say(&format!("ERROR: {}", sentence(error.as_ref())));
+                // As docker: --force means that it shall not be there.
+                has_failed |= !(options.force && error.is::<NoSuchImage>());
+            }
+        }
+    }
+    match has_failed {
+        false => Ok(()),
+        true => Err(Told { code: EXIT_FAILED }.into()),
+    }
+}
+
+fn remove_one(
+    images: &Images,
+    snapshots: &Manager,
+    own: &Platform,
+    text: &str,
+    force: bool,
+) -> anyhow::Result<String> {
+    let found = find(images, text, None)?;
+    let id = images.id(&found.called(), &found.target, own);
+    let all: Vec<_> = images
+        .list()?
+        .into_iter()
+        .filter(|named| images.id(&named.name, &named.target, own) == id)
+        .map(|named| named.name)
+        .collect();
+    let names = match &found.name {
+        Some(name) if !name.contains('@') => vec![name.clone()],
+        _ => all.clone(),
+    };
+    let is_last = names.len() == all.len();
+    if names.len() > 1 && !force {
+        let names: Vec<_> = names.iter().map(|name| familiar_tagged(name)).collect();
+        bail!(
+            "conflict: unable to delete {} (must be forced): it has several names: {}",
+            short(&id.to_string()),
+            names.join(", ")
+        );
+    }
+    if is_last
+        && !force
+        && let Some(user) = user(images, snapshots, &found, own)?
+    {
+        bail!(
+            "conflict: unable to delete {} (must be forced): it is {user}",
+            familiar_tagged(&found.called())
+        );
+    }
+    let mut told = String::new();
+    for name in names {
+        if images.remove(&name)? {
+            told.push_str(&format!("Untagged: {}\n", familiar_tagged(&name)));
+        }
+    }
+    if is_last {
+        told.push_str(&format!("Deleted: {id}\n"));
+    }
+    Ok(told)
+}
+
+/// What uses the files of an image at this moment, in words.
+pub(in crate::commands) fn user(
+    images: &Images,
+    snapshots: &Manager,
+    found: &Found,
+    own: &Platform,
+) -> anyhow::Result<Option<String>> {
+    let image = super::describe::open_any(images, &found.called(), &found.target, own);
+    let Some(snapshot) = image.ok().and_then(|image| image.snapshot()) else {
+        return Ok(None);
+    };
+    let mut users = HashSet::new();
+    for row in catalog::all(snapshots.store()) {
+        let info = row?.info;
+        if info.parent == snapshot && info.kind != snapshotter::Kind::Committed {
+            users.insert(match info.labels.get(solver::images::mounted::DIRECTORY) {
+                Some(directory) => format!("mounted at {directory}; `varve umount` it first"),
+                None => "used by a container that runs".to_owned(),
+            });
+        }
+    }
+    Ok(users.into_iter().min())
+}

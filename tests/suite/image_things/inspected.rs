@@ -1,0 +1,135 @@
+//! `varve inspect`, and ids in the place of names.
+
+use serde_json::Value;
+use support::workspace::Varve;
+
+fn built() -> Varve {
+    let varve = Varve::new();
+    varve.dockerfile(
+        "FROM busybox\nENV A=1\nLABEL stage=test\nEXPOSE 80\nWORKDIR /w\nRUN echo x > f\nCMD [\"id\"]\n",
+    );
+    varve.build(["-t", "team/app:1", "-t", "other"]).succeeded();
+    varve
+}
+
+fn inspected(varve: &Varve, name: &str) -> Value {
+    let text = varve.varve(["inspect", name]).success().stdout;
+    serde_json::from_str::<Vec<Value>>(&text).unwrap().remove(0)
+}
+
+fn id(varve: &Varve, name: &str) -> String {
+    let shown = varve.varve(["inspect", "-f", "{{.Id}}", name]).success();
+    shown.stdout.trim().to_owned()
+}
+
+#[test]
+fn inspect_prints_what_docker_image_inspect_prints() {
+    let varve = built();
+    let image = inspected(&varve, "team/app:1");
+    assert_eq!(
+        image["RepoTags"],
+        serde_json::json!(["other:latest", "team/app:1"])
+    );
+    let digests = image["RepoDigests"].as_array().unwrap();
+    assert!(
+        digests[1].as_str().unwrap().starts_with("team/app@sha256:"),
+        "{digests:?}"
+    );
+    let config = &image["Config"];
+    let env: Vec<_> = config["Env"].as_array().unwrap().iter().collect();
+    assert!(env.contains(&&Value::from("A=1")), "{env:?}");
+    assert_eq!(config["Labels"]["stage"], "test");
+    assert_eq!(config["WorkingDir"], "/w");
+    assert_eq!(config["Cmd"], serde_json::json!(["id"]));
+    assert!(config["ExposedPorts"]["80/tcp"].is_object(), "{config}");
+    assert_eq!(image["Os"], "linux");
+    assert_eq!(image["RootFS"]["Type"], "layers");
+    let layers = image["RootFS"]["Layers"].as_array().unwrap().len();
+    let layout = varve.image(["-t", "x"]);
+    let varves = layout.manifest();
+    assert_eq!(layers, varves["layers"].as_array().unwrap().len());
+    assert_eq!(
+        image["Id"], varves["config"]["digest"],
+        "the id is that of the config"
+    );
+    assert!(image["Size"].as_u64().unwrap() > 500_000, "{image}");
+    assert!(
+        image["Created"].as_str().unwrap().starts_with("20"),
+        "{image}"
+    );
+}
+
+#[test]
+fn templates_choose_what_is_printed_and_mistakes_are_told() {
+    let varve = built();
+    let shown = |template: &str| varve.varve(["inspect", "--format", template, "other"]);
+    assert_eq!(shown("{{.Config.Labels.stage}}").success().stdout, "test\n");
+    assert_eq!(shown("{{json .Config.Cmd}}").success().stdout, "[\"id\"]\n");
+    let variables = shown("{{range .Config.Env}}{{println .}}{{end}}").success();
+    assert!(variables.stdout.contains("A=1\n"), "{variables}");
+    let whole: Value = serde_json::from_str(&shown("json").success().stdout).unwrap();
+    assert_eq!(whole["Os"], "linux");
+    let wrong = shown("{{.Config").code(2);
+    assert!(wrong.stderr.contains("unclosed action"), "{wrong}");
+    let wrong = shown("{{.Nope}}").code(1);
+    assert!(wrong.stderr.contains("field Nope"), "{wrong}");
+}
+
+#[test]
+fn what_is_there_is_shown_and_what_is_not_is_told() {
+    let varve = built();
+    let outcome = varve.varve(["inspect", "other", "nothing"]).code(1);
+    let shown: Vec<Value> = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(shown.len(), 1);
+    assert!(
+        outcome.stderr.contains("no such image: \"nothing\""),
+        "{outcome}"
+    );
+    assert!(outcome.stderr.contains("team/app:1"), "{outcome}");
+    assert_eq!(varve.varve(["inspect", "nothing"]).code(1).stdout, "[]\n");
+}
+
+#[test]
+fn an_id_or_its_beginning_stands_for_an_image_wherever_a_name_does() {
+    let varve = built();
+    let id = id(&varve, "other");
+    let short = &id["sha256:".len()..][..12];
+    for text in [&*id, short, &id["sha256:".len()..]] {
+        assert_eq!(inspected(&varve, text)["Id"], Value::from(&*id), "{text}");
+        assert_eq!(varve.shell(text, "cat /w/f"), "x\n", "{text}");
+    }
+    varve.varve(["tag", short, "third:3"]).succeeded();
+    assert_eq!(inspected(&varve, "third:3")["Id"], Value::from(&*id));
+    // A name goes before an id.
+    varve.dockerfile("FROM busybox\nRUN echo named > /f\n");
+    varve.build(["-t", short]).succeeded();
+    assert_eq!(varve.shell(short, "cat /f"), "named\n");
+}
+
+#[test]
+fn removing_by_id_takes_docker_words_and_docker_care() {
+    let varve = built();
+    let id = id(&varve, "other");
+    let short = &id["sha256:".len()..][..12];
+    let refused = varve.varve(["rmi", short]).code(1);
+    assert!(refused.stderr.contains("must be forced"), "{refused}");
+    assert!(refused.stderr.contains("team/app:1"), "{refused}");
+    let removed = varve.varve(["rmi", "other"]).success();
+    assert_eq!(removed.stdout, "Untagged: other:latest\n");
+    let removed = varve.varve(["rmi", short]).success();
+    assert_eq!(
+        removed.stdout,
+        format!("Untagged: team/app:1\nDeleted: {id}\n")
+    );
+    let gone = varve.varve(["rmi", short]).code(1);
+    assert!(gone.stderr.contains("no such image"), "{gone}");
+    let forced = varve.varve(["rmi", "-f", short]).success();
+    assert!(forced.stderr.contains("no such image"), "{forced}");
+
+    varve.build(["-t", "a", "-t", "b"]).succeeded();
+    let removed = varve.varve(["rmi", "--force", short]).success();
+    assert_eq!(
+        removed.stdout,
+        format!("Untagged: a:latest\nUntagged: b:latest\nDeleted: {id}\n")
+    );
+}
