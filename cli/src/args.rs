@@ -10,6 +10,8 @@ pub(crate) mod exports;
 pub(crate) mod images;
 pub(crate) mod observation;
 pub(crate) mod pull;
+pub(crate) mod secrets;
+pub(crate) mod steps;
 
 use std::path::PathBuf;
 
@@ -23,6 +25,7 @@ use self::exports::Export;
 use self::observation::{Debug, LogFormat, MetricsAddress, Snapshots};
 use self::pull::BaseImages;
 pub(crate) use self::pull::Pull;
+use self::steps::StepOptions;
 
 /// What `varve --help` says below the list of commands.
 const AFTER_HELP: &str = "\
@@ -293,6 +296,9 @@ pub(crate) struct Build {
     /// What makes the containers
     #[command(flatten)]
     pub(crate) runtime: Runtime,
+    /// What RUN steps get
+    #[command(flatten)]
+    pub(crate) steps: StepOptions,
 }
 
 /// Options of everything that runs containers.

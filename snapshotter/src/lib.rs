@@ -3,11 +3,13 @@
 //! Reading order: [`snapshots`] (the contract), [`manager`] (the real one), [`catalog`] and
 //! [`leases`] (its rows), `mounts` (a chain of snapshots becomes mounts), `images`,
 //! [`metadata_image`], `link_groups` and [`checkout`] (how a tree becomes a lower directory),
-//! `directories` and [`capture`] (how an upper becomes a tree), [`gc`], [`repair`] and [`restore`];
-//! [`containers`] (the snapshots that containerd owns), [`plugin`] and [`filters`] (its door).
+//! `directories` and [`capture`] (how an upper becomes a tree), [`cache_mounts`], [`gc`],
+//! [`repair`] and [`restore`]; [`containers`] (the snapshots that containerd owns), [`plugin`] and
+//! [`filters`] (its door).
 //!
 //! Storage never learns what a build is: nothing here imports the solver.
 
+pub mod cache_mounts;
 pub mod capture;
 pub mod catalog;
 pub mod checkout;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mount::Mount;
 use store::{Batch, Durability, Ingest, Name, Store, TreeRef, TreeSource, Usage, delta, diff};
 
+use crate::cache_mounts::Forks;
 use crate::capture::{Take, capture};
 use crate::catalog::{self, Row, State};
 use crate::containers;
@@ -72,6 +73,8 @@ pub struct Manager {
     changing: Mutex<()>,
     /// Keys that are being committed: their directories are nobody else's business.
     committing: Mutex<HashSet<String>>,
+    /// Who uses which cache mount.
+    forks: Forks,
 }
 
 impl Manager {
@@ -92,6 +95,7 @@ impl Manager {
             directories,
             changing,
             committing,
+            forks: Forks::default(),
         };
         manager.reconcile()?;
         Ok(manager)
@@ -150,6 +154,10 @@ impl Manager {
         &self.images
     }
 
+    pub(crate) fn forks(&self) -> &Forks {
+        &self.forks
+    }
+
     pub(crate) fn directories(&self) -> &Directories {
         &self.directories
     }
@@ -188,6 +196,18 @@ impl Manager {
         tree: TreeRef,
         extra: Batch,
     ) -> Result<()> {
+        self.adopt_labelled(ingest, (name, Labels::new()), parent, tree, extra)
+    }
+
+    /// The same with labels, for a name that is new.
+    pub(crate) fn adopt_labelled(
+        &self,
+        ingest: Ingest<'_>,
+        (name, labels): (&str, Labels),
+        parent: &str,
+        tree: TreeRef,
+        extra: Batch,
+    ) -> Result<()> {
         check_key(name)?;
         self.check_root(tree, &ingest)?;
         let _changing = self.lock();
@@ -197,7 +217,7 @@ impl Manager {
             let usage = delta::usage(&diff(base, tree, &ingest)?);
             catalog::put(
                 &mut batch,
-                &Row::committed(name, parent, Labels::new(), tree, usage),
+                &Row::committed(name, parent, labels, tree, usage),
             );
         }
         batch.append(extra);
@@ -255,7 +275,7 @@ impl Manager {
     }
 
     /// `rows` makes the rows of the committed snapshot, under the lock.
-    fn capture_and_commit(
+    pub(crate) fn capture_and_commit(
         &self,
         key: &str,
         rows: impl FnOnce(&Row, TreeRef, Usage) -> Result<(String, Batch)>,

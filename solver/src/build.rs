@@ -20,7 +20,7 @@ use crate::images::intake::Intake;
 use crate::images::{Images, Named};
 use crate::ops::{self, Environment};
 use crate::progress::Progress;
-use crate::request::{BuildRequest, Built};
+use crate::request::{BuildRequest, Built, StepInputs};
 use crate::result::Value;
 use crate::sources::layout::{Copied, Layout};
 use crate::sources::registry::{Registries, Remote};
@@ -95,6 +95,7 @@ impl Solver {
         let root = snapshots.store().root().to_owned();
         release_stale_leases(&snapshots)?;
         exec_mounts::remove_stale(&snapshots)?;
+        snapshotter::cache_mounts::remove_stale(&snapshots)?;
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         // Steps wait for disks and networks as often as for processors.
         let limits = Limits {
@@ -160,7 +161,9 @@ impl Solver {
                 spans,
             }
         })?;
-        let evaluated = self.evaluate(&prepared, remote, progress, cancel).await;
+        let evaluated = self
+            .evaluate(&prepared, (remote, &request.steps), progress, cancel)
+            .await;
         let values = evaluated.map_err(|error| {
             let spans = match &error {
                 Error::Step { vertex, .. } => lines_of(&prepared.lowered, *vertex),
@@ -202,7 +205,7 @@ impl Solver {
     async fn evaluate(
         &self,
         prepared: &Prepared,
-        remote: Remote,
+        (remote, steps): (Remote, &StepInputs),
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Result<Vec<Value>> {
@@ -212,6 +215,8 @@ impl Solver {
             images: self.images.clone(),
             execution: self.execution.clone(),
             checked: self.checked.clone(),
+            secrets: steps.secrets.clone(),
+            agents: steps.agents.clone(),
             contexts: prepared.contexts.clone(),
             coming: prepared.coming.clone(),
             remote,

@@ -125,6 +125,28 @@ pub enum Error {
         /// What is missing, and what to do.
         reason: String,
     },
+    /// A secret that a step requires was not given. BuildKit's wording, and what to do.
+    #[error(
+        "secret {id}: not found; pass it with --secret id={id},src=FILE or --secret id={id},env=NAME"
+    )]
+    NoSecret {
+        /// Its id.
+        id: String,
+    },
+    /// A secret that cannot be used; its value is not told.
+    #[error("secret {id}: {reason}")]
+    Secret {
+        /// Its id.
+        id: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An ssh agent that a step requires was not given. BuildKit's wording, and what to do.
+    #[error("no SSH key {id:?} forwarded from the client; pass --ssh {id} or --ssh {id}=SOCKET")]
+    NoAgent {
+        /// Its id.
+        id: String,
+    },
     /// An output was asked for that makes no sense.
     #[error("invalid output {output:?}: {reason}")]
     Output {

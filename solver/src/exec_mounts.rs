@@ -4,15 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use llb::op::{Exec, Mount as ExecMount, MountKind};
+use engine::CancelToken;
+use llb::op::{Exec, Mount as ExecMount, MountKind, SecretMount, SshMount};
 use mount::Mount;
 use snapshotter::{Kind, Labels, Manager, Snapshots};
 use store::editor::Found;
 use store::{ContentKey, Editor, Entry, RelPath, Store, TreeRef};
 
+use crate::agents::Agents;
+use crate::cache_mounts::CacheMounts;
 use crate::error::{Error, Result};
 use crate::ops::{build_lease, snapshot_name};
 use crate::result::Value;
+use crate::secrets::{SecretValue, Secrets};
 
 /// Key prefixes of snapshots that live as long as one process of ours: a step's and a container's.
 pub(crate) const TRANSIENT_PREFIXES: [&str; 2] = ["run/", "container/"];
@@ -54,6 +58,27 @@ pub enum ShownKind {
         /// Nobody else sees what is written to it, and it is thrown away.
         is_scratch: bool,
     },
+    /// A directory that others may write to at the same time.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What below it is shown; links in it lead nowhere else.
+        selector: PathBuf,
+    },
+    /// A file with a secret.
+    Secret {
+        /// What it says.
+        value: SecretValue,
+        /// Whose it is.
+        owner: SecretMount,
+    },
+    /// A socket that leads to an ssh agent.
+    Agent {
+        /// The agent's own socket.
+        socket: PathBuf,
+        /// Whose ours is.
+        owner: SshMount,
+    },
     /// An empty directory in memory.
     Memory {
         /// Most that it holds; `None` leaves it to the kernel.
@@ -66,7 +91,8 @@ impl Shown {
     pub(crate) fn is_directory(&self) -> bool {
         match self.kind {
             ShownKind::Files { is_directory, .. } => is_directory,
-            ShownKind::Memory { .. } => true,
+            ShownKind::Memory { .. } | ShownKind::Directory { .. } => true,
+            ShownKind::Secret { .. } | ShownKind::Agent { .. } => false,
         }
     }
 }
@@ -87,15 +113,11 @@ pub(crate) struct Selected {
 /// [`Error::Unsupported`].
 pub(crate) fn check(exec: &Exec) -> Result<()> {
     for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
-        let what = match mount.kind {
-            MountKind::Bind if mount.output.is_none() => continue,
-            MountKind::Tmpfs { .. } => continue,
-            MountKind::Bind => "a mount whose changes are kept",
-            MountKind::Secret(_) => "RUN --mount=type=secret",
-            MountKind::Ssh(_) => "RUN --mount=type=ssh",
-            MountKind::Cache(_) => "RUN --mount=type=cache",
-        };
-        return Err(Error::Unsupported { what: what.into() });
+        if mount.kind == MountKind::Bind && mount.output.is_some() {
+            return Err(Error::Unsupported {
+                what: "a mount whose changes are kept".into(),
+            });
+        }
     }
     Ok(())
 }
@@ -135,11 +157,36 @@ pub(crate) struct StepMounts {
     root: Vec<Mount>,
     other_keys: Vec<String>,
     shown: Vec<Shown>,
+    /// `NAME=value` of variables that are secrets.
+    secret_env: Vec<String>,
+    caches: CacheMounts,
+}
+
+/// Where a step's mounts come from.
+#[derive(Debug)]
+pub(crate) struct Sources<'a> {
+    pub(crate) inputs: &'a [Value],
+    pub(crate) snapshots: &'a Arc<Manager>,
+    /// Where cache mounts are mounted.
+    pub(crate) directory: &'a Path,
+    pub(crate) cancel: &'a CancelToken,
+    pub(crate) secrets: &'a Secrets,
+    pub(crate) agents: &'a Agents,
 }
 
 impl StepMounts {
-    /// Prepares what a step mounts.
-    pub(crate) fn prepare(exec: &Exec, inputs: &[Value], snapshots: Arc<Manager>) -> Result<Self> {
+    /// Prepares what a step mounts. May wait for other steps to end.
+    pub(crate) fn prepare(exec: &Exec, sources: &Sources<'_>) -> Result<Self> {
+        let (inputs, snapshots) = (sources.inputs, sources.snapshots);
+        // Before anything is waited for: what is missing is told at once.
+        let secret_env = exec
+            .secret_env
+            .iter()
+            .map(|one| sources.secrets.variable(one));
+        let secret_env = secret_env.filter_map(Result::transpose);
+        let secret_env = secret_env.collect::<Result<Vec<_>>>()?;
+        let caches =
+            CacheMounts::acquire(exec, inputs, snapshots, sources.directory, sources.cancel)?;
         let root = exec.root().and_then(|mount| mount.input);
         let parent = root.map(|root| inputs[root.position()].name().to_owned());
         let parent = parent.unwrap_or_default();
@@ -147,15 +194,20 @@ impl StepMounts {
         let root = snapshots.prepare(&root_key, &parent, Labels::new())?;
         let (other_keys, shown) = (Vec::new(), Vec::new());
         let mut mounts = StepMounts {
-            snapshots,
+            snapshots: snapshots.clone(),
             parent,
             root_key,
             root,
             other_keys,
             shown,
+            secret_env,
+            caches,
         };
-        for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
-            if let Err(error) = mounts.add(mount, exec, inputs) {
+        for position in 0..exec.mounts.len() {
+            if exec.mounts[position].dest == "/" {
+                continue;
+            }
+            if let Err(error) = mounts.add(position, exec, sources) {
                 mounts.discard();
                 return Err(error);
             }
@@ -163,18 +215,35 @@ impl StepMounts {
         Ok(mounts)
     }
 
-    fn add(&mut self, mount: &ExecMount, exec: &Exec, inputs: &[Value]) -> Result<()> {
-        let kind = match mount.kind {
-            MountKind::Tmpfs { size_bytes } => ShownKind::Memory {
-                size_bytes: u64::try_from(size_bytes).ok().filter(|size| *size > 0),
-            },
-            _ => self.files(mount, exec, inputs)?,
+    fn add(&mut self, position: usize, exec: &Exec, sources: &Sources<'_>) -> Result<()> {
+        let mount = &exec.mounts[position];
+        let kind = match &mount.kind {
+            MountKind::Secret(owner) => {
+                let value = sources.secrets.get(&owner.id, owner.optional)?;
+                value.map(|value| ShownKind::Secret {
+                    value,
+                    owner: owner.clone(),
+                })
+            }
+            MountKind::Ssh(owner) => sources.agents.get(owner)?.map(|socket| ShownKind::Agent {
+                socket,
+                owner: owner.clone(),
+            }),
+            MountKind::Cache(_) => Some(ShownKind::Directory {
+                path: self.caches.path(position).unwrap_or(Path::new("")).into(),
+                selector: mount.selector.trim_start_matches('/').into(),
+            }),
+            MountKind::Tmpfs { size_bytes } => Some(ShownKind::Memory {
+                size_bytes: u64::try_from(*size_bytes).ok().filter(|size| *size > 0),
+            }),
+            MountKind::Bind => Some(self.files(mount, exec, sources.inputs)?),
         };
-        self.shown.push(Shown {
+        // An optional secret that was not given is not shown at all.
+        self.shown.extend(kind.map(|kind| Shown {
             target: mount.dest.clone(),
             read_only: mount.readonly,
             kind,
-        });
+        }));
         Ok(())
     }
 
@@ -221,6 +290,11 @@ impl StepMounts {
         &self.shown
     }
 
+    /// Variables that are secrets, as `NAME=value`.
+    pub(crate) fn take_secret_env(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.secret_env)
+    }
+
     /// The root as the step left it, committed. Nothing may be mounted any more.
     pub(crate) fn commit(mut self) -> Result<Value> {
         let parent = self.parent.clone();
@@ -232,13 +306,19 @@ impl StepMounts {
         if committed.is_ok() {
             self.root_key.clear();
         }
-        self.discard();
+        self.give_up(committed.is_ok());
         let (name, tree) = committed?;
         Ok(Value::new(name, tree))
     }
 
-    /// Throws away what was not committed.
+    /// Throws away what was not committed. Cache mounts keep what was written, unless they are
+    /// private.
     pub(crate) fn discard(self) {
+        self.give_up(false);
+    }
+
+    fn give_up(self, has_succeeded: bool) {
+        self.caches.end(has_succeeded);
         let root = Some(self.root_key).filter(|key| !key.is_empty());
         for key in self.other_keys.into_iter().chain(root) {
             // What cannot be removed now goes at the next start; the step's outcome counts.

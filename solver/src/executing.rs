@@ -1,19 +1,26 @@
 //! Runs a process on a snapshot's mounts: the seam between storage and the container runtime.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use executor::{Cancel, Executor, Exit, ExtraMount, ExtraMountKind, OutputSender, Process};
 use mount::{Mount, MountGuard};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::agents::Forwarding;
 use crate::error::{Error, Result};
 use crate::exec_mounts::{Shown, ShownKind};
 use crate::foreign::Foreign;
+use crate::secrets::SecretFile;
 
 /// Directory of mount points and bundles of running processes, below the root.
 const RUN: &str = "run";
+
+/// Most that lies there at once: configurations, secrets, nothing large.
+const MEMORY_BYTES_MAX: u64 = 256 << 20;
 
 /// Mounts, runs, unmounts.
 #[derive(Debug)]
@@ -22,10 +29,14 @@ pub struct Execution {
     directory: PathBuf,
     next: AtomicU64,
     foreign: Foreign,
+    /// The file system in memory that `directory` is; `None` where none can be mounted.
+    memory: Option<MountGuard>,
 }
 
 impl Execution {
-    /// Works below `<root>/run`; what an earlier process left there is removed.
+    /// Works below `<root>/run`; what an earlier process left there is removed. It is kept in
+    /// memory, where that is possible: configurations of containers hold secrets, and what a
+    /// killed process leaves goes with its mounts.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -38,10 +49,16 @@ impl Execution {
         fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
         Ok(Arc::new(Execution {
             executor,
+            memory: in_memory(&directory),
             directory,
             next: AtomicU64::new(1),
             foreign: Foreign::default(),
         }))
+    }
+
+    /// Where mount points of running processes lie.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Checks that programs of a platform run here.
@@ -69,11 +86,12 @@ impl Execution {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let directory = Directory::create(self.directory.join(number.to_string()))?;
         let rootfs = directory.part("rootfs")?;
-        let mut guards = vec![mount::apply(mounts, &rootfs)?];
+        let mut held = Held::default();
+        held.mounts.push(mount::apply(mounts, &rootfs)?);
         check_mount_points(&rootfs)?;
         for (index, one) in shown.iter().enumerate() {
             let place = directory.part(&format!("mount-{index}"))?;
-            let kind = show(one, place, shown, &mut guards)?;
+            let kind = self.show(one, place, shown, &mut held)?;
             process.mounts.push(ExtraMount {
                 target: one.target.clone(),
                 kind,
@@ -88,45 +106,115 @@ impl Execution {
         };
         let exit = self.executor.run(request).await;
         // Before the directory goes: a mount point cannot be removed.
-        drop(guards);
+        drop(held);
         Ok(exit?)
+    }
+
+    /// Makes one of the things that a process is `shown` ready to be bound into its container.
+    fn show(
+        &self,
+        one: &Shown,
+        place: PathBuf,
+        shown: &[Shown],
+        held: &mut Held,
+    ) -> Result<ExtraMountKind> {
+        let bind = |source, is_data| ExtraMountKind::Bind {
+            source,
+            read_only: one.read_only,
+            is_data,
+        };
+        Ok(match &one.kind {
+            ShownKind::Memory { size_bytes } => ExtraMountKind::Tmpfs {
+                size_bytes: *size_bytes,
+                read_only: one.read_only,
+            },
+            ShownKind::Directory { path, selector } if selector.as_os_str().is_empty() => {
+                bind(path.clone(), false)
+            }
+            ShownKind::Directory { path, selector } => {
+                held.mounts.push(show_inside(path, selector, &place)?);
+                bind(place, false)
+            }
+            ShownKind::Secret { value, owner } => {
+                if self.memory.is_none() {
+                    return Err(Error::Secret {
+                        id: owner.id.clone(),
+                        reason: "no file system in memory can be mounted to keep it in; run varve \
+                                 as root",
+                    });
+                }
+                let file = SecretFile::create(&place, value, owner)?;
+                let source = file.path().to_owned();
+                held.secrets.push(file);
+                ExtraMountKind::Bind {
+                    source,
+                    read_only: true,
+                    is_data: true,
+                }
+            }
+            ShownKind::Agent { socket, owner } => {
+                let forwarding = Forwarding::start(&place, socket.clone(), owner)?;
+                let source = forwarding.path().to_owned();
+                held.agents.push(forwarding);
+                bind(source, false)
+            }
+            ShownKind::Files {
+                mounts,
+                path,
+                is_directory,
+                is_scratch,
+            } => {
+                held.mounts.push(mount::apply(mounts, &place)?);
+                let source = match path.as_os_str().is_empty() {
+                    true => place,
+                    false => place.join(path),
+                };
+                if *is_scratch && *is_directory {
+                    make_mount_points(&source, &one.target, shown)?;
+                }
+                bind(source, false)
+            }
+        })
     }
 }
 
-/// Makes one of the things that a process is `shown` ready to be bound into its container.
-fn show(
-    one: &Shown,
-    place: PathBuf,
-    shown: &[Shown],
-    guards: &mut Vec<MountGuard>,
-) -> Result<ExtraMountKind> {
-    let read_only = one.read_only;
-    match &one.kind {
-        ShownKind::Memory { size_bytes } => Ok(ExtraMountKind::Tmpfs {
-            size_bytes: *size_bytes,
-            read_only,
-        }),
-        ShownKind::Files {
-            mounts,
-            path,
-            is_directory,
-            is_scratch,
-        } => {
-            guards.push(mount::apply(mounts, &place)?);
-            let source = match path.as_os_str().is_empty() {
-                true => place,
-                false => place.join(path),
-            };
-            if *is_scratch && *is_directory {
-                make_mount_points(&source, &one.target, shown)?;
-            }
-            Ok(ExtraMountKind::Bind {
-                source,
-                read_only,
-                is_data: false,
-            })
-        }
-    }
+/// What there is for one run only. All of it goes with the value.
+#[derive(Debug, Default)]
+struct Held {
+    mounts: Vec<MountGuard>,
+    secrets: Vec<SecretFile>,
+    agents: Vec<Forwarding>,
+}
+
+/// Mounts a file system in memory at `directory`, one that is never swapped out if the kernel has
+/// that (Linux 6.4).
+fn in_memory(directory: &Path) -> Option<MountGuard> {
+    let memory = Mount::tmpfs(Some(MEMORY_BYTES_MAX), 0o700);
+    let mut pinned = memory.clone();
+    pinned.options.push("noswap".to_owned());
+    let mounted =
+        mount::apply(&[pinned], directory).or_else(|_| mount::apply(&[memory], directory));
+    mounted
+        .inspect_err(|error| tracing::debug!(%error, "run/ is not in memory"))
+        .ok()
+}
+
+/// Shows a directory at `place` that lies where others may write at the same time: it is opened
+/// first, links lead nowhere outside, and what was opened is what is mounted.
+fn show_inside(directory: &Path, selector: &Path, place: &Path) -> Result<MountGuard> {
+    let failed = |errno: rustix::io::Errno| match errno {
+        rustix::io::Errno::NOENT => Error::NotFound {
+            path: format!("/{}", selector.display()),
+        },
+        errno => Error::io("open", directory.join(selector), errno.into()),
+    };
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
+    let scope = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = rustix::fs::openat2(&root, selector, flags, Mode::empty(), scope);
+    let found = found.map_err(failed)?;
+    let source = format!("/proc/self/fd/{}", found.as_raw_fd());
+    Ok(mount::apply(&[Mount::bind(source, false)], place)?)
 }
 
 /// Makes the mount points of what is shown inside `target`, whose content `directory` is.

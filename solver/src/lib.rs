@@ -6,8 +6,10 @@
 //! out), [`progress`] (what a person sees), [`exec_mounts`] and [`executing`] (the container
 //! runtime on mounts).
 
+pub mod agents;
 pub mod build;
 pub mod cache;
+mod cache_mounts;
 pub mod content;
 pub mod error;
 pub mod exec_mounts;
@@ -21,6 +23,7 @@ mod ops;
 pub mod progress;
 pub mod request;
 pub mod result;
+pub mod secrets;
 pub mod sources;
 
 pub use build::{BuildFailure, RunOptions, Solver};

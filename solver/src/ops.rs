@@ -17,12 +17,14 @@ use llb::{Graph, Vertex};
 use snapshotter::{Manager, leases};
 use store::{Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeId, TreeRef, TreeSource};
 
+use crate::agents::Agents;
 use crate::cache::now;
 use crate::error::{Error, Result};
 use crate::executing::Execution;
 use crate::frontend::Coming;
 use crate::images::Images;
 use crate::result::Value;
+use crate::secrets::Secrets;
 use crate::sources::registry::Remote;
 
 /// What operations need of the world.
@@ -33,6 +35,10 @@ pub(crate) struct Environment {
     pub(crate) execution: Arc<Execution>,
     /// Trees that steps may be run on without another look at their objects.
     pub(crate) checked: Arc<Checked>,
+    /// Secrets of this build.
+    pub(crate) secrets: Secrets,
+    /// ssh agents of this build.
+    pub(crate) agents: Agents,
     /// Local directories of this build, by name.
     pub(crate) contexts: BTreeMap<String, PathBuf>,
     /// Images that this build has looked up at registries.

@@ -9,6 +9,10 @@ use crate::images::document::Descriptor;
 pub use dockerfile::ast::NetworkMode;
 pub use dockerfile::lower::NoCache;
 pub use layer::Compression;
+pub use llb::op::{HostIp, Ulimit};
+
+use crate::agents::Agents;
+use crate::secrets::Secrets;
 
 pub use crate::sources::registry::Registries;
 
@@ -41,6 +45,23 @@ pub struct BuildRequest {
     pub tags: Vec<String>,
     /// What to write.
     pub outputs: Vec<Output>,
+    /// What RUN steps get.
+    pub steps: StepInputs,
+}
+
+/// What the caller gives RUN steps.
+#[derive(Clone, Debug, Default)]
+pub struct StepInputs {
+    /// For `RUN --mount=type=secret`.
+    pub secrets: Secrets,
+    /// For `RUN --mount=type=ssh`.
+    pub agents: Agents,
+    /// Size of /dev/shm; the runtime's own when `None`.
+    pub shm_size_bytes: Option<u64>,
+    /// Limits of the processes.
+    pub ulimits: Vec<Ulimit>,
+    /// Further lines of /etc/hosts.
+    pub extra_hosts: Vec<HostIp>,
 }
 
 /// Where a Dockerfile comes from.

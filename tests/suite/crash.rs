@@ -11,6 +11,7 @@ use support::workspace::{Running, Varve};
 
 mod interrupted;
 mod killed;
+mod mounted;
 
 /// The kernel and the runtime clean up by then, on however busy a machine.
 const CLEAN_SOON: Duration = Duration::from_secs(30);

@@ -1,6 +1,10 @@
 //! RUN --mount: what a step sees beside its root file system, and what becomes of it.
 
+mod agents;
+mod caches;
 mod directories;
+mod limits;
+mod secrets;
 
 use support::workspace::Varve;
 

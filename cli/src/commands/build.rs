@@ -2,6 +2,7 @@
 
 mod request;
 mod result;
+mod steps;
 
 use std::io::IsTerminal;
 

@@ -1,6 +1,6 @@
 //! `varve prune`: frees the space of what nothing needs any more.
 
-use snapshotter::{Manager, gc, leases};
+use snapshotter::{Manager, cache_mounts, gc, leases};
 use store::{Batch, Durability, Table};
 
 use crate::args;
@@ -8,8 +8,8 @@ use crate::daemon::Site;
 use crate::error::print;
 use crate::output::size;
 
-/// Leases of remembered steps and of base images of layouts: the build cache.
-const CACHE_LEASES: [&str; 2] = ["record/", "layout/"];
+/// Leases of remembered steps, of base images of layouts and of cache mounts: the build cache.
+const CACHE_LEASES: [&str; 3] = ["record/", "layout/", cache_mounts::PREFIX];
 
 /// Collects, and empties the trash.
 ///
@@ -36,7 +36,7 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     let mut text = String::new();
     if forgotten > 0 {
         text.push_str(&format!(
-            "forgot {forgotten} remembered steps and base images\n"
+            "forgot {forgotten} remembered steps, base images and cache mounts\n"
         ));
     }
     let (verb, bytes) = match options.dry_run {

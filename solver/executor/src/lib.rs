@@ -65,7 +65,9 @@ pub use fake::FakeRuntime;
 pub use helper::{helper_main, is_helper};
 pub use network::{hosts, resolv_conf};
 pub use output::{LINE_BYTES_MAX, OutputLine, OutputSender, Stream};
-pub use process::{ExtraMount, ExtraMountKind, HOSTNAME_DEFAULT, HostEntry, Network, Process};
+pub use process::{
+    ExtraMount, ExtraMountKind, HOSTNAME_DEFAULT, HostEntry, Network, Process, ResourceLimit,
+};
 pub use run::{Executor, ID_LENGTH_MAX, RunRequest};
 pub use runtime::{Container, Exit, RunFuture, Runtime, RuntimeChoice};
 pub use spec::{Abilities, CAPABILITIES, CAPABILITIES_MASK, MaskOrder};

@@ -31,6 +31,19 @@ pub struct Process {
     pub mounts: Vec<ExtraMount>,
     /// Makes the root file system read-only for the process. Extra mounts keep their own mode.
     pub read_only_root: bool,
+    /// Limits of the process and its children, in place of those that it would inherit.
+    pub limits: Vec<ResourceLimit>,
+}
+
+/// A limit of setrlimit(2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourceLimit {
+    /// In docker's spelling, such as `nofile`.
+    pub name: String,
+    /// What counts; the process may raise it up to `hard`. `u64::MAX` is no limit.
+    pub soft: u64,
+    /// The highest value of `soft`.
+    pub hard: u64,
 }
 
 impl Default for Process {
@@ -45,6 +58,7 @@ impl Default for Process {
             extra_hosts: Vec::new(),
             mounts: Vec::new(),
             read_only_root: false,
+            limits: Vec::new(),
         }
     }
 }

@@ -140,6 +140,7 @@ pub(crate) fn generate(input: &SpecInput<'_>) -> Value {
             "args": process.args,
             "env": environment(&process.env, &input.user.home),
             "cwd": process.cwd,
+            "rlimits": limits(process),
             "capabilities": {
                 "bounding": CAPABILITIES,
                 "effective": CAPABILITIES,
@@ -170,6 +171,14 @@ fn environment(given: &[String], home: &str) -> Vec<String> {
         .into_iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect()
+}
+
+fn limits(process: &Process) -> Vec<Value> {
+    let limits = process.limits.iter().map(|limit| {
+        let name = format!("RLIMIT_{}", limit.name.to_uppercase());
+        json!({ "type": name, "soft": limit.soft, "hard": limit.hard })
+    });
+    limits.collect()
 }
 
 fn namespaces(input: &SpecInput<'_>) -> Vec<Value> {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use engine::{BoxFuture, CacheKey, Op, OpContext, OpError, OutputStream};
-use executor::{Cancel, Exit, HostEntry, Network, Process, Stream};
+use executor::{Cancel, Exit, HostEntry, Network, Process, ResourceLimit, Stream};
 use llb::Vertex;
 use llb::op::{Exec, Security};
 use tokio::sync::mpsc;
 
 use crate::build::blocking;
 use crate::error::{Error, Result};
-use crate::exec_mounts::{self, StepMounts};
+use crate::exec_mounts::{self, Sources, StepMounts};
 use crate::ops::{Environment, definition_key, missing_object, op_error};
 use crate::result::Value;
 
@@ -39,12 +39,6 @@ impl ExecOp {
         }
         if !exec.devices.is_empty() {
             return unsupported("RUN --device");
-        }
-        if !exec.secret_env.is_empty() {
-            return unsupported("RUN --mount=type=secret,env=");
-        }
-        if !exec.ulimits.is_empty() {
-            return unsupported("--ulimit");
         }
         exec_mounts::check(&exec)?;
         let definition = definition_key(vertex);
@@ -87,6 +81,12 @@ impl ExecOp {
                 address,
             })
         });
+        let limits = exec.ulimits.iter().map(|limit| ResourceLimit {
+            name: limit.name.clone(),
+            // -1 is no limit, here as there.
+            soft: limit.soft.cast_unsigned(),
+            hard: limit.hard.cast_unsigned(),
+        });
         let root_is_read_only = exec.root().is_some_and(|mount| mount.readonly);
         Ok(Process {
             args: exec.args.clone(),
@@ -102,24 +102,34 @@ impl ExecOp {
             extra_hosts: hosts.collect::<Result<_>>()?,
             mounts: Vec::new(),
             read_only_root: root_is_read_only,
+            limits: limits.collect(),
         })
     }
 
     async fn run(&self, inputs: &[Value], context: OpContext) -> Result<Vec<Value>> {
-        let process = self.process()?;
+        let mut process = self.process()?;
         if let Some(platform) = &self.platform {
             let execution = &self.environment.execution;
             execution.check_platform(platform).await?;
         }
-        let mounts = {
+        let mut mounts = {
             let (exec, inputs) = (self.exec.clone(), inputs.to_vec());
-            let environment = self.environment.clone();
+            let (environment, cancel) = (self.environment.clone(), context.cancel.clone());
             blocking(move || {
                 check_objects(&inputs, &environment)?;
-                StepMounts::prepare(&exec, &inputs, environment.snapshots.clone())
+                let sources = Sources {
+                    inputs: &inputs,
+                    snapshots: &environment.snapshots,
+                    directory: environment.execution.directory(),
+                    cancel: &cancel,
+                    secrets: &environment.secrets,
+                    agents: &environment.agents,
+                };
+                StepMounts::prepare(&exec, &sources)
             })
             .await?
         };
+        process.env.extend(mounts.take_secret_env());
         match self.supervise(&mounts, process, context).await {
             Ok(()) => blocking(move || Ok(vec![mounts.commit()?])).await,
             Err(error) => {

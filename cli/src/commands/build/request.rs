@@ -11,6 +11,7 @@ use solver::request::{
     BuildRequest, Destination, DockerfileSource, NamedContextSource, NetworkMode, NoCache, Output,
 };
 
+use super::steps;
 use crate::args::contexts::{NamedContext, is_remote};
 use crate::args::exports::Export;
 use crate::args::{Build, NetworkChoice};
@@ -88,6 +89,7 @@ pub(super) fn make(
         },
         tags,
         outputs,
+        steps: steps::inputs(&options.steps, environment)?,
     };
     let asked = Asked {
         runtime: options.runtime.runtime,

@@ -46,6 +46,9 @@ const AGENT_MODE: u32 = 0o600;
 /// Variable that ssh finds its agent by.
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
+/// Where POSIX shared memory lies.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// The mounts of one step.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
@@ -120,6 +123,14 @@ impl Lowerer<'_> {
                     mounts.mounts.push(mount);
                 }
             }
+        }
+        let is_shm = |mount: &ExecMount| mount.mount.dest == SHARED_MEMORY;
+        if let Some(size) = self.options.shm_size_bytes
+            && !mounts.mounts.iter().any(is_shm)
+        {
+            let size_bytes = i64::try_from(size).unwrap_or(i64::MAX);
+            let kind = LlbKind::Tmpfs { size_bytes };
+            mounts.mounts.push(plain(SHARED_MEMORY.to_owned(), kind));
         }
         Ok(mounts)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use llb::Platform;
-use llb::op::ResolveMode;
+use llb::op::{HostIp, ResolveMode, Ulimit};
 
 use super::reference;
 use crate::ast::NetworkMode;
@@ -40,6 +40,12 @@ pub struct Options {
     pub resolve_mode: ResolveMode,
     /// Network of `RUN` steps that name none.
     pub network: NetworkMode,
+    /// Size of /dev/shm in `RUN` steps, in bytes; the worker's own when `None`.
+    pub shm_size_bytes: Option<u64>,
+    /// Limits of the processes of `RUN` steps.
+    pub ulimits: Vec<Ulimit>,
+    /// Further lines of /etc/hosts in `RUN` steps.
+    pub extra_hosts: Vec<HostIp>,
     /// Lower `COPY --link` to a merge. When the solver cannot merge, it becomes a plain copy.
     pub link_as_merge: bool,
     /// Time of history entries and new directories, in seconds since the epoch. A
@@ -68,6 +74,9 @@ impl Default for Options {
             session: None,
             resolve_mode: ResolveMode::Default,
             network: NetworkMode::Default,
+            shm_size_bytes: None,
+            ulimits: Vec::new(),
+            extra_hosts: Vec::new(),
             link_as_merge: false,
             source_date_epoch: None,
             file_name: "Dockerfile".to_owned(),

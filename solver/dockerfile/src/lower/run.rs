@@ -79,6 +79,8 @@ impl Lowerer<'_> {
             cwd: stage.directory.clone(),
             user: stage.user.clone(),
             proxy: self.globals.proxy.clone(),
+            extra_hosts: self.options.extra_hosts.clone(),
+            ulimits: self.options.ulimits.clone(),
             network: network(run.network, self.options.network),
             remove_mount_stubs_recursive: true,
             ..Exec::default()

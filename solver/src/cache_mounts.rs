@@ -1,0 +1,117 @@
+//! The cache mounts of a step: which ones it wants, in which order it asks for them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::CancelToken;
+use llb::op::{CacheMount, CacheSharing, Exec, Mount, MountKind};
+use snapshotter::Manager;
+use snapshotter::cache_mounts::{self, Identity, InUse, Seed, Sharing};
+
+use crate::error::{Error, Result};
+use crate::result::Value;
+
+/// One cache mount that a step wants, perhaps at several places.
+#[derive(Debug)]
+struct Wanted<'a> {
+    identity: Identity,
+    id: &'a str,
+    seed: Seed,
+    sharing: Sharing,
+    /// Positions among the mounts of the step.
+    mounts: Vec<usize>,
+}
+
+/// The cache mounts that a step uses, each with the positions of its mounts.
+#[derive(Debug, Default)]
+pub(crate) struct CacheMounts(Vec<(InUse, Vec<usize>)>);
+
+impl CacheMounts {
+    /// Gets all that a step wants, waiting for other steps where they exclude each other.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; those of preparing and mounting.
+    pub(crate) fn acquire(
+        exec: &Exec,
+        inputs: &[Value],
+        snapshots: &Arc<Manager>,
+        directory: &Path,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let mut all = Self::default();
+        for wanted in wanted(exec, inputs) {
+            let what = (wanted.id, &wanted.seed);
+            let is_cancelled = || cancel.is_cancelled();
+            let got =
+                cache_mounts::acquire(snapshots, what, wanted.sharing, directory, &is_cancelled)?;
+            // What was got before is given back on the way out.
+            all.0.push((got.ok_or(Error::Cancelled)?, wanted.mounts));
+        }
+        Ok(all)
+    }
+
+    /// Where the cache mount at a position is mounted.
+    pub(crate) fn path(&self, position: usize) -> Option<&Path> {
+        let mut found = self.0.iter();
+        let (found, _) = found.find(|(_, mounts)| mounts.contains(&position))?;
+        Some(found.path())
+    }
+
+    /// Ends all uses. A cache that cannot be kept is worth a warning, not the step.
+    pub(crate) fn end(self, has_succeeded: bool) {
+        for (used, _) in self.0 {
+            if let Err(error) = used.end(has_succeeded) {
+                tracing::warn!(%error, "a cache mount stays as it was before this step");
+            }
+        }
+    }
+}
+
+/// What a step wants, each once, in the order in which everybody asks: so no two wait for each
+/// other. Private ones are never waited for, and each is another.
+fn wanted<'a>(exec: &'a Exec, inputs: &[Value]) -> Vec<Wanted<'a>> {
+    let mut all: Vec<Wanted<'a>> = Vec::new();
+    for (position, mount) in exec.mounts.iter().enumerate() {
+        let MountKind::Cache(cache) = &mount.kind else {
+            continue;
+        };
+        let one = want(cache, seed(mount, inputs), position);
+        let known = all.iter_mut().find(|known| {
+            let is_private = [known.sharing, one.sharing].contains(&Sharing::Private);
+            known.identity == one.identity && !is_private
+        });
+        match known {
+            None => all.push(one),
+            Some(known) => {
+                known.mounts.push(position);
+                if one.sharing == Sharing::Locked {
+                    known.sharing = Sharing::Locked;
+                }
+            }
+        }
+    }
+    all.sort_by_key(|one| one.identity);
+    all
+}
+
+fn want(cache: &CacheMount, seed: Seed, position: usize) -> Wanted<'_> {
+    Wanted {
+        identity: Identity::new(&cache.id, seed.key),
+        id: &cache.id,
+        seed,
+        sharing: match cache.sharing {
+            CacheSharing::Shared => Sharing::Shared,
+            CacheSharing::Private => Sharing::Private,
+            CacheSharing::Locked => Sharing::Locked,
+        },
+        mounts: vec![position],
+    }
+}
+
+fn seed(mount: &Mount, inputs: &[Value]) -> Seed {
+    let value = mount.input.map(|input| &inputs[input.position()]);
+    Seed {
+        name: value.map_or("", Value::name).to_owned(),
+        key: value.and_then(Value::tree).map(|tree| tree.key),
+    }
+}
