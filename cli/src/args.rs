@@ -3,6 +3,7 @@
 //! What a value means ([`exports`], [`contexts`]) is decided here; what is on disk is not looked
 //! at.
 
+pub(crate) mod contents;
 pub(crate) mod contexts;
 mod csv;
 mod disk_space;
@@ -102,6 +103,15 @@ pub(crate) enum Command {
     Tag(images::Tag),
     /// Take names of images away; `varve prune` then frees the space
     Rmi(images::Remove),
+    /// Show what differs between the files of two images
+    Diff(contents::Diff),
+    /// Copy files out of an image
+    Cp(contents::Cp),
+    /// Mount an image read-only, or list what is mounted
+    Mount(contents::Mount),
+    /// Unmount images
+    #[command(visible_alias = "unmount")]
+    Umount(contents::Unmount),
     /// Take in images from an OCI layout, an OCI archive or a docker archive
     Import(Import),
     /// Take in an image from a registry

@@ -2,6 +2,7 @@
 //! it prints.
 
 mod build;
+mod contents;
 mod daemon;
 mod debug;
 mod doctor;
@@ -9,6 +10,7 @@ mod fsck;
 mod images;
 mod import;
 mod inspect;
+mod mount;
 mod prune;
 mod pull;
 mod run;
@@ -34,6 +36,10 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Inspect(options) => inspect::inspect(site, &options)?,
         Command::Tag(options) => images::tag(site, &options)?,
         Command::Rmi(options) => images::remove::remove(site, &options)?,
+        Command::Diff(options) => contents::diff(site, &options)?,
+        Command::Cp(options) => contents::copy(site, &options)?,
+        Command::Mount(options) => mount::mount(site, &options)?,
+        Command::Umount(options) => mount::unmount(site, &options)?,
         Command::Import(options) => import::import(site, &options)?,
         Command::Pull(options) => pull::pull(site, &options)?,
         Command::Du => usage::usage(site)?,

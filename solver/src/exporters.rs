@@ -1,5 +1,6 @@
 //! What goes out: an image in the store, an OCI layout or archive, the plain files.
 
+pub mod copy_out;
 mod files;
 mod image;
 mod layers;

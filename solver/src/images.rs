@@ -2,6 +2,7 @@
 
 pub(crate) mod arrival;
 mod claims;
+pub mod compare;
 pub mod document;
 pub mod find;
 pub(crate) mod intake;

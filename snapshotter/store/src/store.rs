@@ -509,7 +509,7 @@ impl TreeSource for Store {
 }
 
 /// Everything that varve keeps in a root directory, and what a new file system brings along.
-const ROOT_ENTRIES: [&str; 12] = [
+const ROOT_ENTRIES: [&str; 13] = [
     layout::LOCK,
     layout::DATABASE,
     layout::OBJECTS,
@@ -519,6 +519,7 @@ const ROOT_ENTRIES: [&str; 12] = [
     "containers",
     "meta",
     "mounts",
+    "mounted",
     "checkouts",
     "run",
     "lost+found",

@@ -53,9 +53,33 @@ fn write_directory(value: &Value, directory: &Path, snapshots: &Manager) -> Resu
         return Ok(());
     };
     let store = snapshots.store();
+    write_tree(tree, &**store, store.objects(), directory, Owners::Caller)
+}
+
+/// Whom what is written belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// Whoever writes it.
+    Caller,
+    /// Whom it belongs to in the image.
+    OfTheImage,
+}
+
+/// Writes what is in a tree into a directory that is there.
+///
+/// # Errors
+/// [`Error::Io`]; those of reading.
+pub(super) fn write_tree(
+    tree: TreeRef,
+    trees: &dyn TreeSource,
+    objects: &Objects,
+    directory: &Path,
+    owners: Owners,
+) -> Result<()> {
     let mut writer = Writer {
-        trees: &**store,
-        objects: store.objects(),
+        trees,
+        objects,
+        owners,
         links: HashMap::new(),
     };
     writer.contents(tree, directory)
@@ -64,6 +88,7 @@ fn write_directory(value: &Value, directory: &Path, snapshots: &Manager) -> Resu
 struct Writer<'w> {
     trees: &'w dyn TreeSource,
     objects: &'w Objects,
+    owners: Owners,
     links: HashMap<LinkId, PathBuf>,
 }
 
@@ -78,6 +103,7 @@ impl Writer<'_> {
                     make_directory(&target)?;
                     self.contents(*child, &target)?;
                     let metadata = &self.trees.tree(child.id)?.metadata;
+                    self.set_owner(&target, metadata)?;
                     set_xattrs(&target, metadata)?;
                     set_mode(&target, metadata)?;
                     set_time(&target, metadata.mtime)?;
@@ -154,8 +180,23 @@ impl Writer<'_> {
             Content::Fifo => node(FileType::Fifo, 0, 0).map_err(failed)?,
             Content::Socket => {}
         }
+        if self.owners == Owners::OfTheImage {
+            self.set_owner(target, &leaf.metadata)?;
+            if !matches!(leaf.content, Content::Symlink { .. }) {
+                // The kernel takes set-uid bits away from what changes hands.
+                set_mode(target, &leaf.metadata)?;
+            }
+        }
         set_xattrs(target, &leaf.metadata)?;
         set_time(target, leaf.metadata.mtime)
+    }
+
+    fn set_owner(&self, target: &Path, metadata: &Metadata) -> Result<()> {
+        if self.owners == Owners::Caller {
+            return Ok(());
+        }
+        std::os::unix::fs::lchown(target, Some(metadata.uid), Some(metadata.gid))
+            .map_err(|e| Error::io("change the owner of", target, e))
     }
 }
 
