@@ -11,6 +11,7 @@ pub(crate) mod exports;
 pub(crate) mod images;
 pub(crate) mod observation;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod secrets;
 pub(crate) mod steps;
 
@@ -26,6 +27,8 @@ use self::exports::Export;
 use self::observation::{Debug, LogFormat, MetricsAddress, Snapshots};
 use self::pull::BaseImages;
 pub(crate) use self::pull::Pull;
+pub(crate) use self::push::Push;
+use self::push::PushResult;
 use self::steps::StepOptions;
 
 /// What `varve --help` says below the list of commands.
@@ -116,6 +119,8 @@ pub(crate) enum Command {
     Import(Import),
     /// Take in an image from a registry
     Pull(Pull),
+    /// Bring an image to a registry
+    Push(Push),
     /// Show what takes space
     Du,
     /// Free the space of what nothing needs any more
@@ -220,7 +225,9 @@ Outputs (-o, repeatable; FIELDS are separated by commas):
   type=docker,dest=FILE[,name=NAME][,compression=C]            archive for `docker load`
   type=local,dest=DIR       or just  -o DIR                    the files of the result
   type=tar,dest=FILE        or just  -o -  (standard output)   the same as a tar archive
-  type=image[,name=NAME]                                       keep it in the store, as -t does
+  type=image[,name=NAME][,push=true]                           keep it in the store, as -t does
+  type=registry[,name=NAME][,compression=C]                    push it, as --push does; also
+              [,push-by-digest=true][,registry.insecure=true]  with type=image,push=true
   C is gzip (the default), zstd or uncompressed.
 
 Examples:
@@ -268,6 +275,9 @@ pub(crate) struct Build {
     /// machine's]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub(crate) platforms: Vec<String>,
+    /// Where the image goes to
+    #[command(flatten)]
+    pub(crate) push: PushResult,
     /// Where base images come from
     #[command(flatten)]
     pub(crate) images: BaseImages,

@@ -13,6 +13,7 @@ mod inspect;
 mod mount;
 mod prune;
 mod pull;
+mod push;
 mod run;
 mod snapshots;
 mod table;
@@ -42,6 +43,7 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Umount(options) => mount::unmount(site, &options)?,
         Command::Import(options) => import::import(site, &options)?,
         Command::Pull(options) => pull::pull(site, &options)?,
+        Command::Push(options) => push::push(site, &options)?,
         Command::Du => usage::usage(site)?,
         Command::Prune(options) => prune::prune(site, &options)?,
         Command::Fsck(options) => fsck::fsck(site, &options)?,

@@ -139,20 +139,9 @@ impl Solver {
         exporters::check(&request)?;
         let text = frontend::read(&request, progress)?;
         let remote = Remote::new(&request.registries, progress);
-        let prepared = {
-            let (request, text, progress) = (request.clone(), text.clone(), progress.clone());
-            let (images, remote, cancel) = (self.images.clone(), remote.clone(), cancel.clone());
-            blocking(move || {
-                let look_up = LookUp {
-                    images: &images,
-                    remote: &remote,
-                    is_pull: request.pull,
-                    cancel: &cancel,
-                };
-                frontend::prepare(&request, &text, &look_up, &progress)
-            })
-            .await
-        };
+        let prepared = self
+            .prepare((&request, &text), &remote, progress, cancel)
+            .await;
         let prepared = prepared.map_err(|error| {
             let spans = error.spans();
             BuildFailure {
@@ -162,7 +151,12 @@ impl Solver {
             }
         })?;
         let evaluated = self
-            .evaluate(&prepared, (remote, &request.steps), progress, cancel)
+            .evaluate(
+                &prepared,
+                (remote.clone(), &request.steps),
+                progress,
+                cancel,
+            )
             .await;
         let values = evaluated.map_err(|error| {
             let spans = match &error {
@@ -188,6 +182,8 @@ impl Solver {
         let export = Export {
             results: results.collect(),
             request,
+            remote,
+            cancel: cancel.clone(),
         };
         let (images, snapshots, progress) = (
             self.images.clone(),
@@ -198,6 +194,28 @@ impl Solver {
             blocking(move || exporters::export(&export, &images, &snapshots, &progress)).await?;
         built.warnings = prepared.warnings;
         Ok(built)
+    }
+
+    /// Makes the graphs, where it may wait for files and registries.
+    async fn prepare(
+        &self,
+        (request, text): (&BuildRequest, &Text),
+        remote: &Remote,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Prepared> {
+        let (request, text, progress) = (request.clone(), text.clone(), progress.clone());
+        let (images, remote, cancel) = (self.images.clone(), remote.clone(), cancel.clone());
+        blocking(move || {
+            let look_up = LookUp {
+                images: &images,
+                remote: &remote,
+                is_pull: request.pull,
+                cancel: &cancel,
+            };
+            frontend::prepare(&request, &text, &look_up, &progress)
+        })
+        .await
     }
 
     /// Evaluates the graphs of all platforms as one: what they have in common is one vertex. Gives
@@ -354,6 +372,38 @@ impl Solver {
             step.end(images.take_in(&name, &found.image, &intake))?;
             let named = images.list()?.into_iter().find(|named| named.name == name);
             named.ok_or(Error::NoImage { reference: name })
+        })
+        .await
+    }
+
+    /// Pushes an image of the store to the registry that its name says. Layers that are trees here
+    /// are packed and compressed, and stay so.
+    ///
+    /// # Errors
+    /// [`Error::Registry`], [`Error::BadImage`], [`Error::Cancelled`].
+    pub async fn push(
+        &self,
+        registries: &Registries,
+        name: &str,
+        platform: Option<&str>,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Named> {
+        let name = frontend::normalize(name)?;
+        let platform = frontend::platform(platform)?;
+        let platform = platform.as_ref().map(ops::source_platform);
+        let remote = Remote::new(registries, progress);
+        let (images, progress, cancel) = (self.images.clone(), progress.clone(), cancel.clone());
+        blocking(move || {
+            let step = progress.step(format!("push {name}"));
+            let pushed = exporters::push::named(
+                &name,
+                platform.as_ref(),
+                &images,
+                &remote,
+                (&step, &cancel),
+            );
+            step.end(pushed)
         })
         .await
     }

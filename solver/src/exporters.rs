@@ -6,8 +6,10 @@ mod image;
 mod layers;
 mod layout;
 mod platforms;
+pub(crate) mod push;
 
 use dockerfile::config::DockerImageConfig;
+use engine::CancelToken;
 use snapshotter::Manager;
 
 use self::image::Image;
@@ -17,12 +19,15 @@ use crate::images::Images;
 use crate::progress::Progress;
 use crate::request::{BuildRequest, Built, Compression, ImageFormat, Output};
 use crate::result::Value;
+use crate::sources::registry::Remote;
 
 /// A finished build, to be written.
 pub(crate) struct Export {
     /// One for each platform, at least one; several make an index.
     pub(crate) results: Vec<PlatformResult>,
     pub(crate) request: BuildRequest,
+    pub(crate) remote: Remote,
+    pub(crate) cancel: CancelToken,
 }
 
 /// What was built for one platform.
@@ -46,6 +51,17 @@ impl Export {
         asked.unwrap_or(self.results.len() > 1)
     }
 
+    /// How the layers of the image are packed that is named in the store: as they are pushed, so
+    /// that both are one image; else not at all, they stay trees.
+    fn kept_as(&self) -> Compression {
+        let outputs = self.request.outputs.iter();
+        let mut pushed = outputs.filter_map(|output| match output {
+            Output::Registry(output) => Some(output.compression),
+            _ => None,
+        });
+        pushed.next_back().unwrap_or(Compression::None)
+    }
+
     /// SOURCE_DATE_EPOCH, which is the same for all platforms.
     fn epoch(&self) -> Option<i64> {
         self.results.first().and_then(|result| result.epoch)
@@ -58,6 +74,9 @@ impl Export {
 /// [`Error::Output`] in docker's words.
 pub(crate) fn check(request: &BuildRequest) -> Result<()> {
     for output in &request.outputs {
+        if let Output::Registry(output) = output {
+            push::check(output, &request.tags)?;
+        }
         if let Output::Image(output) = output
             && output.format == ImageFormat::Docker
             && frontend::target_platforms(&request.platforms)?.len() > 1
@@ -97,7 +116,7 @@ pub(crate) fn export(
         .collect::<Result<Vec<_>>>()?;
     if !names.is_empty() {
         let step = progress.step("exporting to image");
-        let assembled = image::assemble(export, images, snapshots, Compression::None, &step);
+        let assembled = image::assemble(export, images, snapshots, export.kept_as(), &step);
         let assembled = step.end(assembled.and_then(|assembled| {
             image::name(&assembled, &names, images, snapshots)?;
             Ok(assembled)
@@ -107,6 +126,11 @@ pub(crate) fn export(
     }
     for output in &export.request.outputs {
         match output {
+            Output::Registry(output) => {
+                let step = progress.step("exporting to image");
+                let pushed = push::push(export, output, &built.names, (images, snapshots), &step);
+                built.note(&step.end(pushed)?);
+            }
             Output::Image(output) => {
                 let title = match output.format {
                     ImageFormat::Oci => "exporting to oci image format",

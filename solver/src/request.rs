@@ -94,6 +94,8 @@ pub enum NamedContextSource {
 /// One thing to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
+    /// To registries.
+    Registry(RegistryOutput),
     /// An OCI image layout, or an archive that `docker load` takes.
     Image(ImageOutput),
     /// The files, into a directory.
@@ -110,6 +112,19 @@ pub enum Output {
         /// Whether each platform gets a directory; as a rule if there are several.
         platform_split: Option<bool>,
     },
+}
+
+/// An image to push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryOutput {
+    /// Names with their registries; those of `-t` when empty.
+    pub names: Vec<String>,
+    /// Push under the digest alone.
+    pub by_digest: bool,
+    /// Whether the registry need not prove who it is.
+    pub is_insecure: bool,
+    /// How layers are compressed.
+    pub compression: Compression,
 }
 
 /// An image to write.

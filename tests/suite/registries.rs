@@ -3,6 +3,8 @@
 mod bases;
 mod forms;
 mod interrupted;
+mod logins;
+mod pushes;
 
 use std::fs;
 

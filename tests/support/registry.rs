@@ -10,6 +10,9 @@ use crate::workspace::{Outcome, run};
 /// What its log says before the address that it has got.
 const LISTENING: &str = "listening on ";
 
+/// `me` with the password `secret`, as `htpasswd -B` writes it.
+const HTPASSWD: &str = "me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
 /// A running registry. It ends with the value; what it holds stays in its directory.
 #[derive(Debug)]
 pub struct Registry {
@@ -24,9 +27,27 @@ impl Registry {
     /// It is not installed, or does not start.
     #[must_use]
     pub fn start(directory: &Path) -> Self {
+        Self::start_with(directory, "")
+    }
+
+    /// The same, open only to `me` with the password `secret`.
+    ///
+    /// # Panics
+    /// It is not installed, or does not start.
+    #[must_use]
+    pub fn with_password(directory: &Path) -> Self {
+        let users = directory.with_extension("htpasswd");
+        fs::write(&users, HTPASSWD).expect("a file of passwords");
+        let users = users.display();
+        let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {users}\n");
+        Self::start_with(directory, &auth)
+    }
+
+    fn start_with(directory: &Path, more: &str) -> Self {
         fs::create_dir(directory).expect("a directory for the registry");
         let config = directory.join("config.yml");
-        fs::write(&config, config_text(&directory.join("storage"))).expect("its configuration");
+        let text = config_text(&directory.join("storage")) + more;
+        fs::write(&config, text).expect("its configuration");
         let mut command = Command::new("docker-registry");
         command
             .arg("serve")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use solver::request::{Compression, Destination, ImageFormat, ImageOutput, Output};
+use solver::request::{Compression, Destination, ImageFormat, ImageOutput, Output, RegistryOutput};
 
 use super::csv;
 
@@ -17,6 +17,8 @@ pub(crate) enum Export {
         /// The names; none if those of `-t` are meant.
         names: Vec<String>,
     },
+    /// Keep it in the store under further names, and push it to their registries.
+    Push(RegistryOutput),
 }
 
 impl Export {
@@ -25,18 +27,33 @@ impl Export {
         match self {
             Export::Write(Output::Image(image)) => image.destination == Destination::Stdout,
             Export::Write(Output::Tar { destination, .. }) => *destination == Destination::Stdout,
-            Export::Write(Output::Local { .. }) | Export::Keep { .. } => false,
+            Export::Write(Output::Local { .. } | Output::Registry(_))
+            | Export::Keep { .. }
+            | Export::Push(_) => false,
         }
     }
 }
 
 /// Types with the keys that they take, for messages.
-const TYPES: [(&str, &[&str]); 5] = [
+const TYPES: [(&str, &[&str]); 6] = [
     ("oci", &["dest", "tar", "name", "compression"]),
     ("docker", &["dest", "tar", "name", "compression"]),
     ("local", &["dest", "platform-split"]),
     ("tar", &["dest", "platform-split"]),
-    ("image", &["name", "push"]),
+    (
+        "image",
+        &[
+            "name",
+            "push",
+            "push-by-digest",
+            "registry.insecure",
+            "compression",
+        ],
+    ),
+    (
+        "registry",
+        &["name", "push-by-digest", "registry.insecure", "compression"],
+    ),
 ];
 
 /// Parses the value of `-o`.
@@ -76,6 +93,7 @@ pub(crate) fn parse(text: &str) -> Result<Export, String> {
         "oci" => image(ImageFormat::Oci, values),
         "docker" => image(ImageFormat::Docker, values),
         "image" => keep(values),
+        "registry" => registry(values).map(|output| Export::Write(Output::Registry(output))),
         "local" => match destination(&mut values) {
             Some(Destination::Path(directory)) => Ok(Export::Write(Output::Local {
                 directory,
@@ -113,12 +131,7 @@ fn names() -> String {
 }
 
 fn unknown_type(kind: &str) -> String {
-    match kind {
-        "registry" => "type=registry is not supported yet: write type=oci,dest=FILE and push it \
-                       with `skopeo copy oci-archive:FILE docker://NAME`"
-            .to_owned(),
-        _ => format!("unknown type {kind:?}; it is one of {}", names()),
-    }
+    format!("unknown type {kind:?}; it is one of {}", names())
 }
 
 fn destination(values: &mut BTreeMap<String, String>) -> Option<Destination> {
@@ -137,18 +150,7 @@ fn image(format: ImageFormat, mut values: BTreeMap<String, String>) -> Result<Ex
     if !is_archive && destination == Destination::Stdout {
         return Err("tar=false writes a directory and needs dest=DIR".to_owned());
     }
-    let compression = match values.remove("compression").as_deref() {
-        // gzip where nothing is said, as buildx: what everybody can read, and small.
-        None | Some("gzip") => Compression::Gzip,
-        Some("uncompressed") => Compression::None,
-        Some("zstd") => Compression::Zstd,
-        Some(other) => {
-            let known = "uncompressed, gzip, zstd";
-            return Err(format!(
-                "unknown compression {other:?}; it is one of {known}"
-            ));
-        }
-    };
+    let compression = compression(&mut values)?;
     Ok(Export::Write(Output::Image(ImageOutput {
         format,
         destination,
@@ -158,16 +160,55 @@ fn image(format: ImageFormat, mut values: BTreeMap<String, String>) -> Result<Ex
     })))
 }
 
+/// How layers are compressed.
+fn compression(values: &mut BTreeMap<String, String>) -> Result<Compression, String> {
+    match values.remove("compression").as_deref() {
+        // gzip where nothing is said, as buildx: what everybody can read, and small.
+        None | Some("gzip") => Ok(Compression::Gzip),
+        Some("uncompressed") => Ok(Compression::None),
+        Some("zstd") => Ok(Compression::Zstd),
+        Some(other) => {
+            let known = "uncompressed, gzip, zstd";
+            Err(format!(
+                "unknown compression {other:?}; it is one of {known}"
+            ))
+        }
+    }
+}
+
+/// `type=image`: as buildx, pushed only if that is said.
 fn keep(mut values: BTreeMap<String, String>) -> Result<Export, String> {
-    let push = values
-        .remove("push")
-        .map_or(Ok(false), |text| boolean("push", &text))?;
-    if push {
-        return Err(unknown_type("registry").replace("type=registry", "push=true"));
+    if optional_boolean("push", &mut values)?.unwrap_or(false) {
+        return registry(values).map(Export::Push);
+    }
+    let only_pushed = ["push-by-digest", "registry.insecure", "compression"];
+    if let Some(key) = only_pushed.iter().find(|key| values.contains_key(**key)) {
+        return Err(format!(
+            "{key} is for images that are pushed; add push=true"
+        ));
     }
     Ok(Export::Keep {
         names: names_of(values.remove("name")),
     })
+}
+
+fn registry(mut values: BTreeMap<String, String>) -> Result<RegistryOutput, String> {
+    Ok(RegistryOutput {
+        by_digest: optional_boolean("push-by-digest", &mut values)?.unwrap_or(false),
+        is_insecure: optional_boolean("registry.insecure", &mut values)?.unwrap_or(false),
+        compression: compression(&mut values)?,
+        names: names_of(values.remove("name")),
+    })
+}
+
+/// What `--push` stands for.
+pub(crate) fn push() -> Export {
+    Export::Write(Output::Registry(RegistryOutput {
+        names: Vec::new(),
+        by_digest: false,
+        is_insecure: false,
+        compression: Compression::Gzip,
+    }))
 }
 
 /// Several names stand in one quoted field.
@@ -302,8 +343,12 @@ mod tests {
                 "type= is missing; it is one of oci, docker, local, tar, image",
             ),
             ("type=zip", "unknown type \"zip\"; it is one of oci, docker"),
-            ("type=registry,name=x", "skopeo copy"),
-            ("type=image,push=true", "skopeo copy"),
+            (
+                "type=registry,dest=x",
+                "takes no key \"dest\"; it takes name",
+            ),
+            ("type=image,push-by-digest=true", "add push=true"),
+            ("type=image,push=perhaps", "neither true nor false"),
             (
                 "type=oci,dest=x,level=3",
                 "takes no key \"level\"; it takes dest, tar, name",
@@ -323,6 +368,21 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn an_image_is_pushed_by_its_type_or_by_a_key() {
+        let output = RegistryOutput {
+            names: vec!["h/a:1".into(), "h/b".into()],
+            by_digest: false,
+            is_insecure: true,
+            compression: Compression::Zstd,
+        };
+        let keys = "\"name=h/a:1,h/b\",registry.insecure=true,compression=zstd";
+        let pushed = Export::Write(Output::Registry(output.clone()));
+        assert_eq!(parse(&format!("type=registry,{keys}")).unwrap(), pushed);
+        let kept = parse(&format!("type=image,push=true,{keys}")).unwrap();
+        assert_eq!(kept, Export::Push(output));
     }
 
     #[test]

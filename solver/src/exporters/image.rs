@@ -295,17 +295,13 @@ fn hold_layers(
     held: &mut Vec<Reference>,
 ) -> Result<()> {
     for layer in &one.layers {
-        match &layer.change {
-            Some(change) => {
-                layers::note_change(batch, layer.diff_id, change);
-                held.push(Reference::Tree(change.tree.id));
-                held.extend(change.below.map(|below| Reference::Tree(below.id)));
-            }
-            None => {
-                let located = images.content().find(layer.descriptor.digest)?;
-                held.extend(located.map(|located| Reference::Blob(located.blob)));
-            }
+        if let Some(change) = &layer.change {
+            layers::note_change(batch, layer.diff_id, change);
+            held.push(Reference::Tree(change.tree.id));
+            held.extend(change.below.map(|below| Reference::Tree(below.id)));
         }
+        let located = images.content().find(layer.descriptor.digest)?;
+        held.extend(located.map(|located| Reference::Blob(located.blob)));
     }
     Ok(())
 }

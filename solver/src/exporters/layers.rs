@@ -83,7 +83,7 @@ pub(super) fn layers(value: &Value, images: &Images, snapshots: &Manager) -> Res
 }
 
 /// What a layer of an image that was built here changes, if its bytes are not kept.
-fn unpacked(
+pub(super) fn unpacked(
     images: &Images,
     store: &Store,
     descriptor: &Descriptor,

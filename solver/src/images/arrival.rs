@@ -59,6 +59,37 @@ impl Images {
         Ok(())
     }
 
+    /// Lets a name stand for another form of the same image, and keep both alive. Nothing happens
+    /// if it stands for something else by now.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn rename_target(
+        &self,
+        name: &str,
+        before: &Descriptor,
+        target: &Descriptor,
+        documents: Vec<Bytes>,
+        mut held: Vec<Reference>,
+    ) -> Result<()> {
+        let ingest = self.content.begin();
+        let mut batch = Batch::new();
+        let known = self.held_by(name, before)?;
+        if known.is_empty() {
+            return Ok(());
+        }
+        let arrival = Arrival {
+            names: Vec::new(),
+            target: target.clone(),
+            documents,
+        };
+        held.extend(self.arrive(&arrival, &ingest, &mut batch)?);
+        held.retain(|reference| !known.contains(reference));
+        held.extend(known);
+        self.name(&mut batch, name, target, held);
+        Ok(ingest.commit(batch)?)
+    }
+
     /// What a name keeps alive if it stands for that target already: the same index may be here
     /// for another platform.
     fn held_by(&self, name: &str, target: &Descriptor) -> Result<Vec<Reference>> {

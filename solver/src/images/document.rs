@@ -232,6 +232,17 @@ pub fn parse<'d, T: Deserialize<'d>>(what: &str, bytes: &'d [u8]) -> Result<T> {
     })
 }
 
+/// Writes a JSON document.
+///
+/// # Errors
+/// [`Error::Json`].
+pub fn write(what: &str, document: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(document).map_err(|source| Error::Json {
+        what: what.into(),
+        source,
+    })
+}
+
 /// Checks that a manifest and its config belong together and can be unpacked.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 
 mod retries;
 mod stream;
+pub(crate) mod upload;
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +52,22 @@ impl Default for Registries {
     }
 }
 
+impl Registries {
+    /// The same for pushing to these names where nobody can prove who they are: certificates are
+    /// not checked, and plain HTTP is spoken with who does not know TLS.
+    pub(crate) fn insecure(&self, names: &[String]) -> Self {
+        let mut changed = self.clone();
+        for (host, _) in names.iter().filter_map(|name| name.split_once('/')) {
+            // What a directory says about the host would go before.
+            changed.hosts.certs_directories.clear();
+            let settings = changed.hosts.registries.entry(host.to_owned()).or_default();
+            settings.insecure = Some(true);
+            settings.http = Some(true);
+        }
+        changed
+    }
+}
+
 impl fmt::Debug for Registries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registries")
@@ -95,6 +112,12 @@ impl Remote {
             retries,
             progress: progress.clone(),
         }
+    }
+
+    /// The same for the same build or command, asking in another way.
+    pub(crate) fn within(other: &Remote, registries: &Registries) -> Self {
+        let _entered = other.runtime.enter();
+        Self::new(registries, &other.progress)
     }
 
     /// Looks an image up: the index, if there is one, the manifest for the platform, the config.

@@ -13,7 +13,7 @@ use solver::request::{
 
 use super::steps;
 use crate::args::contexts::{NamedContext, is_remote};
-use crate::args::exports::Export;
+use crate::args::exports::{self, Export};
 use crate::args::{Build, NetworkChoice};
 use crate::environment::Environment;
 use crate::output::Mode;
@@ -52,7 +52,11 @@ pub(super) fn make(
     environment: &Environment,
 ) -> anyhow::Result<(BuildRequest, Asked)> {
     let (dockerfile, context) = sources(&options.context, options.file.as_deref())?;
-    let (outputs, more_tags) = outputs(options.outputs)?;
+    let mut exports = options.outputs;
+    if options.push.push {
+        exports.push(exports::push());
+    }
+    let (outputs, more_tags) = outputs(exports)?;
     let mut tags = options.tags;
     for tag in more_tags {
         if !tags.contains(&tag) {
@@ -258,6 +262,12 @@ fn outputs(exports: Vec<Export>) -> anyhow::Result<(Vec<Output>, Vec<String>)> {
         match export {
             Export::Write(output) => outputs.push(absolute(output)?),
             Export::Keep { names } => tags.extend(names),
+            Export::Push(output) => {
+                if !output.by_digest {
+                    tags.extend(output.names.clone());
+                }
+                outputs.push(Output::Registry(output));
+            }
         }
     }
     Ok((outputs, tags))
@@ -283,6 +293,7 @@ fn absolute(output: Output) -> anyhow::Result<Output> {
             destination: resolve(destination)?,
             platform_split,
         },
+        Output::Registry(output) => Output::Registry(output),
         Output::Image(mut image) => {
             image.destination = resolve(image.destination)?;
             Output::Image(image)

@@ -1,0 +1,297 @@
+//! An image of the store as it goes to a registry: what came from one goes out byte by byte; layers
+//! that are trees here are packed and compressed, once.
+
+use bytes::Bytes;
+use engine::CancelToken;
+use layer::Compression;
+use snapshotter::leases::Reference;
+
+use super::{Cargo, Packing, Payload, held, payload};
+use crate::cache::now;
+use crate::content::Digest;
+use crate::error::{Error, Result};
+use crate::exporters::layers::{self, Change, Layer};
+use crate::frontend::familiar_tagged;
+use crate::images::document::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
+use crate::images::{Images, Named};
+use crate::progress::Step;
+use crate::sources::registry::Remote;
+
+/// What a push of an image consists of.
+struct Gathered {
+    cargo: Cargo,
+    /// What the name stands for in the store.
+    known: Descriptor,
+    /// What the registry will call it.
+    target: Descriptor,
+    /// Whether it is all that the name stands for, and not one platform of several.
+    is_whole: bool,
+    /// Layers, to be kept with the image.
+    held: Vec<Reference>,
+}
+
+/// Pushes the image of a normalised name; `platform` chooses one of an index.
+///
+/// # Errors
+/// [`Error::BadImage`] if it is not here, or only parts of it are; [`Error::Registry`];
+/// [`Error::Cancelled`]; those of packing.
+pub(crate) fn push(
+    name: &str,
+    platform: Option<&Platform>,
+    images: &Images,
+    remote: &Remote,
+    (step, cancel): (&Step, &CancelToken),
+) -> Result<Named> {
+    let gathered = gather(name, platform, images, step)?;
+    let Gathered { cargo, target, .. } = &gathered;
+    let store = images.content().store();
+    let names = [name.to_owned()];
+    remote.push(cargo, &names, false, store, (&step.reporter(), cancel))?;
+    if gathered.is_whole && gathered.known.digest != target.digest {
+        // From now on it is here what it is there.
+        let (documents, held) = (cargo_documents(cargo), gathered.held.clone());
+        images.rename_target(name, &gathered.known, target, documents, held)?;
+    }
+    Ok(Named {
+        name: name.to_owned(),
+        target: target.clone(),
+        created: now().seconds,
+    })
+}
+
+fn cargo_documents(cargo: &Cargo) -> Vec<Bytes> {
+    let documents = cargo.documents.iter();
+    documents.map(|(_, bytes)| bytes.clone()).collect()
+}
+
+/// Gathers the image of a normalised name; for one platform, or with all that its index lists.
+fn gather(
+    name: &str,
+    platform: Option<&Platform>,
+    images: &Images,
+    step: &Step,
+) -> Result<Gathered> {
+    let known = images.resolve(name)?.ok_or_else(|| {
+        let reason = "no image of this name is in the store; `varve images` lists those that are, \
+                      and `varve tag` gives one a further name";
+        Error::bad_image(familiar_tagged(name), reason)
+    })?;
+    let mut gathering = Gathering {
+        name,
+        images,
+        step,
+        cargo: Cargo::default(),
+        held: Vec::new(),
+    };
+    let selected = gathering.select(known.clone(), platform)?;
+    let is_whole = selected.digest == known.digest;
+    let target = gathering.add(&selected, 0)?;
+    Ok(Gathered {
+        cargo: gathering.cargo,
+        known,
+        target,
+        is_whole,
+        held: gathering.held,
+    })
+}
+
+struct Gathering<'g> {
+    name: &'g str,
+    images: &'g Images,
+    step: &'g Step,
+    cargo: Cargo,
+    held: Vec<Reference>,
+}
+
+impl Gathering<'_> {
+    fn document(&self, digest: Digest) -> Result<Vec<u8>> {
+        self.images.content().document(self.name, digest)
+    }
+
+    /// What is to be pushed of an image: as docker does, the only platform that is here if the
+    /// others are not.
+    fn select(&self, target: Descriptor, platform: Option<&Platform>) -> Result<Descriptor> {
+        let bytes = self.document(target.digest)?;
+        if !document::is_index(&bytes) {
+            let manifest: Manifest = document::parse(self.name, &bytes)?;
+            let config = self.document(manifest.config.digest)?;
+            let config: ImageConfig = document::parse(self.name, &config)?;
+            let Some(platform) = platform.filter(|platform| !config.is_for(platform)) else {
+                return Ok(target);
+            };
+            return Err(Error::NoPlatform {
+                what: self.name.to_owned(),
+                platform: platform.to_string(),
+                there: config
+                    .platform()
+                    .map(|own| own.to_string())
+                    .unwrap_or_default(),
+            });
+        }
+        let index: Index = document::parse(self.name, &bytes)?;
+        if let Some(platform) = platform {
+            return index.choose_for(self.name, platform).cloned();
+        }
+        let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+        for manifest in index.manifests {
+            match self.is_here(&manifest, 1)? {
+                true => here.push(manifest),
+                false => elsewhere.push(manifest),
+            }
+        }
+        if elsewhere.is_empty() {
+            return Ok(target);
+        }
+        let of_images = |all: &[Descriptor]| -> Vec<String> {
+            let platforms = all.iter().filter_map(|one| one.platform.as_ref());
+            let known = platforms.filter(|platform| platform.os != "unknown");
+            known.map(ToString::to_string).collect()
+        };
+        let (there, missing) = (of_images(&here), of_images(&elsewhere).join(", "));
+        match here.as_slice() {
+            [only] => {
+                self.step.reporter().warn(format!(
+                    "of the platforms of {} only {} is in the store; that one is pushed, without \
+                     the others ({missing})",
+                    familiar_tagged(self.name),
+                    there.join(", "),
+                ));
+                Ok(only.clone())
+            }
+            _ => Err(Error::bad_image(
+                familiar_tagged(self.name),
+                format!(
+                    "of its platforms {missing} are not in the store; fetch them with `varve pull \
+                     --platform`, or push one with --platform (has: {})",
+                    there.join(", ")
+                ),
+            )),
+        }
+    }
+
+    /// Whether all that a manifest or index names is here.
+    fn is_here(&self, descriptor: &Descriptor, depth: usize) -> Result<bool> {
+        let content = self.images.content();
+        if content.find(descriptor.digest)?.is_none() || depth > document::INDEX_DEPTH_MAX {
+            return Ok(false);
+        }
+        let bytes = self.document(descriptor.digest)?;
+        if document::is_index(&bytes) {
+            let index: Index = document::parse(self.name, &bytes)?;
+            for manifest in &index.manifests {
+                if !self.is_here(manifest, depth + 1)? {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
+        let manifest: Manifest = document::parse(self.name, &bytes)?;
+        Ok(content.find(manifest.config.digest)?.is_some())
+    }
+
+    /// Adds what a descriptor leads to; what it is called as it goes out.
+    fn add(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Descriptor> {
+        if depth > document::INDEX_DEPTH_MAX {
+            let reason = "its indexes are nested too deeply";
+            return Err(Error::bad_image(self.name, reason));
+        }
+        let bytes = self.document(descriptor.digest)?;
+        let changed = match document::is_index(&bytes) {
+            true => self.add_index(&bytes, depth)?,
+            false => self.add_manifest(&bytes)?,
+        };
+        let mut descriptor = descriptor.clone();
+        let bytes = changed.unwrap_or(bytes);
+        descriptor.digest = Digest::of(&bytes);
+        descriptor.size = bytes.len() as u64;
+        self.cargo
+            .documents
+            .push((descriptor.clone(), Bytes::from(bytes)));
+        Ok(descriptor)
+    }
+
+    /// The index with the manifests as they go out, if those are others.
+    fn add_index(&mut self, bytes: &[u8], depth: usize) -> Result<Option<Vec<u8>>> {
+        let mut index: Index = document::parse(self.name, bytes)?;
+        let mut is_changed = false;
+        for manifest in &mut index.manifests {
+            let pushed = self.add(manifest, depth + 1)?;
+            is_changed |= pushed.digest != manifest.digest;
+            *manifest = pushed;
+        }
+        let changed = is_changed.then(|| document::write("image index", &index));
+        changed.transpose()
+    }
+
+    /// The manifest with the layers as they go out, if those are others.
+    fn add_manifest(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut manifest: Manifest = document::parse(self.name, bytes)?;
+        let config = self.document(manifest.config.digest)?;
+        let parsed: ImageConfig = document::parse(self.name, &config)?;
+        let mut is_changed = false;
+        for (place, layer) in manifest.layers.iter_mut().enumerate() {
+            let diff_id = parsed.rootfs.diff_ids.get(place).copied();
+            let packed = self.layer(layer, diff_id, &parsed)?;
+            is_changed |= packed.digest != layer.digest;
+            *layer = packed;
+        }
+        let config = Payload::Memory(config.into());
+        self.cargo.add_blob(&manifest.config, config);
+        let changed = is_changed.then(|| document::write("image manifest", &manifest));
+        changed.transpose()
+    }
+
+    fn layer(
+        &mut self,
+        layer: &Descriptor,
+        diff_id: Option<Digest>,
+        config: &ImageConfig,
+    ) -> Result<Descriptor> {
+        let store = self.images.content().store();
+        let change = match diff_id {
+            Some(diff_id) => layers::unpacked(self.images, store, layer, diff_id)?,
+            None => None,
+        };
+        let packed = match (change, diff_id) {
+            (Some(change), Some(diff_id)) => self.pack(layer, &change, diff_id, config)?,
+            _ => layer.clone(),
+        };
+        let packing = Packing {
+            change: None,
+            epoch: None,
+        };
+        let payload = payload(&packed, packing, self.images)?;
+        self.held.extend(held(&packed, self.images)?);
+        self.cargo.add_blob(&packed, payload);
+        Ok(packed)
+    }
+
+    /// Packs a layer that is a tree here. It was named with the times of SOURCE_DATE_EPOCH if there
+    /// was one; then the image is as old as that.
+    fn pack(
+        &self,
+        layer: &Descriptor,
+        change: &Change,
+        diff_id: Digest,
+        config: &ImageConfig,
+    ) -> Result<Descriptor> {
+        let created = config.created.as_deref().and_then(|text| text.parse().ok());
+        let epoch = created.map(|time: jiff::Timestamp| time.as_second());
+        let store = self.images.content().store();
+        for epoch in [None, epoch] {
+            let own = Layer::Own(*change, None);
+            let packed = layers::pack(
+                &own,
+                Compression::Gzip,
+                epoch,
+                self.images,
+                store,
+                self.step,
+            )?;
+            if packed.diff_id == diff_id {
+                return Ok(packed.descriptor);
+            }
+        }
+        Err(super::missing(layer))
+    }
+}
