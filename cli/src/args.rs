@@ -8,6 +8,7 @@ pub(crate) mod contexts;
 mod csv;
 mod disk_space;
 pub(crate) mod exports;
+pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod observation;
 pub(crate) mod pull;
@@ -24,6 +25,7 @@ use crate::output::Mode;
 use self::contexts::NamedContext;
 pub(crate) use self::disk_space::DiskSpace;
 use self::exports::Export;
+use self::history::History;
 use self::observation::{Debug, LogFormat, MetricsAddress, Snapshots};
 use self::pull::BaseImages;
 pub(crate) use self::pull::Pull;
@@ -121,6 +123,8 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Bring an image to a registry
     Push(Push),
+    /// List earlier builds, their logs and times; with an image's name, how that was made
+    History(History),
     /// Show what takes space
     Du,
     /// Free the space of what nothing needs any more

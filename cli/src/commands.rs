@@ -7,6 +7,7 @@ mod daemon;
 mod debug;
 mod doctor;
 mod fsck;
+mod history;
 mod images;
 mod import;
 mod inspect;
@@ -44,6 +45,7 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Import(options) => import::import(site, &options)?,
         Command::Pull(options) => pull::pull(site, &options)?,
         Command::Push(options) => push::push(site, &options)?,
+        Command::History(options) => history::history(site, options)?,
         Command::Du => usage::usage(site)?,
         Command::Prune(options) => prune::prune(site, &options)?,
         Command::Fsck(options) => fsck::fsck(site, &options)?,

@@ -49,6 +49,11 @@ impl Environment {
             && !is_dumb
     }
 
+    /// Directory for files that nobody needs for long.
+    pub(crate) fn temporary_directory(&self) -> PathBuf {
+        self.path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"))
+    }
+
     /// Directory of all state, unless another was asked for.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub(crate) mod format;
 mod log;
 mod plain;
 mod raw_json;
+pub(crate) mod replay;
 #[cfg(test)]
 mod script;
 mod size;
@@ -38,7 +39,8 @@ use self::terminal::screen::Screen;
 use self::terminal::{Look, Size};
 
 pub(crate) use self::size::size;
-pub(crate) use self::summary::summary;
+pub(crate) use self::summary::{seconds, summary};
+pub(crate) use self::text::harmless;
 
 /// Shortest time between two frames, or two looks at what is due: BuildKit's own.
 const FRAME_INTERVAL: Duration = Duration::from_millis(100);

@@ -107,6 +107,7 @@ pub(crate) fn export(
         target: None,
         names: Vec::new(),
         warnings: Vec::new(),
+        layers: Vec::new(),
     };
     let names = export
         .request
@@ -177,5 +178,6 @@ impl Built {
     fn note(&mut self, image: &Image) {
         self.config = image.config_digest();
         self.target = Some(image.target().descriptor.clone());
+        self.layers = image.described_layers();
     }
 }

@@ -1,7 +1,8 @@
 //! Finished builds: what is remembered of them, and where.
 //!
 //! Reading order: [`record`] (what is known of a build), [`recorder`] (a display that gathers it),
-//! [`critical_path`] (which steps the time went to), then [`History`] (the rows in the store).
+//! [`critical_path`] (which steps the time went to), [`replay`] (events again), then [`History`]
+//! (the rows in the store).
 //!
 //! A build is written in one batch when it is over, so a record is complete or not there. It is
 //! two rows: a summary that lists are made of, and the details. Their number names them; it is
@@ -10,6 +11,8 @@
 pub mod critical_path;
 pub mod record;
 pub mod recorder;
+mod redaction;
+pub mod replay;
 
 use std::sync::Arc;
 

@@ -20,6 +20,13 @@ use crate::content::Digest;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StepId(Arc<str>);
 
+impl StepId {
+    /// The id that a record of a build holds.
+    pub(crate) fn from_record(digest: &str) -> Self {
+        StepId(digest.into())
+    }
+}
+
 impl fmt::Display for StepId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

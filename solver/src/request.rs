@@ -181,4 +181,21 @@ pub struct Built {
     pub names: Vec<String>,
     /// Sentences about the Dockerfile that a person should see.
     pub warnings: Vec<String>,
+    /// Layers of the (last) image, lowest first; one platform after the other.
+    pub layers: Vec<BuiltLayer>,
+}
+
+/// A layer of an image that was built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltLayer {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes, as it is in the manifest.
+    pub size: u64,
+    /// The entry of the image's history that goes with it. Values of build arguments are in it.
+    pub created_by: String,
+    /// Whether it came with the base image.
+    pub is_base: bool,
+    /// For which platform, if there are several.
+    pub platform: Option<String>,
 }

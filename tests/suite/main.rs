@@ -17,6 +17,7 @@ mod privileged {
     mod crash;
     mod dockerfile_semantics;
     mod export;
+    mod history;
     mod image_things;
     mod isolation;
     mod mounted_image;

@@ -43,10 +43,14 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     };
     let output = Output::start(mode, &site.environment)?;
     let store = service.solver().snapshots().store().clone();
-    let recorder = Recorder::new(output.display(), &store);
+    let recorder = Recorder::new(
+        output.display(),
+        &store,
+        Asked::of(&request),
+        &request.build_args,
+    );
     let progress = Progress::new(recorder.clone());
     let goes_nowhere = request.outputs.is_empty() && request.tags.is_empty();
-    let wishes = Asked::of(&request);
     let built = service.block_on(async {
         let cancel = CancelToken::new();
         let (switch, canceller) = (cancel.clone(), output.canceller());
@@ -60,7 +64,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     output.finish();
     let (built, interrupted) = built?;
     let outcome = outcome(&built, interrupted.is_some());
-    let mut record = recorder.finish(wishes, &outcome, &store, &progress);
+    let mut record = recorder.finish(&outcome, &store, &progress);
     if let Err(error) = History::new(store).save(&mut record) {
         say(&format!(
             "WARNING: this build is not in the history: {}",

@@ -27,6 +27,12 @@ const FLAKY_MAX: usize = 3;
 /// Tests that run nerdctl live in a module of this name.
 const NERDCTL_MODULE: &str = "nerdctl::";
 
+/// Tests that run a browser live in a module of this name.
+const BROWSER_MODULE: &str = "browser::";
+
+/// The browser. It is not installed for one test: 300 MB.
+const BROWSER: &str = "chromium";
+
 /// Tells tests where it is.
 const NERDCTL_VARIABLE: &str = "VARVE_TEST_NERDCTL";
 
@@ -98,6 +104,9 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
         if nerdctl.is_none() {
             words.extend(["--skip", NERDCTL_MODULE]);
         }
+        if !has_browser() {
+            words.extend(["--skip", BROWSER_MODULE]);
+        }
         test(&[], &words)
     })?;
     if !unprivileged && !offline() {
@@ -133,6 +142,18 @@ fn install(workspace: &Workspace, unprivileged: bool) -> Result<Option<PathBuf>>
     containerd::ensure(workspace)?;
     let directory = go_programs::NERDCTL.ensure(workspace)?;
     Ok(directory.map(|directory| directory.join("nerdctl")))
+}
+
+/// Whether the browser is here; says so if it is not.
+fn has_browser() -> bool {
+    let started = Command::new(BROWSER).arg("--version").output();
+    let is_here = started.is_ok_and(|output| output.status.success());
+    if !is_here {
+        console::note(&format!(
+            "no {BROWSER}: the test of pages in a browser is left out"
+        ));
+    }
+    is_here
 }
 
 /// Tests that fetch packages are left out with `VARVE_TEST_OFFLINE=1`.

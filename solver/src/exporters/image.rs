@@ -15,6 +15,7 @@ use crate::images::document::{CONFIG, Descriptor, INDEX, Index, MANIFEST, Manife
 use crate::images::{Images, chain_ids, snapshot_name};
 use crate::ops::{build_lease, source_platform};
 use crate::progress::Step;
+use crate::request::BuiltLayer;
 use crate::result::Value;
 
 /// A config, manifest or index, and how others refer to it.
@@ -76,6 +77,39 @@ impl Image {
     pub(super) fn created(&self) -> Option<&str> {
         let created = self.platforms.iter().map(|one| one.created.as_deref());
         created.max().flatten()
+    }
+
+    /// Its layers with the entries of the history that made them.
+    pub(super) fn described_layers(&self) -> Vec<BuiltLayer> {
+        let mut described = Vec::new();
+        for one in &self.platforms {
+            // What was written a moment ago can be read.
+            let config = serde_json::from_slice::<DockerImageConfig>(&one.config.bytes);
+            let history = config.map(|config| config.history).unwrap_or_default();
+            let made = history.into_iter().filter(|entry| !entry.empty_layer);
+            let made = made
+                .map(|entry| entry.created_by)
+                .chain(std::iter::repeat(String::new()));
+            let platform = one
+                .manifest
+                .descriptor
+                .platform
+                .as_ref()
+                .map(ToString::to_string);
+            described.extend(
+                one.layers
+                    .iter()
+                    .zip(made)
+                    .map(|(layer, created_by)| BuiltLayer {
+                        digest: layer.descriptor.digest,
+                        size: layer.descriptor.size,
+                        created_by,
+                        is_base: layer.created.is_none(),
+                        platform: platform.clone().filter(|_| self.index.is_some()),
+                    }),
+            );
+        }
+        described
     }
 
     /// All its documents, each after those that it refers to.

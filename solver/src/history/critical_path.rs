@@ -12,25 +12,26 @@ use super::record::StepRecord;
 /// part of it.
 pub fn critical_path(steps: &[StepRecord]) -> Vec<usize> {
     let ended = |index: &usize| steps[*index].ended_us;
-    let began = (0..steps.len()).filter(|index| steps[*index].started_us.is_some());
-    let mut next = began.clone().max_by_key(ended);
+    let mut by_end: Vec<usize> = (0..steps.len()).collect();
+    by_end.retain(|index| steps[*index].started_us.is_some());
+    by_end.sort_by_key(ended);
+    let mut next = by_end.last().copied();
     let (mut path, mut seen) = (Vec::new(), HashSet::new());
     while let Some(index) = next {
         path.push(index);
         seen.insert(index);
         let step = &steps[index];
-        let is_free = |index: &usize| !seen.contains(index) && *index < steps.len();
-        let inputs = step.inputs.iter().copied().filter(is_free);
-        let input = inputs
-            .filter(|index| steps[*index].started_us.is_some())
-            .max_by_key(ended);
-        let start = step.started_us.unwrap_or_default();
-        next = input.or_else(|| {
-            began
-                .clone()
-                .filter(|index| is_free(index) && ended(index).is_some_and(|ended| ended <= start))
-                .max_by_key(ended)
+        let inputs = step.inputs.iter().copied().filter(|input| {
+            let input_step = steps.get(*input);
+            !seen.contains(input) && input_step.is_some_and(|step| step.started_us.is_some())
         });
+        let input = inputs.max_by_key(ended);
+        let earlier = by_end.partition_point(|other| ended(other) <= step.started_us);
+        let before = || {
+            let mut before = by_end[..earlier].iter().rev().copied();
+            before.find(|index| !seen.contains(index))
+        };
+        next = input.or_else(before);
     }
     path.reverse();
     path

@@ -1,10 +1,11 @@
 //! What is known of a finished build. Every list and every text in it is bounded.
 //!
+//! A field that a row does not have is empty: rows of earlier programs stay readable.
 //! Values of build arguments and secrets are not in it, only their names.
 
 use serde::{Deserialize, Serialize};
 
-use crate::request::{BuildRequest, DockerfileSource};
+use crate::request::{BuildRequest, BuiltLayer, DockerfileSource};
 
 /// A finished build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,7 @@ pub struct BuildRecord {
 
 /// What lists show of a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Summary {
     /// What it is called in the history; 0 as long as it is not there.
     pub number: u64,
@@ -53,6 +55,7 @@ pub enum Status {
 
 /// What was asked for, without the values of arguments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Asked {
     /// Directory of the context.
     pub context: Option<String>,
@@ -119,6 +122,7 @@ impl Asked {
 
 /// How many steps of the graph ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     /// They ran.
     pub run: u64,
@@ -139,6 +143,7 @@ impl Counts {
 
 /// Bytes that a build moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Traffic {
     /// Came over a network.
     pub downloaded: u64,
@@ -150,6 +155,7 @@ pub struct Traffic {
 
 /// What only a look at one build needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Details {
     /// Its steps, in the order in which they became known: inputs before what reads them.
     pub steps: Vec<StepRecord>,
@@ -182,10 +188,42 @@ pub struct LayerRecord {
     pub created_by: String,
     /// Whether it came with the base image.
     pub is_base: bool,
+    /// For which platform, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+}
+
+impl LayerRecord {
+    /// What is remembered of a layer.
+    pub(super) fn of(layer: &BuiltLayer) -> Self {
+        LayerRecord {
+            digest: layer.digest.to_string(),
+            size: layer.size,
+            created_by: without_arguments(&layer.created_by),
+            is_base: layer.is_base,
+            platform: layer.platform.clone(),
+        }
+    }
+}
+
+/// An entry of an image's history without the values of build arguments, which stand before the
+/// shell: `RUN |1 TOKEN=secret /bin/sh -c make # buildkit`. They may hold anything, so nothing up
+/// to the last shell is believed to be part of the command.
+fn without_arguments(created_by: &str) -> String {
+    const SHELL: &str = "/bin/sh -c ";
+    let is_run = created_by
+        .strip_prefix("RUN |")
+        .or(created_by.strip_prefix('|'));
+    match is_run.map(|rest| rest.rfind(SHELL).map(|at| &rest[at..])) {
+        None => created_by.to_owned(),
+        Some(Some(command)) => format!("RUN {command}"),
+        Some(None) => "RUN".to_owned(),
+    }
 }
 
 /// A step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StepRecord {
     /// Its id, which is a digest.
     pub digest: String,
@@ -238,6 +276,7 @@ pub enum StepOutcome {
 
 /// A part of a step that told how far it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PartRecord {
     /// What it is called.
     pub id: String,
@@ -255,6 +294,7 @@ pub struct PartRecord {
 
 /// The beginning and the end of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LogExcerpt {
     /// Its lines.
     pub lines: Vec<LogLine>,
@@ -268,11 +308,12 @@ pub struct LogExcerpt {
 
 /// A line of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LogLine {
     /// When it came, in microseconds after the build began.
     pub at_us: u64,
     /// Whether it was written to standard error.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_false")]
     pub is_stderr: bool,
     /// Its text, as far as it is text, cut if it is long. It may hold control characters.
     pub text: String,
@@ -287,6 +328,26 @@ fn is_false(value: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_arguments_are_not_remembered() {
+        for (created_by, expect) in [
+            (
+                "RUN /bin/sh -c make # buildkit",
+                "RUN /bin/sh -c make # buildkit",
+            ),
+            ("COPY a b # buildkit", "COPY a b # buildkit"),
+            ("RUN |1 T=s3cret /bin/sh -c make", "RUN /bin/sh -c make"),
+            (
+                "RUN |2 A=/bin/sh -c s3cret B=s3cret /bin/sh -c make",
+                "RUN /bin/sh -c make",
+            ),
+            ("RUN |1 T=s3cret make -j", "RUN"),
+            ("|1 T=s3cret /bin/sh -c make", "RUN /bin/sh -c make"),
+        ] {
+            assert_eq!(without_arguments(created_by), expect);
+        }
+    }
 
     #[test]
     fn builds_are_named_by_directory_dockerfile_and_stage() {

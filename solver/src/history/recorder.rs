@@ -1,6 +1,6 @@
 //! A display that gathers the record of a build, and hands every event on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,9 +8,10 @@ use store::Store;
 
 use super::critical_path::{critical_path, length_us};
 use super::record::{
-    Asked, BuildRecord, Counts, Details, LogExcerpt, LogLine, PartRecord, Status, StepOutcome,
-    StepRecord, Summary, Traffic,
+    Asked, BuildRecord, Counts, Details, LayerRecord, LogExcerpt, LogLine, PartRecord, Status,
+    StepOutcome, StepRecord, Summary, Traffic,
 };
+use super::redaction::Redaction;
 use crate::progress::{Display, Event, EventKind, Place, Progress, StepId};
 use crate::request::Built;
 
@@ -44,6 +45,8 @@ pub struct Recorder {
     started: Instant,
     started_ms: u64,
     before: Traffic,
+    asked: Asked,
+    redaction: Redaction,
     state: Mutex<State>,
 }
 
@@ -67,8 +70,14 @@ struct Step {
 }
 
 impl Recorder {
-    /// Begins the record of a build over `store`; events go on to `display`.
-    pub fn new(display: Arc<dyn Display>, store: &Store) -> Arc<Self> {
+    /// Begins the record of a build over `store`; events go on to `display`. Values of the
+    /// `arguments` will not be in it.
+    pub fn new(
+        display: Arc<dyn Display>,
+        store: &Store,
+        asked: Asked,
+        arguments: &BTreeMap<String, String>,
+    ) -> Arc<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let started_ms = since.unwrap_or_default().as_millis();
         Arc::new(Recorder {
@@ -76,18 +85,14 @@ impl Recorder {
             started: Instant::now(),
             started_ms: u64::try_from(started_ms).unwrap_or(u64::MAX),
             before: traffic(store, 0),
+            asked,
+            redaction: Redaction::of(arguments),
             state: Mutex::default(),
         })
     }
 
     /// Ends the record. What happens later is not in it.
-    pub fn finish(
-        &self,
-        asked: Asked,
-        outcome: &Outcome<'_>,
-        store: &Store,
-        progress: &Progress,
-    ) -> BuildRecord {
+    pub fn finish(&self, outcome: &Outcome<'_>, store: &Store, progress: &Progress) -> BuildRecord {
         let duration_us = self.micros(Instant::now());
         let state = std::mem::take(&mut *self.lock());
         let mut details = Details {
@@ -107,6 +112,7 @@ impl Recorder {
             }
             Outcome::Canceled => Status::Canceled,
         };
+        self.redaction.apply(&mut details);
         let after = traffic(store, progress.downloaded());
         let path = critical_path(&details.steps);
         BuildRecord {
@@ -115,7 +121,7 @@ impl Recorder {
                 started_ms: self.started_ms,
                 duration_us,
                 status,
-                asked,
+                asked: self.asked.clone(),
                 steps: count(&details.steps),
                 critical_path_us: length_us(&details.steps, &path),
                 traffic: Traffic {
@@ -169,6 +175,7 @@ impl Details {
             .as_ref()
             .map(|target| target.digest.to_string());
         self.names = built.names.clone();
+        self.layers = built.layers.iter().map(LayerRecord::of).collect();
     }
 }
 

@@ -73,6 +73,7 @@ mod tests {
                 "docker.io/library/b:1".into(),
             ],
             warnings: Vec::new(),
+            layers: Vec::new(),
         }
     }
 

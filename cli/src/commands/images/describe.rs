@@ -71,7 +71,7 @@ impl Described {
 }
 
 /// The image for a platform, or the first that there is.
-pub(super) fn open_any(
+pub(crate) fn open_any(
     images: &Images,
     name: &str,
     target: &Descriptor,

@@ -15,7 +15,12 @@ impl Build {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let store = memory_store(root.path());
-        let recorder = Recorder::new(Arc::new(NoDisplay), &store);
+        let recorder = Recorder::new(
+            Arc::new(NoDisplay),
+            &store,
+            Asked::default(),
+            &BTreeMap::new(),
+        );
         Build {
             progress: Progress::new(recorder.clone()),
             recorder,
@@ -29,8 +34,7 @@ impl Build {
     }
 
     fn finish(&self, outcome: &Outcome<'_>) -> BuildRecord {
-        self.recorder
-            .finish(Asked::default(), outcome, &self.store, &self.progress)
+        self.recorder.finish(outcome, &self.store, &self.progress)
     }
 }
 
