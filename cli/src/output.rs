@@ -40,7 +40,7 @@ use self::terminal::{Look, Size};
 
 pub(crate) use self::size::size;
 pub(crate) use self::summary::{seconds, summary};
-pub(crate) use self::text::harmless;
+pub(crate) use self::text::{cut, harmless};
 
 /// Shortest time between two frames, or two looks at what is due: BuildKit's own.
 const FRAME_INTERVAL: Duration = Duration::from_millis(100);

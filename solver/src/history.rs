@@ -11,7 +11,7 @@
 pub mod critical_path;
 pub mod record;
 pub mod recorder;
-mod redaction;
+pub mod redaction;
 pub mod replay;
 
 use std::sync::Arc;

@@ -88,6 +88,24 @@ impl Secrets {
         Ok(Some(SecretValue::new(&bytes)))
     }
 
+    /// The secrets that are text and can be read now, by id: to leave them out of what is
+    /// remembered. A file that is no regular one is read by nobody but the step that wants it.
+    pub(crate) fn texts(&self) -> Vec<(&str, String)> {
+        let is_at_hand = |source: &SecretSource| match source {
+            SecretSource::Value(_) => true,
+            SecretSource::File(path) => fs::metadata(path).is_ok_and(|found| found.is_file()),
+        };
+        let text = |(id, source): (&'_ String, &SecretSource)| {
+            let value = is_at_hand(source).then(|| self.get(id, true).ok().flatten())??;
+            String::from_utf8(value.0.to_vec()).ok()
+        };
+        let texts = self
+            .0
+            .iter()
+            .map(|(id, source)| (id.as_str(), text((id, source))));
+        texts.filter_map(|(id, text)| Some((id, text?))).collect()
+    }
+
     /// `NAME=value` of a variable whose value is a secret.
     ///
     /// # Errors

@@ -187,6 +187,32 @@ fn values_of_arguments_are_nowhere_in_the_history() {
 }
 
 #[test]
+fn a_secret_that_a_step_prints_is_shown_and_not_remembered() {
+    let varve = Varve::new();
+    let secret = "p4ssw0rd-of-somebody";
+    varve.write("secret", format!("{secret}\n"));
+    varve.dockerfile("FROM busybox\nRUN --mount=type=secret,id=key cat /run/secrets/key; exit 3\n");
+    let failed = varve
+        .build(["-t", "app", "--secret", "id=key,src=secret"])
+        .code(1);
+    assert!(
+        failed.stderr.contains(secret),
+        "the step printed it: {failed}"
+    );
+    let record = inspected(&varve, "1");
+    assert_eq!(
+        step(&record, "RUN")["log"]["lines"][0]["text"],
+        "[secret key]"
+    );
+    assert!(!record.to_string().contains(secret), "{record:#}");
+    let found = varve.tool(
+        "grep",
+        ["-r", "-l", "--", secret, varve.root().to_str().unwrap()],
+    );
+    assert_eq!(found.stdout, "", "nowhere in the root directory");
+}
+
+#[test]
 fn a_killed_build_leaves_a_complete_record_or_none() {
     let varve = Varve::new();
     varve.dockerfile("FROM busybox\nRUN --network=none echo \"$(date +%N)\" > /f\n");

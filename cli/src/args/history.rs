@@ -14,8 +14,9 @@ use self::filter::Filter;
 /// What `varve history --help` says below the options.
 const HISTORY_HELP: &str = "\
 The newest 100 builds are kept, failed and cancelled ones too. BUILD is a number of the list, `^1`
-for the one before the last, or nothing for the last. Values of build arguments are not kept:
-their names stand in their place, unless they have fewer than 4 characters.
+for the one before the last, or nothing for the last. Secrets and values of build arguments are not
+kept: their names stand in their place, unless they have fewer than 4 characters. SIZE of a layer
+is what it takes in its registry or archive.
 
 Examples:
   varve history                                  the builds, newest first
@@ -95,7 +96,7 @@ pub(crate) enum HistoryCommand {
         /// Which build [default: the last]
         #[arg(value_name = "BUILD", default_value = "^0", hide_default_value = true)]
         build: BuildReference,
-        /// The file [default: a new one in the directory for temporary files]
+        /// The file, `-` for standard output [default: a new one in $TMPDIR or /tmp]
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
         /// Only write it, start no browser

@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use solver::history::History;
 use solver::history::record::Asked;
 use solver::history::recorder::{Outcome, Recorder};
+use solver::history::redaction::Redaction;
 use solver::progress::Progress;
 use solver::request::Built;
 use solver::{BuildFailure, CancelToken};
@@ -47,7 +48,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
         output.display(),
         &store,
         Asked::of(&request),
-        &request.build_args,
+        Redaction::of(&request.build_args, &request.steps.secrets),
     );
     let progress = Progress::new(recorder.clone());
     let goes_nowhere = request.outputs.is_empty() && request.tags.is_empty();

@@ -136,6 +136,7 @@ fn show(
     let page = page::page(record);
     let number = record.summary.number;
     let path = match output {
+        Some(path) if path == Path::new("-") => return print(&page),
         Some(path) => {
             std::fs::write(path, page)
                 .with_context(|| format!("cannot write {}", path.display()))?;

@@ -1,6 +1,6 @@
 //! A display that gathers the record of a build, and hands every event on.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -70,13 +70,13 @@ struct Step {
 }
 
 impl Recorder {
-    /// Begins the record of a build over `store`; events go on to `display`. Values of the
-    /// `arguments` will not be in it.
+    /// Begins the record of a build over `store`; events go on to `display`. What
+    /// `redaction` names will not be in it.
     pub fn new(
         display: Arc<dyn Display>,
         store: &Store,
         asked: Asked,
-        arguments: &BTreeMap<String, String>,
+        redaction: Redaction,
     ) -> Arc<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let started_ms = since.unwrap_or_default().as_millis();
@@ -86,7 +86,7 @@ impl Recorder {
             started_ms: u64::try_from(started_ms).unwrap_or(u64::MAX),
             before: traffic(store, 0),
             asked,
-            redaction: Redaction::of(arguments),
+            redaction,
             state: Mutex::default(),
         })
     }

@@ -1,29 +1,40 @@
-//! Values of build arguments do not go into the history: they are often tokens. Step names show
-//! them (as with BuildKit), and so may logs and errors.
+//! What does not go into the history: secrets, and values of build arguments, which are often
+//! tokens. Steps may print either, and step names show arguments (as with BuildKit).
 
 use std::collections::BTreeMap;
 
 use super::record::Details;
+use crate::secrets::Secrets;
 
 /// Shorter values stay: they are versions and switches, and words that stand everywhere.
 pub(super) const VALUE_BYTES_MIN: usize = 4;
 
 /// What must not be remembered.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Redaction {
+#[derive(Clone, Default)]
+pub struct Redaction {
     /// Values and what to put in their place, the longest first.
     values: Vec<(String, String)>,
 }
 
+impl std::fmt::Debug for Redaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redaction").finish_non_exhaustive()
+    }
+}
+
 impl Redaction {
-    /// For these arguments.
-    pub(super) fn of(arguments: &BTreeMap<String, String>) -> Self {
-        let long = arguments
-            .iter()
-            .filter(|(_, value)| value.len() >= VALUE_BYTES_MIN);
-        let mut values: Vec<_> = long
-            .map(|(name, value)| (value.clone(), format!("${{{name}}}")))
-            .collect();
+    /// The values of these arguments and secrets. `${NAME}` will stand in the place of an
+    /// argument, `[secret id]` of a secret; of one with several lines, of each.
+    pub fn of(arguments: &BTreeMap<String, String>, secrets: &Secrets) -> Self {
+        let mut values: Vec<(String, String)> = Vec::new();
+        for (name, value) in arguments {
+            values.push((value.clone(), format!("${{{name}}}")));
+        }
+        for (id, text) in secrets.texts() {
+            let lines = text.lines().map(str::trim);
+            values.extend(lines.map(|line| (line.to_owned(), format!("[secret {id}]"))));
+        }
+        values.retain(|(value, _)| value.len() >= VALUE_BYTES_MIN);
         // One value may be a part of another.
         values.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
         Redaction { values }
@@ -71,14 +82,21 @@ impl Redaction {
 mod tests {
     use super::super::record::{LogExcerpt, LogLine, StepRecord};
     use super::*;
+    use crate::secrets::{SecretSource, SecretValue};
 
     #[test]
-    fn values_are_replaced_by_the_names_of_their_arguments() {
+    fn values_are_replaced_by_the_names_of_arguments_and_secrets() {
         let arguments = [("A", "token"), ("B", "token-and-more"), ("V", "3")];
         let arguments = arguments.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let redaction = Redaction::of(&arguments.into());
+        let mut secrets = Secrets::default();
+        let key = SecretValue::new(b"-----BEGIN\n  line-of-a-key\n");
+        secrets.insert("key", SecretSource::Value(key));
+        let missing = SecretSource::File("/nowhere".into());
+        secrets.insert("gone", missing);
+        secrets.insert("pipe", SecretSource::File("/dev/stdin".into()));
+        let redaction = Redaction::of(&arguments.into(), &secrets);
         let line = LogLine {
-            text: "token token-and-more".into(),
+            text: "token token-and-more line-of-a-key".into(),
             ..LogLine::default()
         };
         let step = StepRecord {
@@ -96,7 +114,7 @@ mod tests {
         };
         redaction.apply(&mut details);
         assert_eq!(details.steps[0].name, "RUN 3 ${A}");
-        assert_eq!(details.steps[0].log.lines[0].text, "${A} ${B}");
+        assert_eq!(details.steps[0].log.lines[0].text, "${A} ${B} [secret key]");
         assert_eq!(details.error.as_deref(), Some("${A}!"));
     }
 }

@@ -8,7 +8,10 @@ use solver::history::record::{BuildRecord, LayerRecord, StepOutcome, StepRecord}
 use super::list::{status, time};
 use crate::commands::images::describe::short;
 use crate::commands::table::table;
-use crate::output::{harmless, seconds, size};
+use crate::output::{cut, harmless, seconds, size};
+
+/// Columns of a step's name; here-documents can be long.
+const NAME_COLUMNS: usize = 120;
 
 /// Facts, steps, layers, and why it failed.
 pub(super) fn pretty(record: &BuildRecord) -> String {
@@ -146,6 +149,6 @@ fn step_row(step: &StepRecord, is_critical: bool) -> Vec<String> {
         started,
         took,
         outcome(step).to_owned(),
-        harmless(step.name.as_bytes()),
+        cut(&harmless(step.name.as_bytes()), NAME_COLUMNS),
     ]
 }

@@ -19,7 +19,7 @@ impl Build {
             Arc::new(NoDisplay),
             &store,
             Asked::default(),
-            &BTreeMap::new(),
+            Redaction::default(),
         );
         Build {
             progress: Progress::new(recorder.clone()),
