@@ -224,15 +224,21 @@ pub(crate) enum NetworkChoice {
 /// What `varve build --help` says below the options.
 const BUILD_HELP: &str = "\
 Outputs (-o, repeatable; FIELDS are separated by commas):
-  type=oci,dest=FILE[,tar=false][,name=NAME][,compression=C]   OCI image archive; a layout
-                                                               directory with tar=false
-  type=docker,dest=FILE[,name=NAME][,compression=C]            archive for `docker load`
-  type=local,dest=DIR       or just  -o DIR                    the files of the result
-  type=tar,dest=FILE        or just  -o -  (standard output)   the same as a tar archive
-  type=image[,name=NAME][,push=true]                           keep it in the store, as -t does
-  type=registry[,name=NAME][,compression=C]                    push it, as --push does; also
-              [,push-by-digest=true][,registry.insecure=true]  with type=image,push=true
-  C is gzip (the default), zstd or uncompressed.
+  type=oci,dest=FILE[,tar=false]    OCI image archive; a layout directory with tar=false
+  type=docker[,dest=FILE]           archive for `docker load`; without dest into docker, as --load
+  type=local,dest=DIR  or  -o DIR   the files of the result
+  type=tar,dest=FILE   or  -o -     the same as a tar archive (- is standard output)
+  type=image[,push=true]            keep it in the store, as -t does; and push it
+  type=registry                     push it, as --push does; both take push-by-digest=true and
+                                    registry.insecure=true
+  type=cacheonly                    nothing: fill the build cache
+
+ All images take name=NAME (\"name=A,B\" for several), compression=gzip|zstd|uncompressed,
+ compression-level=N, force-compression (layers of the base too), oci-mediatypes=false,
+ source-date-epoch=SECONDS, rewrite-timestamp=false (keep times of files), prefer-nondist-layers,
+ annotation.KEY=VALUE, annotation-index.KEY=VALUE, annotation[linux/arm64].KEY=VALUE and so on.
+ image takes name-canonical, dangling-name-prefix=PREFIX and store=false as well;
+ local and tar take platform-split=false and source-date-epoch.
 
 Examples:
   varve build -t app .                          CONTEXT/Dockerfile, its last stage
@@ -240,6 +246,7 @@ Examples:
   varve build - < Dockerfile                    no context at all
   varve build --build-context base=oci-layout:///images/debian:12 .
                                                 FROM base means that image
+  varve build --platform linux/amd64,linux/arm64 -t app -o type=oci,dest=app.tar .
   varve build --build-arg VERSION -o out .      VERSION from the environment, files to ./out";
 
 /// `varve build`.
@@ -275,6 +282,18 @@ pub(crate) struct Build {
     /// What to write, see below (repeatable)
     #[arg(short, long = "output", value_name = "DIR|FIELDS", value_parser = exports::parse)]
     pub(crate) outputs: Vec<Export>,
+    /// Note on the image: [TYPE[PLATFORM],...:]KEY=VALUE (repeatable)
+    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = exports::annotations::parse)]
+    #[arg(
+        long_help = "Note on the image (repeatable): KEY=VALUE is on the manifest of each \
+        platform; TYPE:KEY=VALUE on what TYPE says, one or more of manifest, manifest-descriptor, \
+        index, index-descriptor, separated by commas; manifest[linux/arm64]:KEY=VALUE on that of \
+        one platform"
+    )]
+    pub(crate) annotations: Vec<exports::annotations::Annotations>,
+    /// Hand the image to the docker, or else the containerd, of this machine (-o type=docker)
+    #[arg(long)]
+    pub(crate) load: bool,
     /// Platforms to build for: several, separated by commas, make one index [default: this
     /// machine's]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]

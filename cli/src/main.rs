@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod connect;
 mod daemon;
+mod engines;
 mod environment;
 mod error;
 mod host;

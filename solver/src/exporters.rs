@@ -1,5 +1,6 @@
 //! What goes out: an image in the store, an OCI layout or archive, the plain files.
 
+mod annotations;
 pub mod copy_out;
 mod files;
 mod image;
@@ -16,8 +17,11 @@ use self::image::Image;
 use crate::error::{Error, Result};
 use crate::frontend;
 use crate::images::Images;
-use crate::progress::Progress;
-use crate::request::{BuildRequest, Built, Compression, ImageFormat, Output};
+use crate::progress::{Progress, Step};
+use crate::request::{
+    BuildRequest, Built, Compression, Destination, ImageAttributes, ImageFormat, ImageOutput,
+    Output, RegistryOutput, StoreOutput,
+};
 use crate::result::Value;
 use crate::sources::registry::Remote;
 
@@ -51,15 +55,22 @@ impl Export {
         asked.unwrap_or(self.results.len() > 1)
     }
 
-    /// How the layers of the image are packed that is named in the store: as they are pushed, so
-    /// that both are one image; else not at all, they stay trees.
-    fn kept_as(&self) -> Compression {
+    /// What is kept in the store under the names of `-t`: what is pushed, so that both are one
+    /// image; else layers are not packed at all, they stay trees.
+    fn kept(&self) -> StoreOutput {
         let outputs = self.request.outputs.iter();
         let mut pushed = outputs.filter_map(|output| match output {
-            Output::Registry(output) => Some(output.compression),
+            Output::Registry(output) => Some(output.attributes.clone()),
             _ => None,
         });
-        pushed.next_back().unwrap_or(Compression::None)
+        let attributes = pushed.next_back().map(|mut attributes| {
+            attributes.compression.get_or_insert(Compression::Gzip);
+            attributes
+        });
+        StoreOutput {
+            attributes: attributes.unwrap_or_default(),
+            ..StoreOutput::default()
+        }
     }
 
     /// SOURCE_DATE_EPOCH, which is the same for all platforms.
@@ -73,21 +84,32 @@ impl Export {
 /// # Errors
 /// [`Error::Output`] in docker's words.
 pub(crate) fn check(request: &BuildRequest) -> Result<()> {
+    let platforms = frontend::target_platforms(&request.platforms)?;
+    let platforms: Vec<_> = platforms
+        .into_iter()
+        .map(|platform| platform.unwrap_or_else(llb::Platform::host))
+        .collect();
     for output in &request.outputs {
-        if let Output::Registry(output) = output {
-            push::check(output, &request.tags)?;
-        }
-        if let Output::Image(output) = output
-            && output.format == ImageFormat::Docker
-            && frontend::target_platforms(&request.platforms)?.len() > 1
-        {
-            return Err(Error::Output {
-                output: "type=docker".into(),
-                reason: "docker exporter does not currently support exporting manifest lists; \
-                         use type=oci, or build for one platform"
-                    .into(),
-            });
-        }
+        let attributes = match output {
+            Output::Image(output) => {
+                if output.format == ImageFormat::Docker && platforms.len() > 1 {
+                    return Err(Error::Output {
+                        output: "type=docker".into(),
+                        reason: "docker exporter does not currently support exporting manifest \
+                                 lists; use type=oci, or build for one platform"
+                            .into(),
+                    });
+                }
+                &output.attributes
+            }
+            Output::Store(output) => &output.attributes,
+            Output::Registry(output) => {
+                push::check(output, &request.tags)?;
+                &output.attributes
+            }
+            Output::Local { .. } | Output::Tar { .. } => continue,
+        };
+        annotations::check(attributes, &platforms)?;
     }
     Ok(())
 }
@@ -102,82 +124,171 @@ pub(crate) fn export(
     snapshots: &Manager,
     progress: &Progress,
 ) -> Result<Built> {
-    let mut built = Built {
-        config: None,
-        target: None,
-        names: Vec::new(),
-        warnings: Vec::new(),
-        layers: Vec::new(),
+    let mut exporter = Exporter {
+        export,
+        images,
+        snapshots,
+        progress,
+        tags: normalized(&export.request.tags)?,
+        built: Built::default(),
     };
-    let names = export
-        .request
-        .tags
-        .iter()
-        .map(|name| frontend::normalize(name))
-        .collect::<Result<Vec<_>>>()?;
-    if !names.is_empty() {
-        let step = progress.step("exporting to image");
-        let assembled = image::assemble(export, images, snapshots, export.kept_as(), &step);
-        let assembled = step.end(assembled.and_then(|assembled| {
-            image::name(&assembled, &names, images, snapshots)?;
-            Ok(assembled)
-        }))?;
-        built.note(&assembled);
-        built.names = names;
+    let outputs = &export.request.outputs;
+    let is_kept = |output: &Output| match output {
+        Output::Store(store) => store.names.is_empty() && !store.is_unnamed,
+        _ => false,
+    };
+    if !exporter.tags.is_empty() && !outputs.iter().any(is_kept) {
+        exporter.store(&export.kept())?;
     }
-    for output in &export.request.outputs {
+    for output in outputs {
+        exporter.output(output)?;
+    }
+    Ok(exporter.built)
+}
+
+fn normalized(names: &[String]) -> Result<Vec<String>> {
+    names.iter().map(|name| frontend::normalize(name)).collect()
+}
+
+struct Exporter<'e> {
+    export: &'e Export,
+    images: &'e Images,
+    snapshots: &'e Manager,
+    progress: &'e Progress,
+    /// Names of `-t`, in full.
+    tags: Vec<String>,
+    built: Built,
+}
+
+impl Exporter<'_> {
+    fn output(&mut self, output: &Output) -> Result<()> {
+        let (export, snapshots) = (self.export, self.snapshots);
         match output {
-            Output::Registry(output) => {
-                let step = progress.step("exporting to image");
-                let pushed = push::push(export, output, &built.names, (images, snapshots), &step);
-                built.note(&step.end(pushed)?);
-            }
-            Output::Image(output) => {
-                let title = match output.format {
-                    ImageFormat::Oci => "exporting to oci image format",
-                    ImageFormat::Docker => "exporting to docker image format",
-                };
-                let step = progress.step(title);
-                let written = image::assemble(export, images, snapshots, output.compression, &step)
-                    .and_then(|assembled| {
-                        layout::write(&assembled, output, &built.names, images, &step)?;
-                        Ok(assembled)
-                    });
-                built.note(&step.end(written)?);
-            }
+            Output::Image(output) => self.archive(output),
+            Output::Store(output) => self.store(output),
+            Output::Registry(output) => self.push(output),
             Output::Local {
                 directory,
+                epoch,
                 platform_split,
             } => {
-                let step = progress.step("exporting to client directory");
+                let step = self.progress.step("exporting to client directory");
+                let split = *platform_split;
                 step.end(files::directory(
-                    export,
-                    directory,
-                    *platform_split,
-                    snapshots,
-                ))?;
+                    export, directory, *epoch, split, snapshots,
+                ))
             }
             Output::Tar {
                 destination,
+                epoch,
                 platform_split,
             } => {
-                let step = progress.step("exporting to client tarball");
+                let step = self.progress.step("exporting to client tarball");
+                let split = *platform_split;
                 step.end(files::archive(
                     export,
                     destination,
-                    *platform_split,
+                    *epoch,
+                    split,
                     snapshots,
-                ))?;
+                ))
             }
         }
     }
-    Ok(built)
+
+    /// Makes the image, and keeps it in the store under its names.
+    fn store(&mut self, output: &StoreOutput) -> Result<()> {
+        let step = self.progress.step("exporting to image");
+        let stored = self.store_image(output, &step);
+        let (image, names) = step.end(stored)?;
+        self.built.note(&image, names);
+        Ok(())
+    }
+
+    fn store_image(&self, output: &StoreOutput, step: &Step) -> Result<(Image, Vec<String>)> {
+        let image = self.assemble(&output.attributes, Compression::None, step)?;
+        let mut names = match output.names.as_slice() {
+            [] => self.tags.clone(),
+            names => normalized(names)?,
+        };
+        let digest = image.target().digest();
+        if output.is_canonical {
+            let canonical = names.iter().map(|name| {
+                let name = frontend::repository(name);
+                format!("{name}@{digest}")
+            });
+            names.extend(canonical.collect::<Vec<_>>());
+        }
+        if let Some(prefix) = &output.dangling_prefix
+            && (names.is_empty() || !output.dangling_empty_only)
+        {
+            names.push(format!("{prefix}@{digest}"));
+        }
+        if !output.is_unnamed && !names.is_empty() {
+            image::name(&image, &names, self.images, self.snapshots)?;
+            for name in &names {
+                step.status(format!("naming to {name}"), 0, None, true);
+            }
+        }
+        Ok((image, names))
+    }
+
+    /// Sends the image to registries.
+    fn push(&mut self, output: &RegistryOutput) -> Result<()> {
+        let step = self.progress.step("exporting to image");
+        let (images, snapshots) = (self.images, self.snapshots);
+        let pushed = push::push(self.export, output, &self.tags, (images, snapshots), &step);
+        self.built.note(&step.end(pushed)?, Vec::new());
+        Ok(())
+    }
+
+    /// Writes the image as an archive or layout.
+    fn archive(&mut self, output: &ImageOutput) -> Result<()> {
+        let title = match output.format {
+            ImageFormat::Oci => "exporting to oci image format",
+            ImageFormat::Docker => "exporting to docker image format",
+        };
+        let step = self.progress.step(title);
+        // An engine unpacks what it gets at once.
+        let usual = match output.destination {
+            Destination::Engine(_) => Compression::None,
+            Destination::Path(_) | Destination::Stdout => Compression::Gzip,
+        };
+        let written = self
+            .assemble(&output.attributes, usual, &step)
+            .and_then(|image| {
+                let names = match output.names.as_slice() {
+                    [] => self.tags.clone(),
+                    names => normalized(names)?,
+                };
+                layout::write(&image, output, &names, self.images, &step)?;
+                Ok((image, names))
+            });
+        let (image, names) = step.end(written)?;
+        self.built.note(&image, names);
+        Ok(())
+    }
+
+    fn assemble(
+        &self,
+        attributes: &ImageAttributes,
+        usual: Compression,
+        step: &Step,
+    ) -> Result<Image> {
+        let (images, snapshots) = (self.images, self.snapshots);
+        image::assemble(self.export, images, snapshots, attributes, usual, step)
+    }
 }
 
 impl Built {
-    fn note(&mut self, image: &Image) {
+    fn note(&mut self, image: &Image, names: Vec<String>) {
         self.config = image.config_digest();
         self.target = Some(image.target().descriptor.clone());
         self.layers = image.described_layers();
+        for name in names {
+            if !self.names.contains(&name) {
+                self.names.push(name);
+            }
+        }
     }
 }

@@ -215,6 +215,17 @@ pub fn familiar_tagged(reference: &str) -> String {
     short.strip_prefix("library/").unwrap_or(short).to_owned()
 }
 
+/// The name without its tag and digest: `docker.io/library/busybox`.
+pub(crate) fn repository(reference: &str) -> &str {
+    let name = reference
+        .split_once('@')
+        .map_or(reference, |(name, _)| name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
 /// A reference in its full form: `docker.io/library/busybox:latest`.
 ///
 /// # Errors

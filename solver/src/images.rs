@@ -111,6 +111,15 @@ impl Images {
         Ok(row.map(|row| decode(name, &row)).transpose()?)
     }
 
+    /// Whether something has exactly that name.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn has_name(&self, name: &str) -> Result<bool> {
+        let row = self.store().rows().get(Table::Image, name.as_bytes())?;
+        Ok(row.is_some())
+    }
+
     /// All names, sorted.
     ///
     /// # Errors

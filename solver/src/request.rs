@@ -1,14 +1,19 @@
 //! What a caller asks a build for, and what it gets.
 
+mod image;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::content::Digest;
 use crate::images::document::Descriptor;
 
+pub use self::image::{
+    Annotation, AnnotationTarget, Compression, Handover, ImageAttributes, ImageFormat, ImageOutput,
+    Receiver, RegistryOutput, SharedReceiver, StoreOutput,
+};
 pub use dockerfile::ast::NetworkMode;
 pub use dockerfile::lower::NoCache;
-pub use layer::Compression;
 pub use llb::op::{HostIp, Ulimit};
 
 use crate::agents::Agents;
@@ -98,10 +103,14 @@ pub enum Output {
     Registry(RegistryOutput),
     /// An OCI image layout, or an archive that `docker load` takes.
     Image(ImageOutput),
+    /// An image in the store.
+    Store(StoreOutput),
     /// The files, into a directory.
     Local {
         /// Made if missing; files of other origin stay.
         directory: PathBuf,
+        /// In place of the build's SOURCE_DATE_EPOCH; `Some(None)` for none.
+        epoch: Option<Option<i64>>,
         /// Whether each platform gets a directory; as a rule if there are several.
         platform_split: Option<bool>,
     },
@@ -109,46 +118,11 @@ pub enum Output {
     Tar {
         /// Where to.
         destination: Destination,
+        /// In place of the build's SOURCE_DATE_EPOCH; `Some(None)` for none.
+        epoch: Option<Option<i64>>,
         /// Whether each platform gets a directory; as a rule if there are several.
         platform_split: Option<bool>,
     },
-}
-
-/// An image to push.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegistryOutput {
-    /// Names with their registries; those of `-t` when empty.
-    pub names: Vec<String>,
-    /// Push under the digest alone.
-    pub by_digest: bool,
-    /// Whether the registry need not prove who it is.
-    pub is_insecure: bool,
-    /// How layers are compressed.
-    pub compression: Compression,
-}
-
-/// An image to write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageOutput {
-    /// In which form.
-    pub format: ImageFormat,
-    /// Where to.
-    pub destination: Destination,
-    /// A directory (`tar=false`) instead of an archive.
-    pub is_directory: bool,
-    /// Names in the index; those of `-t` when empty.
-    pub names: Vec<String>,
-    /// How layers are compressed.
-    pub compression: Compression,
-}
-
-/// The form of an exported image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImageFormat {
-    /// OCI image layout.
-    Oci,
-    /// OCI image layout with docker's `manifest.json` beside it.
-    Docker,
 }
 
 /// Where an archive goes.
@@ -158,6 +132,8 @@ pub enum Destination {
     Path(PathBuf),
     /// Standard output.
     Stdout,
+    /// An engine with images of its own.
+    Engine(SharedReceiver),
 }
 
 impl Built {
@@ -169,7 +145,7 @@ impl Built {
 }
 
 /// What a build gave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Built {
     /// Digest of the image's config: docker's image id. `None` if no image was asked for, or one
     /// of several platforms.

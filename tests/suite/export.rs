@@ -1,6 +1,7 @@
 //! Results outside: layouts and archives that other tools take, and plain files.
 
 mod archives;
+mod attributes;
 mod files;
 mod layers;
 mod platforms;

@@ -1,24 +1,44 @@
 //! `-o`: buildx's syntax, checked as far as text goes.
+//!
+//! Each type takes its fields out of [`Fields`]; what is left in there at the end is what nobody
+//! knows, and is refused.
 
-use std::collections::BTreeMap;
+pub(crate) mod annotations;
+mod attributes;
+mod fields;
+
 use std::path::PathBuf;
 
-use solver::request::{Compression, Destination, ImageFormat, ImageOutput, Output, RegistryOutput};
+use solver::request::{
+    Annotation, Compression, Destination, ImageAttributes, ImageFormat, ImageOutput, Output,
+    RegistryOutput, StoreOutput,
+};
 
 use super::csv;
+use fields::Fields;
 
 /// Something to do with a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Export {
-    /// Write it.
+    /// Write it, or keep it in the store.
     Write(Output),
-    /// Keep it in the store under further names.
-    Keep {
-        /// The names; none if those of `-t` are meant.
-        names: Vec<String>,
-    },
-    /// Keep it in the store under further names, and push it to their registries.
-    Push(RegistryOutput),
+    /// Keep it in the store, and push it to the registries of its names.
+    Push(Box<(StoreOutput, RegistryOutput)>),
+    /// Hand it to an engine of this machine.
+    Load(Load),
+    /// Nothing: it stays in the build cache (`type=cacheonly`).
+    CacheOnly,
+}
+
+/// An image for an engine with images of its own: `--load`, or `type=docker` without `dest`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Docker's context.
+    pub(crate) context: Option<String>,
+    /// Names in place of those of `-t`.
+    pub(crate) names: Vec<String>,
+    /// How it looks.
+    pub(crate) attributes: ImageAttributes,
 }
 
 impl Export {
@@ -27,19 +47,56 @@ impl Export {
         match self {
             Export::Write(Output::Image(image)) => image.destination == Destination::Stdout,
             Export::Write(Output::Tar { destination, .. }) => *destination == Destination::Stdout,
-            Export::Write(Output::Local { .. } | Output::Registry(_))
-            | Export::Keep { .. }
-            | Export::Push(_) => false,
+            Export::Write(Output::Local { .. } | Output::Store(_) | Output::Registry(_))
+            | Export::Push(_)
+            | Export::Load(_)
+            | Export::CacheOnly => false,
+        }
+    }
+
+    /// Puts notes on it, if it is an image; tells whether it is.
+    pub(crate) fn annotate(&mut self, notes: &[Annotation]) -> bool {
+        let add = |attributes: &mut ImageAttributes| {
+            attributes.annotations.extend(notes.iter().cloned());
+        };
+        match self {
+            Export::Write(Output::Image(image)) => add(&mut image.attributes),
+            Export::Write(Output::Store(store)) => add(&mut store.attributes),
+            Export::Write(Output::Registry(registry)) => add(&mut registry.attributes),
+            Export::Push(both) => {
+                add(&mut both.0.attributes);
+                add(&mut both.1.attributes);
+            }
+            Export::Load(load) => add(&mut load.attributes),
+            Export::Write(Output::Local { .. } | Output::Tar { .. }) | Export::CacheOnly => {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Names that it gives the image.
+    pub(crate) fn names(&self) -> &[String] {
+        match self {
+            Export::Write(Output::Image(image)) => &image.names,
+            Export::Write(Output::Store(store)) => &store.names,
+            Export::Write(Output::Registry(registry)) => &registry.names,
+            Export::Push(both) => &both.0.names,
+            Export::Load(load) => &load.names,
+            Export::Write(Output::Local { .. } | Output::Tar { .. }) | Export::CacheOnly => &[],
         }
     }
 }
 
-/// Types with the keys that they take, for messages.
-const TYPES: [(&str, &[&str]); 6] = [
-    ("oci", &["dest", "tar", "name", "compression"]),
-    ("docker", &["dest", "tar", "name", "compression"]),
-    ("local", &["dest", "platform-split"]),
-    ("tar", &["dest", "platform-split"]),
+/// Types with the keys that they take, beside those of an image.
+const TYPES: [(&str, &[&str]); 7] = [
+    ("oci", &["dest", "tar", "name"]),
+    ("docker", &["dest", "tar", "name", "context"]),
+    (
+        "local",
+        &["dest", "platform-split", "source-date-epoch", "mode"],
+    ),
+    ("tar", &["dest", "platform-split", "source-date-epoch"]),
     (
         "image",
         &[
@@ -47,13 +104,19 @@ const TYPES: [(&str, &[&str]); 6] = [
             "push",
             "push-by-digest",
             "registry.insecure",
-            "compression",
+            "store",
+            "unpack",
+            "dangling-name-prefix",
+            "dangling-name-empty-only",
+            "danging-name-empty-only",
+            "name-canonical",
         ],
     ),
     (
         "registry",
-        &["name", "push-by-digest", "registry.insecure", "compression"],
+        &["name", "push", "push-by-digest", "registry.insecure"],
     ),
+    ("cacheonly", &[]),
 ];
 
 /// Parses the value of `-o`.
@@ -67,47 +130,24 @@ pub(crate) fn parse(text: &str) -> Result<Export, String> {
     {
         return plain(only);
     }
-    let mut values = BTreeMap::new();
-    for field in &fields {
-        let Some((key, value)) = field.split_once('=') else {
-            return Err(format!("the field {field:?} is not KEY=VALUE"));
-        };
-        let key = key.trim().to_lowercase();
-        if values.insert(key.clone(), value.to_owned()).is_some() {
-            return Err(format!("the key {key:?} is given twice"));
-        }
-    }
-    let Some(kind) = values.remove("type") else {
+    let mut fields = Fields::parse(&fields)?;
+    let Some(kind) = fields.take("type") else {
         return Err(format!("type= is missing; it is one of {}", names()));
     };
     let Some((_, keys)) = TYPES.iter().find(|(name, _)| *name == kind) else {
         return Err(unknown_type(&kind));
     };
-    if let Some(key) = values.keys().find(|key| !keys.contains(&key.as_str())) {
-        return Err(format!(
-            "type={kind} takes no key {key:?}; it takes {}",
-            keys.join(", ")
-        ));
-    }
+    let is_image = matches!(kind.as_str(), "oci" | "docker" | "image" | "registry");
+    let more: &[&str] = if is_image { &attributes::KEYS } else { &[] };
+    fields.check(&kind, &[keys, more].concat(), is_image)?;
     match kind.as_str() {
-        "oci" => image(ImageFormat::Oci, values),
-        "docker" => image(ImageFormat::Docker, values),
-        "image" => keep(values),
-        "registry" => registry(values).map(|output| Export::Write(Output::Registry(output))),
-        "local" => match destination(&mut values) {
-            Some(Destination::Path(directory)) => Ok(Export::Write(Output::Local {
-                directory,
-                platform_split: optional_boolean("platform-split", &mut values)?,
-            })),
-            _ => Err("type=local needs dest=DIR".to_owned()),
-        },
-        _ => {
-            let destination = destination(&mut values).unwrap_or(Destination::Stdout);
-            Ok(Export::Write(Output::Tar {
-                destination,
-                platform_split: optional_boolean("platform-split", &mut values)?,
-            }))
-        }
+        "oci" => image(ImageFormat::Oci, fields),
+        "docker" => image(ImageFormat::Docker, fields),
+        "image" => keep(fields),
+        "registry" => registry(fields).map(|output| Export::Write(Output::Registry(output))),
+        "local" => local(fields),
+        "tar" => tar(fields),
+        _ => Ok(Export::CacheOnly),
     }
 }
 
@@ -117,10 +157,12 @@ fn plain(text: &str) -> Result<Export, String> {
         "" => Err("it is empty; give a directory, or fields like type=oci,dest=FILE".to_owned()),
         "-" => Ok(Export::Write(Output::Tar {
             destination: Destination::Stdout,
+            epoch: None,
             platform_split: None,
         })),
         directory => Ok(Export::Write(Output::Local {
             directory: PathBuf::from(directory),
+            epoch: None,
             platform_split: None,
         })),
     }
@@ -131,84 +173,146 @@ fn names() -> String {
 }
 
 fn unknown_type(kind: &str) -> String {
-    format!("unknown type {kind:?}; it is one of {}", names())
+    let known = TYPES.map(|(name, _)| name);
+    let meant = fields::nearest(kind, &known);
+    format!("unknown type {kind:?}{meant}; it is one of {}", names())
 }
 
-fn destination(values: &mut BTreeMap<String, String>) -> Option<Destination> {
-    match values.remove("dest")?.as_str() {
+fn destination(fields: &mut Fields) -> Option<Destination> {
+    match fields.take("dest")?.as_str() {
         "" => None,
         "-" => Some(Destination::Stdout),
         path => Some(Destination::Path(PathBuf::from(path))),
     }
 }
 
-fn image(format: ImageFormat, mut values: BTreeMap<String, String>) -> Result<Export, String> {
-    let destination = destination(&mut values).unwrap_or(Destination::Stdout);
-    let is_archive = values
-        .remove("tar")
-        .map_or(Ok(true), |text| boolean("tar", &text))?;
-    if !is_archive && destination == Destination::Stdout {
+fn local(mut fields: Fields) -> Result<Export, String> {
+    let Some(Destination::Path(directory)) = destination(&mut fields) else {
+        return Err("type=local needs dest=DIR".to_owned());
+    };
+    if let Some(mode) = fields.take("mode")
+        && mode != "copy"
+    {
+        return Err(format!(
+            "mode={mode} is not supported: files of other origin stay (mode=copy)"
+        ));
+    }
+    Ok(Export::Write(Output::Local {
+        directory,
+        epoch: attributes::epoch(&mut fields)?,
+        platform_split: fields.boolean("platform-split")?,
+    }))
+}
+
+fn tar(mut fields: Fields) -> Result<Export, String> {
+    Ok(Export::Write(Output::Tar {
+        destination: destination(&mut fields).unwrap_or(Destination::Stdout),
+        epoch: attributes::epoch(&mut fields)?,
+        platform_split: fields.boolean("platform-split")?,
+    }))
+}
+
+fn image(format: ImageFormat, mut fields: Fields) -> Result<Export, String> {
+    let destination = destination(&mut fields);
+    let is_archive = fields.boolean("tar")?.unwrap_or(true);
+    let names = names_of(fields.take("name"));
+    let context = fields.take("context");
+    let attributes = attributes::take(&mut fields)?;
+    if !is_archive && !matches!(destination, Some(Destination::Path(_))) {
         return Err("tar=false writes a directory and needs dest=DIR".to_owned());
     }
-    let compression = compression(&mut values)?;
-    Ok(Export::Write(Output::Image(ImageOutput {
-        format,
-        destination,
-        is_directory: !is_archive,
-        names: names_of(values.remove("name")),
-        compression,
-    })))
-}
-
-/// How layers are compressed.
-fn compression(values: &mut BTreeMap<String, String>) -> Result<Compression, String> {
-    match values.remove("compression").as_deref() {
-        // gzip where nothing is said, as buildx: what everybody can read, and small.
-        None | Some("gzip") => Ok(Compression::Gzip),
-        Some("uncompressed") => Ok(Compression::None),
-        Some("zstd") => Ok(Compression::Zstd),
-        Some(other) => {
-            let known = "uncompressed, gzip, zstd";
-            Err(format!(
-                "unknown compression {other:?}; it is one of {known}"
-            ))
+    match (format, destination) {
+        // As buildx: an image for docker goes to docker unless a file is named.
+        (ImageFormat::Docker, None) => Ok(Export::Load(Load {
+            context,
+            names,
+            attributes,
+        })),
+        (_, Some(_)) if context.is_some() => {
+            Err("context= says to which docker the image goes, dest= writes a file".to_owned())
         }
+        (_, destination) => Ok(Export::Write(Output::Image(ImageOutput {
+            format,
+            destination: destination.unwrap_or(Destination::Stdout),
+            is_directory: !is_archive,
+            names,
+            attributes,
+        }))),
     }
 }
 
-/// `type=image`: as buildx, pushed only if that is said.
-fn keep(mut values: BTreeMap<String, String>) -> Result<Export, String> {
-    if optional_boolean("push", &mut values)?.unwrap_or(false) {
-        return registry(values).map(Export::Push);
-    }
-    let only_pushed = ["push-by-digest", "registry.insecure", "compression"];
-    if let Some(key) = only_pushed.iter().find(|key| values.contains_key(**key)) {
+fn keep(mut fields: Fields) -> Result<Export, String> {
+    let is_pushed = fields.boolean("push")?.unwrap_or(false);
+    let (by_digest, is_insecure) = how_pushed(&mut fields)?;
+    if !is_pushed && (by_digest || is_insecure) {
+        let key = if by_digest {
+            "push-by-digest"
+        } else {
+            "registry.insecure"
+        };
         return Err(format!(
             "{key} is for images that are pushed; add push=true"
         ));
     }
-    Ok(Export::Keep {
-        names: names_of(values.remove("name")),
-    })
+    // An image of the store is there to be run, unpacked as it is: there is no other way.
+    if fields.boolean("unpack")? == Some(false) {
+        return Err("unpack=false: an image of the store is unpacked at any time".to_owned());
+    }
+    let empty_only = [
+        fields.boolean("dangling-name-empty-only")?,
+        // As BuildKit spells it.
+        fields.boolean("danging-name-empty-only")?,
+    ];
+    let mut store = StoreOutput {
+        names: names_of(fields.take("name")),
+        dangling_prefix: fields.take("dangling-name-prefix"),
+        dangling_empty_only: empty_only.contains(&Some(true)),
+        is_canonical: fields.boolean("name-canonical")?.unwrap_or(false),
+        is_unnamed: fields.boolean("store")? == Some(false),
+        attributes: attributes::take(&mut fields)?,
+    };
+    if !is_pushed {
+        return Ok(Export::Write(Output::Store(store)));
+    }
+    let registry = RegistryOutput {
+        names: store.names.clone(),
+        by_digest,
+        is_insecure,
+        attributes: store.attributes.clone(),
+    };
+    // What is kept is what is pushed, and that is compressed.
+    store
+        .attributes
+        .compression
+        .get_or_insert(Compression::Gzip);
+    store.is_unnamed |= by_digest;
+    Ok(Export::Push(Box::new((store, registry))))
 }
 
-fn registry(mut values: BTreeMap<String, String>) -> Result<RegistryOutput, String> {
+/// Whether by digest alone, and to whomever.
+fn how_pushed(fields: &mut Fields) -> Result<(bool, bool), String> {
+    Ok((
+        fields.boolean("push-by-digest")?.unwrap_or(false),
+        fields.boolean("registry.insecure")?.unwrap_or(false),
+    ))
+}
+
+fn registry(mut fields: Fields) -> Result<RegistryOutput, String> {
+    if fields.boolean("push")? == Some(false) {
+        return Err("type=registry pushes; for push=false use type=image".to_owned());
+    }
+    let (by_digest, is_insecure) = how_pushed(&mut fields)?;
     Ok(RegistryOutput {
-        by_digest: optional_boolean("push-by-digest", &mut values)?.unwrap_or(false),
-        is_insecure: optional_boolean("registry.insecure", &mut values)?.unwrap_or(false),
-        compression: compression(&mut values)?,
-        names: names_of(values.remove("name")),
+        names: names_of(fields.take("name")),
+        by_digest,
+        is_insecure,
+        attributes: attributes::take(&mut fields)?,
     })
 }
 
 /// What `--push` stands for.
 pub(crate) fn push() -> Export {
-    Export::Write(Output::Registry(RegistryOutput {
-        names: Vec::new(),
-        by_digest: false,
-        is_insecure: false,
-        compression: Compression::Gzip,
-    }))
+    Export::Write(Output::Registry(RegistryOutput::default()))
 }
 
 /// Several names stand in one quoted field.
@@ -221,179 +325,5 @@ fn names_of(value: Option<String>) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-fn optional_boolean(
-    key: &str,
-    values: &mut BTreeMap<String, String>,
-) -> Result<Option<bool>, String> {
-    let text = values.remove(key);
-    text.map(|text| boolean(key, &text)).transpose()
-}
-
-/// The spellings that Go's `strconv.ParseBool` takes.
-fn boolean(key: &str, text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("{key}={text:?} is neither true nor false")),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn image_output(format: ImageFormat, destination: &str) -> ImageOutput {
-        ImageOutput {
-            format,
-            destination: match destination {
-                "-" => Destination::Stdout,
-                path => Destination::Path(path.into()),
-            },
-            is_directory: false,
-            names: Vec::new(),
-            compression: Compression::Gzip,
-        }
-    }
-
-    #[test]
-    fn the_forms_of_buildx_are_understood() {
-        let oci = |dest| image_output(ImageFormat::Oci, dest);
-        let image = |image| Export::Write(Output::Image(image));
-        let tar = |destination| {
-            Export::Write(Output::Tar {
-                destination,
-                platform_split: None,
-            })
-        };
-        for (text, expect) in [
-            (
-                "out",
-                Export::Write(Output::Local {
-                    directory: "out".into(),
-                    platform_split: None,
-                }),
-            ),
-            (
-                "a=b",
-                Export::Write(Output::Local {
-                    directory: "a=b".into(),
-                    platform_split: None,
-                }),
-            ),
-            (
-                "type=local,dest=out",
-                Export::Write(Output::Local {
-                    directory: "out".into(),
-                    platform_split: None,
-                }),
-            ),
-            ("-", tar(Destination::Stdout)),
-            ("type=tar", tar(Destination::Stdout)),
-            ("type=tar,dest=-", tar(Destination::Stdout)),
-            (
-                "type=tar,dest=x.tar",
-                tar(Destination::Path("x.tar".into())),
-            ),
-            ("type=oci,dest=x.tar", image(oci("x.tar"))),
-            ("type=oci", image(oci("-"))),
-            ("dest=x.tar,type=oci", image(oci("x.tar"))),
-            ("type=oci,\"dest=a,b.tar\"", image(oci("a,b.tar"))),
-            (
-                "type=oci,dest=d,tar=false,name=a:1",
-                image(ImageOutput {
-                    is_directory: true,
-                    names: vec!["a:1".into()],
-                    ..oci("d")
-                }),
-            ),
-            (
-                "type=oci,dest=d,compression=zstd,\"name=a,b\"",
-                image(ImageOutput {
-                    compression: Compression::Zstd,
-                    names: vec!["a".into(), "b".into()],
-                    ..oci("d")
-                }),
-            ),
-            (
-                "type=docker,DEST=x",
-                image(image_output(ImageFormat::Docker, "x")),
-            ),
-        ] {
-            assert_eq!(parse(text).as_ref(), Ok(&expect), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_image_output_keeps_it_in_the_store() {
-        for (text, names) in [
-            ("type=image", &[][..]),
-            ("type=image,name=a,push=false", &["a"]),
-        ] {
-            let names = names.iter().map(ToString::to_string).collect();
-            assert_eq!(parse(text), Ok(Export::Keep { names }), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_what_would_be_right() {
-        for (text, part) in [
-            ("", "empty"),
-            (
-                "dest=x,tar=false",
-                "type= is missing; it is one of oci, docker, local, tar, image",
-            ),
-            ("type=zip", "unknown type \"zip\"; it is one of oci, docker"),
-            (
-                "type=registry,dest=x",
-                "takes no key \"dest\"; it takes name",
-            ),
-            ("type=image,push-by-digest=true", "add push=true"),
-            ("type=image,push=perhaps", "neither true nor false"),
-            (
-                "type=oci,dest=x,level=3",
-                "takes no key \"level\"; it takes dest, tar, name",
-            ),
-            ("type=local", "needs dest=DIR"),
-            ("type=local,dest=-", "needs dest=DIR"),
-            ("type=oci,tar=false", "needs dest=DIR"),
-            ("type=oci,dest=x,tar=maybe", "neither true nor false"),
-            (
-                "type=oci,dest=x,compression=lz4",
-                "uncompressed, gzip, zstd",
-            ),
-            ("type=oci,dest", "not KEY=VALUE"),
-            ("type=oci,dest=a,dest=b", "given twice"),
-            ("type=oci,\"dest=a", "not closed"),
-        ] {
-            let error = parse(text).unwrap_err();
-            assert!(error.contains(part), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn an_image_is_pushed_by_its_type_or_by_a_key() {
-        let output = RegistryOutput {
-            names: vec!["h/a:1".into(), "h/b".into()],
-            by_digest: false,
-            is_insecure: true,
-            compression: Compression::Zstd,
-        };
-        let keys = "\"name=h/a:1,h/b\",registry.insecure=true,compression=zstd";
-        let pushed = Export::Write(Output::Registry(output.clone()));
-        assert_eq!(parse(&format!("type=registry,{keys}")).unwrap(), pushed);
-        let kept = parse(&format!("type=image,push=true,{keys}")).unwrap();
-        assert_eq!(kept, Export::Push(output));
-    }
-
-    #[test]
-    fn standard_output_is_recognised() {
-        for (text, expect) in [
-            ("-", true),
-            ("type=oci", true),
-            ("type=oci,dest=x", false),
-            ("out", false),
-        ] {
-            assert_eq!(parse(text).unwrap().is_stdout(), expect, "{text}");
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! `varve build`: from the command line to a request, from the result to what is printed.
 
+mod outputs;
 mod request;
 mod result;
 mod steps;
@@ -51,7 +52,6 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
         Redaction::of(&request.build_args, &request.steps.secrets),
     );
     let progress = Progress::new(recorder.clone());
-    let goes_nowhere = request.outputs.is_empty() && request.tags.is_empty();
     let built = service.block_on(async {
         let cancel = CancelToken::new();
         let (switch, canceller) = (cancel.clone(), output.canceller());
@@ -83,7 +83,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     for warning in &built.warnings {
         say(&format!("WARNING: {warning}"));
     }
-    if goes_nowhere && !asked.is_quiet {
+    if asked.goes_nowhere && !asked.is_quiet {
         say(NO_OUTPUT);
     }
     result::write(&built, &asked)

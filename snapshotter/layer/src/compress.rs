@@ -140,6 +140,11 @@ impl Encoding {
         Ok(Encoding { compression, level })
     }
 
+    /// How hard it compresses.
+    pub const fn level(self) -> i32 {
+        self.level
+    }
+
     /// The compression.
     pub const fn compression(self) -> Compression {
         self.compression

@@ -24,7 +24,7 @@ pub use compress::{Compression, Decoder, Encoding, MAGIC_BYTES};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use limits::Limits;
-pub use pack::{Below, BlobSource, PackOptions, Packed, pack, pack_layer};
+pub use pack::{Below, BlobSource, PackOptions, Packed, pack, pack_layer, recompress};
 pub use unpack::{Unpacked, inspect, unpack};
 
 #[cfg(test)]

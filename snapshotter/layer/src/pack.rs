@@ -6,14 +6,17 @@
 mod output;
 mod walk;
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use store::{BlobId, Delta, Objects, TreeRef, TreeSource};
 
-use crate::compress::Encoding;
+use crate::compress::{Compression, Decoder, Encoding, MAGIC_BYTES};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use walk::Walk;
+
+/// Bytes of a tar that are copied at a time.
+const COPY_BYTES: usize = 256 * 1024;
 
 /// Where the contents of files come from.
 pub trait BlobSource {
@@ -129,5 +132,46 @@ pub fn pack_layer(
         tar_size,
         entries,
         skipped,
+    })
+}
+
+/// Writes a layer with another compression; its tar stays as it is, byte by byte. The number of
+/// its entries is not known afterwards.
+///
+/// # Errors
+/// [`crate::Error::Damaged`] for a stream that breaks its format, [`crate::Error::Write`].
+pub fn recompress(
+    mut reader: impl BufRead,
+    encoding: Encoding,
+    writer: impl Write + Send,
+) -> Result<Packed> {
+    let read_failed = |source| Error::Read { offset: 0, source };
+    let start = reader.fill_buf().map_err(read_failed)?;
+    let compression = Compression::detect(&start[..start.len().min(MAGIC_BYTES)])?;
+    let mut tar_in = Decoder::new(compression, reader).map_err(read_failed)?;
+    let ((), totals) = output::with_encoder(encoding, writer, |tar| {
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut offset = 0;
+        loop {
+            let count = tar_in.read(&mut buffer).map_err(|source| Error::Damaged {
+                compression,
+                offset,
+                source,
+            })?;
+            if count == 0 {
+                return Ok(());
+            }
+            let written = tar.write_all(&buffer[..count]);
+            written.map_err(|source| Error::Write { offset, source })?;
+            offset += count as u64;
+        }
+    })?;
+    Ok(Packed {
+        diff_id: totals.diff_id,
+        digest: totals.digest,
+        size: totals.size,
+        tar_size: totals.tar_size,
+        entries: 0,
+        skipped: Vec::new(),
     })
 }

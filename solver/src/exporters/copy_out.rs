@@ -110,7 +110,8 @@ impl Source<'_> {
             true => Owners::OfTheImage,
             false => Owners::Caller,
         };
-        files::write_tree(tree, &ingest, snapshots.store().objects(), &parent, owners)
+        let objects = snapshots.store().objects();
+        files::write_tree(tree, &ingest, objects, &parent, (owners, None))
     }
 }
 

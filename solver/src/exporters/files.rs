@@ -15,7 +15,7 @@ use store::{
 use super::layers::pack_options;
 use super::{Export, platforms};
 use crate::error::{Error, Result};
-use crate::request::Destination;
+use crate::request::{Destination, Receiver};
 use crate::result::Value;
 
 /// Bytes that are written to an output at once.
@@ -29,6 +29,7 @@ const OUTPUT_BUFFER_BYTES: usize = 1 << 20;
 pub(super) fn directory(
     export: &Export,
     directory: &Path,
+    epoch: Option<Option<i64>>,
     platform_split: Option<bool>,
     snapshots: &Manager,
 ) -> Result<()> {
@@ -42,18 +43,25 @@ pub(super) fn directory(
             true => directory.join(result.directory()),
             false => directory.to_owned(),
         };
-        write_directory(&result.value, &directory, snapshots)?;
+        let clamp = epoch.unwrap_or(result.epoch);
+        write_directory(&result.value, &directory, clamp, snapshots)?;
     }
     Ok(())
 }
 
-fn write_directory(value: &Value, directory: &Path, snapshots: &Manager) -> Result<()> {
+fn write_directory(
+    value: &Value,
+    directory: &Path,
+    clamp: Option<i64>,
+    snapshots: &Manager,
+) -> Result<()> {
     fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
     let Some(tree) = value.tree() else {
         return Ok(());
     };
     let store = snapshots.store();
-    write_tree(tree, &**store, store.objects(), directory, Owners::Caller)
+    let how = (Owners::Caller, clamp);
+    write_tree(tree, &**store, store.objects(), directory, how)
 }
 
 /// Whom what is written belongs to.
@@ -65,7 +73,8 @@ pub(super) enum Owners {
     OfTheImage,
 }
 
-/// Writes what is in a tree into a directory that is there.
+/// Writes what is in a tree into a directory that is there; no file is newer than `clamp` says, in
+/// seconds since 1970.
 ///
 /// # Errors
 /// [`Error::Io`]; those of reading.
@@ -74,13 +83,14 @@ pub(super) fn write_tree(
     trees: &dyn TreeSource,
     objects: &Objects,
     directory: &Path,
-    owners: Owners,
+    (owners, clamp): (Owners, Option<i64>),
 ) -> Result<()> {
     let mut writer = Writer {
         trees,
         objects,
         owners,
         links: HashMap::new(),
+        clamp,
     };
     writer.contents(tree, directory)
 }
@@ -90,6 +100,8 @@ struct Writer<'w> {
     objects: &'w Objects,
     owners: Owners,
     links: HashMap<LinkId, PathBuf>,
+    /// Latest mtime, in seconds since 1970.
+    clamp: Option<i64>,
 }
 
 impl Writer<'_> {
@@ -106,7 +118,7 @@ impl Writer<'_> {
                     self.set_owner(&target, metadata)?;
                     set_xattrs(&target, metadata)?;
                     set_mode(&target, metadata)?;
-                    set_time(&target, metadata.mtime)?;
+                    set_time(&target, self.clamped(metadata.mtime))?;
                 }
             }
         }
@@ -188,7 +200,14 @@ impl Writer<'_> {
             }
         }
         set_xattrs(target, &leaf.metadata)?;
-        set_time(target, leaf.metadata.mtime)
+        set_time(target, self.clamped(leaf.metadata.mtime))
+    }
+
+    fn clamped(&self, time: Timestamp) -> Timestamp {
+        match self.clamp {
+            Some(latest) if time.seconds >= latest => Timestamp::from_seconds(latest),
+            _ => time,
+        }
     }
 
     fn set_owner(&self, target: &Path, metadata: &Metadata) -> Result<()> {
@@ -268,6 +287,7 @@ fn set_time(target: &Path, time: Timestamp) -> Result<()> {
 pub(super) fn archive(
     export: &Export,
     destination: &Destination,
+    epoch: Option<Option<i64>>,
     platform_split: Option<bool>,
     snapshots: &Manager,
 ) -> Result<()> {
@@ -280,7 +300,7 @@ pub(super) fn archive(
         },
         _ => platforms::together(export, is_split, &**store)?,
     };
-    let options = pack_options(export.epoch());
+    let options = pack_options(epoch.unwrap_or(export.epoch()));
     write_to(destination, |out| {
         layer::pack(&delta, &**store, store.objects(), &options, out)?;
         Ok(())
@@ -300,6 +320,7 @@ pub(super) fn write_to(
         Destination::Stdout => {
             return buffered(io::stdout(), Path::new("standard output"), write);
         }
+        Destination::Engine(receiver) => return hand_over(&*receiver.0, write),
         Destination::Path(path) => path,
     };
     // A device or pipe is written to, not replaced.
@@ -324,6 +345,24 @@ pub(super) fn write_to(
         fs::remove_file(&temporary).ok();
     }
     written
+}
+
+/// Hands an archive to an engine. What the engine says against it is the error.
+fn hand_over(
+    receiver: &dyn Receiver,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
+) -> Result<()> {
+    let name = PathBuf::from(receiver.name());
+    let failed = |e| Error::io("load the image into", &name, e);
+    let mut handover = receiver.begin().map_err(failed)?;
+    let written = buffered(&mut handover, &name, write);
+    if let (Err(_), Some(told)) = (&written, handover.failure()) {
+        return Err(failed(told));
+    }
+    written?;
+    let answer = handover.finish().map_err(failed)?;
+    tracing::debug!(answer, "loaded");
+    Ok(())
 }
 
 fn buffered(

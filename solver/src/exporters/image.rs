@@ -7,15 +7,18 @@ use snapshotter::leases::Reference;
 use snapshotter::{Manager, catalog};
 use store::{Batch, TreeRef};
 
-use super::layers::{self, Packed};
-use super::{Export, PlatformResult};
+use super::layers::{self, Look, Packed};
+use super::{Export, PlatformResult, annotations};
 use crate::content::Digest;
 use crate::error::{Error, Result};
-use crate::images::document::{CONFIG, Descriptor, INDEX, Index, MANIFEST, Manifest};
+use crate::images::document::{
+    self, CONFIG, DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, Descriptor, INDEX, Index, MANIFEST,
+    Manifest,
+};
 use crate::images::{Images, chain_ids, snapshot_name};
 use crate::ops::{build_lease, source_platform};
-use crate::progress::Step;
-use crate::request::BuiltLayer;
+use crate::progress::{EventKind, Step};
+use crate::request::{AnnotationTarget, BuiltLayer, ImageAttributes};
 use crate::result::Value;
 
 /// A config, manifest or index, and how others refer to it.
@@ -45,7 +48,8 @@ pub(super) struct Assembled {
     pub(super) config: Document,
     pub(super) manifest: Document,
     pub(super) layers: Vec<Packed>,
-    pub(super) epoch: Option<i64>,
+    /// Latest mtime of files in layers that are packed again.
+    pub(super) clamp: Option<i64>,
     created: Option<String>,
     value: Value,
 }
@@ -128,59 +132,85 @@ pub(super) fn assemble(
     export: &Export,
     images: &Images,
     snapshots: &Manager,
-    compression: Compression,
+    attributes: &ImageAttributes,
+    usual: Compression,
     step: &Step,
 ) -> Result<Image> {
     let results = export.results.iter();
-    let one = |result| assemble_one(result, images, snapshots, compression, step);
+    let one = |result| assemble_one(result, images, snapshots, attributes, usual, step);
     let platforms = results.map(one).collect::<Result<Vec<_>>>()?;
-    let index = match platforms.len() {
-        1 => None,
-        _ => {
-            let manifests = platforms.iter().map(|one| one.manifest.descriptor.clone());
-            let index = Index {
-                schema_version: 2,
-                media_type: INDEX.into(),
-                manifests: manifests.collect(),
-            };
-            let index = Document::new(INDEX, json("image index", &index)?);
-            index.report("manifest list", step);
-            Some(index)
-        }
+    if platforms.len() == 1 {
+        return Ok(Image {
+            platforms,
+            index: None,
+        });
+    }
+    let media_type = match attributes.docker_media_types {
+        true => DOCKER_LIST,
+        false => INDEX,
     };
-    Ok(Image { platforms, index })
+    let notes = |target| annotations::of(&attributes.annotations, target, None);
+    let manifests = platforms.iter().map(|one| one.manifest.descriptor.clone());
+    let index = Index {
+        schema_version: 2,
+        media_type: media_type.into(),
+        manifests: manifests.collect(),
+        annotations: notes(AnnotationTarget::Index),
+    };
+    let mut index = Document::new(media_type, document::write("image index", &index)?);
+    index.descriptor.annotations = notes(AnnotationTarget::IndexDescriptor);
+    index.report("manifest list", step);
+    Ok(Image {
+        platforms,
+        index: Some(index),
+    })
 }
 
 fn assemble_one(
     result: &PlatformResult,
     images: &Images,
     snapshots: &Manager,
-    compression: Compression,
+    attributes: &ImageAttributes,
+    usual: Compression,
     step: &Step,
 ) -> Result<Assembled> {
     let store = snapshots.store();
+    let epoch = attributes.epoch.unwrap_or(result.epoch);
+    if attributes.rewrite_timestamp == Some(true) && epoch.is_none() {
+        step.show(EventKind::Warning {
+            message: "rewrite-timestamp is given, but there is no SOURCE_DATE_EPOCH".into(),
+        });
+    }
+    let look = Look::new(attributes, usual, epoch)?;
     let layers = layers::layers(&result.value, images, snapshots)?;
-    let pack = |layer| layers::pack(layer, compression, result.epoch, images, store, step);
+    let pack = |layer| layers::pack(layer, &look, images, store, step);
     let layers = layers.iter().map(pack).collect::<Result<Vec<_>>>()?;
-    let config = config(&result.image, &layers, result.epoch)?;
+    let config = config(&result.image, &layers, epoch)?;
     let created = config.created.clone();
-    let config = Document::new(CONFIG, json("image config", &config)?);
+    let (manifest_type, config_type) = match attributes.docker_media_types {
+        true => (DOCKER_MANIFEST, DOCKER_CONFIG),
+        false => (MANIFEST, CONFIG),
+    };
+    let config = Document::new(config_type, json("image config", &config)?);
     config.report("config", step);
+    let notes = |target| annotations::of(&attributes.annotations, target, Some(&result.platform));
     let layer_descriptors = layers.iter().map(|layer| layer.descriptor.clone());
     let manifest = Manifest {
         schema_version: 2,
-        media_type: MANIFEST.into(),
+        media_type: manifest_type.into(),
         config: config.descriptor.clone(),
         layers: layer_descriptors.collect(),
+        annotations: notes(AnnotationTarget::Manifest),
     };
-    let mut manifest = Document::new(MANIFEST, json("image manifest", &manifest)?);
+    let mut manifest = Document::new(manifest_type, document::write("image manifest", &manifest)?);
     manifest.descriptor.platform = Some(source_platform(&result.platform));
+    manifest.descriptor.annotations = notes(AnnotationTarget::ManifestDescriptor);
     manifest.report("manifest", step);
     Ok(Assembled {
         config,
         manifest,
         layers,
-        epoch: result.epoch,
+        clamp: look.clamp,
         created,
         value: result.value.clone(),
     })
@@ -305,10 +335,9 @@ pub(super) fn name(
             }
         }
     }
-    let mut target = image.target().descriptor.clone();
-    target.platform = None;
+    let target = &image.target().descriptor;
     for name in names {
-        images.name(&mut batch, name, &target, held.clone());
+        images.name(&mut batch, name, target, held.clone());
     }
     let Some((last, tree)) = adopted.pop() else {
         return Ok(ingest.commit(batch)?);
@@ -334,6 +363,7 @@ fn hold_layers(
             held.push(Reference::Tree(change.tree.id));
             held.extend(change.below.map(|below| Reference::Tree(below.id)));
         }
+        // A compressed layer is kept, also one that could be packed again.
         let located = images.content().find(layer.descriptor.digest)?;
         held.extend(located.map(|located| Reference::Blob(located.blob)));
     }
@@ -368,7 +398,9 @@ fn is_named(image: &Image, names: &[String], images: &Images, snapshots: &Manage
     }
     for name in names {
         match images.resolve(name)? {
-            Some(target) if target.digest == image.target().digest() => {}
+            // A name with a digest resolves without being one.
+            Some(target)
+                if target.digest == image.target().digest() && images.has_name(name)? => {}
             _ => return Ok(false),
         }
     }

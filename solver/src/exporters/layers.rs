@@ -8,10 +8,11 @@ use store::codec::{Decoder, Encoder};
 use store::{Batch, Durability, Store, Table, Timestamp, TreeRef, diff};
 
 use crate::content::{Digest, Located, note};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::images::document::Descriptor;
+use crate::images::document::{self, Descriptor};
 use crate::progress::Step;
+use crate::request::ImageAttributes;
 use crate::result::Value;
 
 /// Raised when packing changes: packed layers of before are then not reused.
@@ -120,14 +121,59 @@ fn change_key(diff_id: Digest) -> Vec<u8> {
     [b"change/", &diff_id.as_bytes()[..]].concat()
 }
 
-fn packed_key(change: &Change, compression: Compression, epoch: Option<i64>) -> Vec<u8> {
+/// How the layers of an image are to look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) encoding: Encoding,
+    /// Layers of a base that are compressed otherwise are compressed anew.
+    pub(super) is_forced: bool,
+    /// Docker's media types.
+    pub(super) is_docker: bool,
+    /// Types that forbid distribution stay.
+    pub(super) keeps_nondistributable: bool,
+    /// Latest mtime, in seconds since 1970.
+    pub(super) clamp: Option<i64>,
+}
+
+impl Look {
+    /// # Errors
+    /// [`Error::Layer`] for a level that the compression does not have.
+    pub(super) fn new(
+        attributes: &ImageAttributes,
+        usual: Compression,
+        epoch: Option<i64>,
+    ) -> Result<Self> {
+        let compression = attributes.compression.unwrap_or(usual);
+        let rewrites = attributes.rewrite_timestamp.unwrap_or(true);
+        Ok(Look {
+            encoding: Encoding::new(compression, attributes.compression_level)?,
+            is_forced: attributes.force_compression,
+            is_docker: attributes.docker_media_types,
+            keeps_nondistributable: attributes.keeps_nondistributable,
+            clamp: epoch.filter(|_| rewrites),
+        })
+    }
+
+    fn compression(&self) -> Compression {
+        self.encoding.compression()
+    }
+
+    /// A descriptor with its type in the right words.
+    fn descriptor(&self, media_type: &str, digest: Digest, size: u64) -> Descriptor {
+        let keeps = self.keeps_nondistributable;
+        let media_type = document::layer_type(media_type, self.is_docker, keeps);
+        Descriptor::new(media_type, digest, size)
+    }
+}
+
+fn packed_key(change: &Change, look: &Look) -> Vec<u8> {
     let mut key = blake3::Hasher::new_derive_key("varve 2026-11 packed layer v1");
     key.update(&[PACK_VERSION])
         .update(change.tree.id.as_bytes());
     if let Some(below) = &change.below {
         key.update(below.id.as_bytes());
     }
-    key.update(format!(" {compression:?} {epoch:?}").as_bytes());
+    key.update(format!(" {:?} {:?}", look.encoding, look.clamp).as_bytes());
     [b"packed/", &key.finalize().as_bytes()[..]].concat()
 }
 
@@ -135,8 +181,7 @@ fn packed_key(change: &Change, compression: Compression, epoch: Option<i64>) -> 
 /// ones are not: they are made again where they are needed.
 pub(super) fn pack(
     layer: &Layer,
-    compression: Compression,
-    epoch: Option<i64>,
+    look: &Look,
     images: &Images,
     store: &Store,
     step: &Step,
@@ -144,77 +189,145 @@ pub(super) fn pack(
     let (change, created) = match layer {
         Layer::Own(change, created) => (change, *created),
         Layer::Foreign(descriptor, diff_id) => {
-            let (descriptor, diff_id) = (descriptor.clone(), *diff_id);
-            return Ok(Packed {
-                descriptor,
-                diff_id,
-                change: None,
-                created: None,
-            });
+            return foreign(descriptor, *diff_id, look, images, store, step);
         }
     };
-    let key = packed_key(change, compression, epoch);
-    if let Some((descriptor, diff_id)) = known(&key, compression, images, store)? {
-        return Ok(Packed {
-            descriptor,
-            diff_id,
-            change: Some(*change),
-            created,
-        });
-    }
-    let ingest = store.begin();
-    let mut batch = Batch::new();
-    let encoding = match compression {
-        Compression::None => Encoding::PLAIN,
-        Compression::Gzip => Encoding::GZIP,
-        Compression::Zstd => Encoding::ZSTD,
+    let key = packed_key(change, look);
+    let is_plain = look.compression() == Compression::None;
+    let found = known(&key, is_plain, images, store)?;
+    let (digest, size, diff_id) = match found {
+        Some(found) => found,
+        None => pack_anew(change, look, key, images, step)?,
     };
-    let packed = match compression {
-        Compression::None => write(change, epoch, store, encoding, io::sink())?,
-        Compression::Gzip | Compression::Zstd => {
-            let mut body = ingest.blob_writer();
-            let packed = write(change, epoch, store, encoding, &mut body)?;
-            let (blob, size) = body.commit()?;
-            note(&mut batch, packed.digest, Located { blob, size });
-            packed
-        }
-    };
-    for socket in &packed.skipped {
-        tracing::warn!(socket, "a socket cannot be part of a layer and is left out");
-    }
-    let mut row = Encoder::new();
-    row.raw(packed.diff_id.as_bytes())
-        .raw(packed.digest.as_bytes())
-        .number(packed.size);
-    batch.put(Table::Layer, key, row.finish());
-    if compression == Compression::None {
-        // Nothing to flush: losing the row costs one more packing.
-        store.write(batch, Durability::Process)?;
-    } else {
-        ingest.commit(batch)?;
-    }
-    step.status(
-        format!("exporting layer {}", packed.digest),
-        packed.size,
-        None,
-        true,
-    );
-    let descriptor = Descriptor::new(compression.media_type(), packed.digest, packed.size);
     Ok(Packed {
-        descriptor,
-        diff_id: packed.diff_id,
+        descriptor: look.descriptor(look.compression().media_type(), digest, size),
+        diff_id,
         change: Some(*change),
         created,
     })
 }
 
-/// What a layer was packed to before, if that can be used again.
-fn known(
-    key: &[u8],
-    compression: Compression,
+/// Digest, size and diff id of a layer.
+type Known = (Digest, u64, Digest);
+
+fn pack_anew(
+    change: &Change,
+    look: &Look,
+    key: Vec<u8>,
+    images: &Images,
+    step: &Step,
+) -> Result<Known> {
+    let store = images.content().store();
+    let pack =
+        |out: &mut (dyn io::Write + Send)| write(change, look.clamp, store, look.encoding, out);
+    let packed = match look.compression() {
+        Compression::None => {
+            let packed = pack(&mut io::sink())?;
+            // Nothing to flush: losing the row costs one more packing.
+            store.write(note_packed(key, &packed), Durability::Process)?;
+            packed
+        }
+        Compression::Gzip | Compression::Zstd => keep(store, key, pack)?,
+    };
+    for socket in &packed.skipped {
+        tracing::warn!(socket, "a socket cannot be part of a layer and is left out");
+    }
+    report(&packed, step);
+    Ok((packed.digest, packed.size, packed.diff_id))
+}
+
+/// Makes a layer and keeps its bytes as content.
+fn keep(
+    store: &Store,
+    key: Vec<u8>,
+    make: impl FnOnce(&mut (dyn io::Write + Send)) -> Result<layer::Packed>,
+) -> Result<layer::Packed> {
+    let ingest = store.begin();
+    let mut body = ingest.blob_writer();
+    let packed = make(&mut body)?;
+    let (blob, size) = body.commit()?;
+    let mut batch = note_packed(key, &packed);
+    note(&mut batch, packed.digest, Located { blob, size });
+    ingest.commit(batch)?;
+    Ok(packed)
+}
+
+fn note_packed(key: Vec<u8>, packed: &layer::Packed) -> Batch {
+    let mut row = Encoder::new();
+    row.raw(packed.diff_id.as_bytes())
+        .raw(packed.digest.as_bytes())
+        .number(packed.size);
+    let mut batch = Batch::new();
+    batch.put(Table::Layer, key, row.finish());
+    batch
+}
+
+fn report(packed: &layer::Packed, step: &Step) {
+    let title = format!("exporting layer {}", packed.digest);
+    step.status(title, packed.size, None, true);
+}
+
+/// A layer of a base: as it came, or compressed anew where that is asked for.
+fn foreign(
+    descriptor: &Descriptor,
+    diff_id: Digest,
+    look: &Look,
     images: &Images,
     store: &Store,
-) -> Result<Option<(Descriptor, Digest)>> {
+    step: &Step,
+) -> Result<Packed> {
+    let (compression, wanted) = (
+        Compression::from_media_type(&descriptor.media_type),
+        look.compression(),
+    );
+    let (media_type, digest, size) = match compression {
+        Some(compression) if look.is_forced && compression != wanted => {
+            let (digest, size) = recompress(descriptor, diff_id, look, images, store, step)?;
+            (wanted.media_type(), digest, size)
+        }
+        _ => (&*descriptor.media_type, descriptor.digest, descriptor.size),
+    };
+    Ok(Packed {
+        descriptor: look.descriptor(media_type, digest, size),
+        diff_id,
+        change: None,
+        created: None,
+    })
+}
+
+fn recompress(
+    descriptor: &Descriptor,
+    diff_id: Digest,
+    look: &Look,
+    images: &Images,
+    store: &Store,
+    step: &Step,
+) -> Result<(Digest, u64)> {
+    let mut key = blake3::Hasher::new_derive_key("varve 2026-11 recompressed layer v1");
+    key.update(descriptor.digest.as_bytes());
+    key.update(format!(" {:?}", look.encoding).as_bytes());
+    let key = [b"packed/", &key.finalize().as_bytes()[..]].concat();
+    if let Some((digest, size, _)) = known(&key, false, images, store)? {
+        return Ok((digest, size));
+    }
+    let what = || format!("layer {}", descriptor.digest);
+    let located = images.content().find(descriptor.digest)?;
+    let located = located.ok_or_else(|| Error::bad_image(what(), "it is not in the store"))?;
+    let packed = keep(store, key, |out| {
+        let body = io::BufReader::new(store.objects().open_blob(located.blob)?);
+        let packed = layer::recompress(body, look.encoding, out)?;
+        if packed.diff_id != diff_id {
+            let reason = format!("it unpacks to {}, not to {diff_id}", packed.diff_id);
+            return Err(Error::bad_image(what(), reason));
+        }
+        Ok(packed)
+    })?;
+    report(&packed, step);
+    Ok((packed.digest, packed.size))
+}
+
+/// What a layer was packed to before, if that can be used again.
+fn known(key: &[u8], is_plain: bool, images: &Images, store: &Store) -> Result<Option<Known>> {
     let Some(row) = store.rows().get(Table::Layer, key)? else {
         return Ok(None);
     };
@@ -223,10 +336,10 @@ fn known(
         Digest::from_bytes(row.array()?),
         Digest::from_bytes(row.array()?),
     );
-    let descriptor = Descriptor::new(compression.media_type(), digest, row.number()?);
+    let size = row.number()?;
     row.finish()?;
-    let usable = compression == Compression::None || images.content().find(digest)?.is_some();
-    Ok(usable.then_some((descriptor, diff_id)))
+    let usable = is_plain || images.content().find(digest)?.is_some();
+    Ok(usable.then_some((digest, size, diff_id)))
 }
 
 /// Writes the tar of a change.

@@ -39,22 +39,19 @@ trait Members {
 pub(super) fn write(
     image: &Image,
     output: &ImageOutput,
-    tags: &[String],
+    names: &[String],
     images: &Images,
     step: &Step,
 ) -> Result<()> {
-    let given = output.names.iter().map(|name| frontend::normalize(name));
-    let given = given.collect::<Result<Vec<_>>>()?;
-    let names = if given.is_empty() { tags } else { &given };
     match (&output.destination, output.is_directory) {
         (Destination::Path(path), true) => {
             let mut members = Directory { path };
             members_of(&mut members, image, output.format, names, images)?;
         }
-        (Destination::Stdout, true) => {
+        (Destination::Stdout | Destination::Engine(_), true) => {
             return Err(Error::Output {
-                output: "dest=-".into(),
-                reason: "a directory (tar=false) cannot go to standard output".into(),
+                output: "tar=false".into(),
+                reason: "a directory needs dest=DIR".into(),
             });
         }
         (destination, false) => write_to(destination, |out| {
@@ -83,7 +80,7 @@ fn members_of(
     for one in &image.platforms {
         for layer in &one.layers {
             if written.insert(layer.descriptor.digest) {
-                layer_member(members, layer, one.epoch, images)?;
+                layer_member(members, layer, one.clamp, images)?;
             }
         }
     }
@@ -107,7 +104,7 @@ fn blob_name(digest: Digest) -> String {
 fn layer_member(
     members: &mut dyn Members,
     layer: &Packed,
-    epoch: Option<i64>,
+    clamp: Option<i64>,
     images: &Images,
 ) -> Result<()> {
     let (digest, size) = (layer.descriptor.digest, layer.descriptor.size);
@@ -118,7 +115,7 @@ fn layer_member(
         size,
         &mut |out| match (kept, &layer.change) {
             (false, Some(change)) => {
-                layers::write(change, epoch, content.store(), Encoding::PLAIN, out).map(drop)
+                layers::write(change, clamp, content.store(), Encoding::PLAIN, out).map(drop)
             }
             _ => content.copy_to(digest, out).map(drop),
         },

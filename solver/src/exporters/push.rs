@@ -6,7 +6,7 @@ pub(crate) use self::named::push as named;
 
 use std::io;
 
-use layer::Encoding;
+use layer::{Compression, Encoding};
 use snapshotter::Manager;
 use snapshotter::leases::Reference;
 use store::Batch;
@@ -36,13 +36,20 @@ pub(super) fn push(
     step: &Step,
 ) -> Result<Image> {
     let names = names(output, tags)?;
-    let image = image::assemble(export, images, snapshots, output.compression, step)?;
+    let image = image::assemble(
+        export,
+        images,
+        snapshots,
+        &output.attributes,
+        Compression::Gzip,
+        step,
+    )?;
     let mut cargo = Cargo::default();
     for one in &image.platforms {
         for layer in &one.layers {
             let packing = Packing {
                 change: layer.change.as_ref(),
-                epoch: one.epoch,
+                epoch: one.clamp,
             };
             let payload = payload(&layer.descriptor, packing, images)?;
             cargo.add_blob(&layer.descriptor, payload);

@@ -20,12 +20,19 @@ pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Media type of a layer that is not compressed.
 pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
+/// Docker's manifest.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Docker's config.
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+/// What docker's types of layers begin with.
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.";
+
 /// Deepest nesting of indexes that is followed when an image is taken in.
 pub const INDEX_DEPTH_MAX: usize = 4;
 /// Most layers of an image; overlayfs itself ends at 500 and docker at 127, flat images at none.
 const LAYERS_MAX: usize = 1_024;
 /// Docker's manifest list.
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// A reference to content (OCI image-spec, descriptor.md).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +99,9 @@ pub struct Index {
     pub media_type: String,
     /// What it lists.
     pub manifests: Vec<Descriptor>,
+    /// Notes on the whole.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Index {
@@ -153,6 +163,9 @@ pub struct Manifest {
     pub config: Descriptor,
     /// The layers, lowest first.
     pub layers: Vec<Descriptor>,
+    /// Notes on the image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// The parts of an image config that storage needs and `run` uses.
@@ -221,6 +234,33 @@ pub struct RootFs {
     pub diff_ids: Vec<Digest>,
 }
 
+/// The media type of a layer with that compression, in OCI's words or in docker's; types that say
+/// the layer must not be distributed only where that is kept.
+pub fn layer_type(media_type: &str, is_docker: bool, keeps_nondistributable: bool) -> String {
+    let Some(compression) = layer::Compression::from_media_type(media_type) else {
+        return media_type.into();
+    };
+    // Of docker's own there is but one.
+    let is_restricted = keeps_nondistributable
+        && (!is_docker || compression == layer::Compression::Gzip)
+        && (media_type.contains("nondistributable") || media_type.contains(".foreign."));
+    let suffix = match compression {
+        layer::Compression::None => "",
+        layer::Compression::Gzip => "gzip",
+        layer::Compression::Zstd => "zstd",
+    };
+    let (begin, separator) = match (is_docker, is_restricted) {
+        (true, false) => (format!("{DOCKER_LAYER}diff.tar"), "."),
+        (true, true) => (format!("{DOCKER_LAYER}foreign.diff.tar"), "."),
+        (false, false) => (LAYER_TAR.to_owned(), "+"),
+        (false, true) => (LAYER_TAR.replace("layer.", "layer.nondistributable."), "+"),
+    };
+    match suffix {
+        "" => begin,
+        suffix => format!("{begin}{separator}{suffix}"),
+    }
+}
+
 /// Reads a JSON document.
 ///
 /// # Errors
@@ -232,12 +272,12 @@ pub fn parse<'d, T: Deserialize<'d>>(what: &str, bytes: &'d [u8]) -> Result<T> {
     })
 }
 
-/// Writes a JSON document.
+/// Writes a manifest or index, on many lines as BuildKit does.
 ///
 /// # Errors
 /// [`Error::Json`].
 pub fn write(what: &str, document: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(document).map_err(|source| Error::Json {
+    serde_json::to_vec_pretty(document).map_err(|source| Error::Json {
         what: what.into(),
         source,
     })
@@ -320,6 +360,7 @@ mod tests {
             schema_version: 2,
             media_type: INDEX.into(),
             manifests: manifests.collect(),
+            annotations: BTreeMap::new(),
         }
     }
 
@@ -348,6 +389,38 @@ mod tests {
     }
 
     #[test]
+    fn layer_types_are_translated_both_ways() {
+        let oci = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        let restricted = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        for (from, is_docker, keeps, to) in [
+            (oci, false, false, oci),
+            (oci, true, false, docker),
+            (docker, false, false, oci),
+            (docker, true, true, docker),
+            (foreign, false, false, oci),
+            (foreign, false, true, restricted),
+            (foreign, true, true, foreign),
+            (restricted, true, true, foreign),
+            (restricted, true, false, docker),
+            (
+                LAYER_TAR,
+                true,
+                false,
+                "application/vnd.docker.image.rootfs.diff.tar",
+            ),
+            ("text/plain", true, false, "text/plain"),
+        ] {
+            assert_eq!(
+                layer_type(from, is_docker, keeps),
+                to,
+                "{from} {is_docker} {keeps}"
+            );
+        }
+    }
+
+    #[test]
     fn a_manifest_that_contradicts_its_config_is_refused() {
         let config = Descriptor::new(CONFIG, Digest::of(b"c"), 1);
         let manifest = |layers: &[&str]| Manifest {
@@ -358,6 +431,7 @@ mod tests {
                 .iter()
                 .map(|t| Descriptor::new(*t, Digest::of(b"l"), 1))
                 .collect(),
+            annotations: BTreeMap::new(),
         };
         let diff_id = Digest::of(b"d");
         let one = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#);

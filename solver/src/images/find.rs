@@ -54,7 +54,11 @@ impl Images {
     /// [`Error::NoImage`]; [`Error::BadImage`] for what cannot be a name, and for the beginning of
     /// several ids.
     pub fn meant_by(&self, text: &str, platform: &Platform) -> Result<Found> {
-        let normalized = frontend::normalize(text);
+        // A dangling image's name is no reference: `<none>@sha256:…`.
+        let normalized = match self.has_name(text)? {
+            true => Ok(text.to_owned()),
+            false => frontend::normalize(text),
+        };
         if let Ok(name) = &normalized
             && let Some(target) = self.resolve(name)?
         {

@@ -272,6 +272,7 @@ impl Layout {
                 media_type: MANIFEST.into(),
                 config,
                 layers,
+                annotations: BTreeMap::new(),
             };
             let bytes = serde_json::to_vec(&manifest).map_err(|source| Error::Json {
                 what: what.clone(),

@@ -16,13 +16,36 @@ const WRONG: &[(&str, &str)] = &[
     ),
     ("type=oci,dest=x,colour=red", "no key \"colour\""),
     (
+        "type=oci,dest=x,compresion=gzip",
+        "did you mean compression?",
+    ),
+    (
+        "type=oci,dest=x,compression=gzip,compression-level=12",
+        "use 0 to 9",
+    ),
+    (
+        "type=oci,dest=x,compression=zstd,oci-mediatypes=false",
+        "conflicts with oci-mediatypes=false",
+    ),
+    (
+        "type=oci,dest=x,annotation-layer.k=v",
+        "annotation type \"layer\"",
+    ),
+    (
+        "type=oci,dest=x,oci-artifact=true",
+        "attestations, which are not made",
+    ),
+    (
+        "type=tar,dest=x,source-date-epoch=noon",
+        "seconds since 1970",
+    ),
+    (
         "type=oci,dest=x,tar=perhaps",
         "tar=\"perhaps\" is neither true nor false",
     ),
     ("type=oci,dest=x,dest=y", "the key \"dest\" is given twice"),
     ("one,two", "the field \"one\" is not KEY=VALUE"),
     ("\"type=oci", "a double quote is not closed"),
-    ("type=registry,name=x", "not supported yet"),
 ];
 
 #[test]

@@ -89,7 +89,7 @@ fn other_tools_choose_a_platform_of_an_exported_index() {
     let listed = varve.varve(listed).success().stdout;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let outer: serde_json::Value = serde_json::from_str(&varve.read("image/index.json")).unwrap();
-    assert_eq!(listed[0]["digest"], outer["manifests"][0]["digest"]);
+    assert_eq!(listed["Digest"], outer["manifests"][0]["digest"]);
 }
 
 #[test]

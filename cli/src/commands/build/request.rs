@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use executor::RuntimeChoice;
 use solver::frontend::{familiar, normalize};
-use solver::request::{
-    BuildRequest, Destination, DockerfileSource, NamedContextSource, NetworkMode, NoCache, Output,
-};
+use solver::request::{BuildRequest, DockerfileSource, NamedContextSource, NetworkMode, NoCache};
 
 use super::steps;
 use crate::args::contexts::{NamedContext, is_remote};
-use crate::args::exports::{self, Export};
-use crate::args::{Build, NetworkChoice};
+use crate::args::{Build, NetworkChoice, exports};
 use crate::environment::Environment;
 use crate::output::Mode;
 use crate::registries;
+
+use super::outputs;
 
 /// Most bytes of a Dockerfile on standard input: far more than any frontend takes.
 const STDIN_BYTES_MAX: u64 = 16 << 20;
@@ -39,6 +38,8 @@ pub(super) struct Asked {
     pub(super) runtime: RuntimeChoice,
     pub(super) progress: Mode,
     pub(super) is_quiet: bool,
+    /// Neither named nor written, and nobody said that this is meant.
+    pub(super) goes_nowhere: bool,
     pub(super) iidfile: Option<PathBuf>,
     pub(super) metadata_file: Option<PathBuf>,
 }
@@ -52,21 +53,23 @@ pub(super) fn make(
     environment: &Environment,
 ) -> anyhow::Result<(BuildRequest, Asked)> {
     let (dockerfile, context) = sources(&options.context, options.file.as_deref())?;
-    let mut exports = options.outputs;
-    if options.push.push {
-        exports.push(exports::push());
-    }
-    let (outputs, more_tags) = outputs(exports)?;
-    let mut tags = options.tags;
-    for tag in more_tags {
-        if !tags.contains(&tag) {
-            tags.push(tag);
-        }
-    }
+    let tags = options.tags;
     // Before anything is built: a name that cannot be given would waste it all.
     for tag in &tags {
         normalize(tag).with_context(|| format!("invalid -t {tag:?}"))?;
     }
+    let mut exports = options.outputs;
+    if options.push.push {
+        exports.push(exports::push());
+    }
+    let wanted = outputs::Wanted {
+        exports,
+        annotations: options.annotations,
+        is_loaded: options.load,
+        tagged: !tags.is_empty(),
+        needs_id: options.iidfile.is_some() || options.quiet,
+    };
+    let (outputs, goes_nowhere) = outputs::make(wanted, environment)?;
     let named = options
         .named_contexts
         .into_iter()
@@ -99,6 +102,7 @@ pub(super) fn make(
         runtime: options.runtime.runtime,
         progress: options.progress,
         is_quiet: options.quiet,
+        goes_nowhere,
         iidfile: options.iidfile,
         metadata_file: options.metadata_file,
     };
@@ -250,55 +254,6 @@ fn named(name: &str, value: NamedContext) -> anyhow::Result<(String, NamedContex
         }
     };
     Ok((familiar(&full), source))
-}
-
-/// What is to be written, and the further names to keep the image under.
-fn outputs(exports: Vec<Export>) -> anyhow::Result<(Vec<Output>, Vec<String>)> {
-    if exports.iter().filter(|export| export.is_stdout()).count() > 1 {
-        bail!("two outputs go to standard output; give all but one a dest=FILE");
-    }
-    let (mut outputs, mut tags) = (Vec::new(), Vec::new());
-    for export in exports {
-        match export {
-            Export::Write(output) => outputs.push(absolute(output)?),
-            Export::Keep { names } => tags.extend(names),
-            Export::Push(output) => {
-                if !output.by_digest {
-                    tags.extend(output.names.clone());
-                }
-                outputs.push(Output::Registry(output));
-            }
-        }
-    }
-    Ok((outputs, tags))
-}
-
-fn absolute(output: Output) -> anyhow::Result<Output> {
-    let resolve = |destination| match destination {
-        Destination::Path(path) => anyhow::Ok(Destination::Path(Environment::absolute(&path)?)),
-        Destination::Stdout => Ok(Destination::Stdout),
-    };
-    Ok(match output {
-        Output::Local {
-            directory,
-            platform_split,
-        } => Output::Local {
-            directory: Environment::absolute(&directory)?,
-            platform_split,
-        },
-        Output::Tar {
-            destination,
-            platform_split,
-        } => Output::Tar {
-            destination: resolve(destination)?,
-            platform_split,
-        },
-        Output::Registry(output) => Output::Registry(output),
-        Output::Image(mut image) => {
-            image.destination = resolve(image.destination)?;
-            Output::Image(image)
-        }
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What a finished build leaves for programs: `-q`, `--iidfile`, `--metadata-file`.
 
+use std::path::Path;
+
 use anyhow::Context;
+use serde_json::json;
 use solver::request::Built;
 
 use super::request::Asked;
@@ -18,12 +21,12 @@ pub(super) fn write(built: &Built, asked: &Asked) -> anyhow::Result<()> {
                 path.display()
             );
         };
-        std::fs::write(path, id.to_string())
+        write_whole(path, &id.to_string())
             .with_context(|| format!("cannot write the image id to {}", path.display()))?;
     }
     if let Some(path) = &asked.metadata_file {
         let text = serde_json::to_string_pretty(&metadata(built))? + "\n";
-        std::fs::write(path, text)
+        write_whole(path, &text)
             .with_context(|| format!("cannot write metadata to {}", path.display()))?;
     }
     match built.image_id() {
@@ -34,26 +37,45 @@ pub(super) fn write(built: &Built, asked: &Asked) -> anyhow::Result<()> {
 
 /// Under the keys of buildx, as far as they apply.
 fn metadata(built: &Built) -> serde_json::Value {
-    let mut metadata = serde_json::Map::new();
-    let mut add = |key: &str, value: Option<String>| {
-        metadata.extend(value.map(|value| (key.to_owned(), value.into())));
-    };
-    add(
-        "containerimage.config.digest",
-        built.config.map(|digest| digest.to_string()),
-    );
-    add(
-        "containerimage.digest",
-        built
-            .target
-            .as_ref()
-            .map(|target| target.digest.to_string()),
-    );
-    add(
-        "image.name",
-        (!built.names.is_empty()).then(|| built.names.join(",")),
-    );
-    metadata.into()
+    let text = |digest: &solver::content::Digest| serde_json::Value::from(digest.to_string());
+    let target = built.target.as_ref();
+    let names = (!built.names.is_empty()).then(|| built.names.join(","));
+    let entries = [
+        (
+            "containerimage.config.digest",
+            built.config.as_ref().map(text),
+        ),
+        (
+            "containerimage.descriptor",
+            target.map(|target| json!(target)),
+        ),
+        (
+            "containerimage.digest",
+            target.map(|target| text(&target.digest)),
+        ),
+        ("image.name", names.map(Into::into)),
+    ];
+    let given = entries
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    serde_json::Value::Object(given.collect())
+}
+
+/// Writes a file that is there as a whole or as it was.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let is_special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+    if is_special {
+        return std::fs::write(path, text);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // The error that counts is the one before.
+        std::fs::remove_file(&temporary).ok();
+    }
+    written
 }
 
 #[cfg(test)]
@@ -82,6 +104,7 @@ mod tests {
             runtime: executor::RuntimeChoice::Auto,
             progress: Mode::Auto,
             is_quiet: false,
+            goes_nowhere: false,
             iidfile,
             metadata_file: None,
         }
@@ -98,6 +121,10 @@ mod tests {
             metadata["containerimage.digest"],
             Digest::of(b"manifest").to_string()
         );
+        let descriptor = &metadata["containerimage.descriptor"];
+        assert_eq!(descriptor["digest"], metadata["containerimage.digest"]);
+        assert_eq!(descriptor["mediaType"], MANIFEST);
+        assert_eq!(descriptor["size"], 8);
         assert_eq!(
             metadata["image.name"],
             "docker.io/library/a:latest,docker.io/library/b:1"

@@ -57,7 +57,8 @@ fn remove_one(
         .map(|named| named.name)
         .collect();
     let names = match &found.name {
-        Some(name) if !name.contains('@') => vec![name.clone()],
+        // An image may be called by its digest alone: that is one name of it.
+        Some(name) if !name.contains('@') || images.has_name(name)? => vec![name.clone()],
         _ => all.clone(),
     };
     let is_last = names.len() == all.len();

@@ -10,11 +10,12 @@ use super::{Cargo, Packing, Payload, held, payload};
 use crate::cache::now;
 use crate::content::Digest;
 use crate::error::{Error, Result};
-use crate::exporters::layers::{self, Change, Layer};
+use crate::exporters::layers::{self, Change, Layer, Look};
 use crate::frontend::familiar_tagged;
 use crate::images::document::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
 use crate::images::{Images, Named};
 use crate::progress::Step;
+use crate::request::ImageAttributes;
 use crate::sources::registry::Remote;
 
 /// What a push of an image consists of.
@@ -280,14 +281,8 @@ impl Gathering<'_> {
         let store = self.images.content().store();
         for epoch in [None, epoch] {
             let own = Layer::Own(*change, None);
-            let packed = layers::pack(
-                &own,
-                Compression::Gzip,
-                epoch,
-                self.images,
-                store,
-                self.step,
-            )?;
+            let look = Look::new(&ImageAttributes::default(), Compression::Gzip, epoch)?;
+            let packed = layers::pack(&own, &look, self.images, store, self.step)?;
             if packed.diff_id == diff_id {
                 return Ok(packed.descriptor);
             }

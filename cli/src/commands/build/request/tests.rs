@@ -4,6 +4,8 @@ use std::fs;
 
 use clap::Parser;
 
+use solver::request::{Destination, Output};
+
 use super::*;
 use crate::args::{Arguments, Command};
 
@@ -93,16 +95,21 @@ fn outputs_become_absolute_and_names_of_images_tags() {
         &path,
     ];
     let request = request(&line, &[]).unwrap();
-    assert_eq!(request.tags, ["a", "b:1"]);
+    assert_eq!(request.tags, ["a"]);
     let here = std::env::current_dir().unwrap();
     assert_eq!(
         request.outputs[0],
         Output::Local {
             directory: here.join("out"),
+            epoch: None,
             platform_split: None,
         }
     );
-    let Output::Image(image) = &request.outputs[1] else {
+    let Output::Store(store) = &request.outputs[1] else {
+        panic!("{:?}", request.outputs)
+    };
+    assert_eq!(store.names, ["a", "b:1"]);
+    let Output::Image(image) = &request.outputs[2] else {
         panic!("{:?}", request.outputs)
     };
     assert_eq!(image.destination, Destination::Path(here.join("f")));

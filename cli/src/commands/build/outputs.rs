@@ -1,0 +1,142 @@
+//! What a build writes: `-o`, `--load` and `--annotation` together, with absolute paths.
+
+use anyhow::{Context, bail};
+use solver::frontend::normalize;
+use solver::request::{
+    Annotation, Destination, ImageFormat, ImageOutput, Output, SharedReceiver, StoreOutput,
+};
+
+use crate::args::exports::annotations::Annotations;
+use crate::args::exports::{Export, Load};
+use crate::engines;
+use crate::environment::Environment;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// `-o`.
+    pub(super) exports: Vec<Export>,
+    /// `--annotation`.
+    pub(super) annotations: Vec<Annotations>,
+    /// `--load`.
+    pub(super) is_loaded: bool,
+    /// Whether there is a `-t`.
+    pub(super) tagged: bool,
+    /// Whether somebody waits for the id of an image.
+    pub(super) needs_id: bool,
+}
+
+/// What to write, and whether the result goes nowhere without anybody having said so.
+///
+/// # Errors
+/// Outputs that contradict each other or cannot be; no engine answers for `--load`.
+pub(super) fn make(
+    wanted: Wanted,
+    environment: &Environment,
+) -> anyhow::Result<(Vec<Output>, bool)> {
+    let mut exports = wanted.exports;
+    if wanted.is_loaded
+        && !exports
+            .iter()
+            .any(|export| matches!(export, Export::Load(_)))
+    {
+        exports.push(Export::Load(Load::default()));
+    }
+    if exports.iter().filter(|export| export.is_stdout()).count() > 1 {
+        bail!("two outputs go to standard output; give all but one a dest=FILE");
+    }
+    for name in exports.iter().flat_map(Export::names) {
+        normalize(name).with_context(|| format!("invalid name={name:?} of an output"))?;
+    }
+    let notes = wanted.annotations.into_iter().flat_map(|notes| notes.0);
+    annotate(&mut exports, notes.collect(), wanted.tagged)?;
+    let makes_image = exports.iter_mut().any(|export| export.annotate(&[]));
+    if wanted.needs_id && !makes_image && !wanted.tagged && !exports.is_empty() {
+        bail!(
+            "there will be no image id for -q or --iidfile: local and tar outputs make no image; \
+             name one with -t"
+        );
+    }
+    let goes_nowhere = exports.is_empty() && !wanted.tagged;
+    let mut outputs = Vec::new();
+    for export in exports {
+        match export {
+            Export::Write(output) => outputs.push(absolute(output)?),
+            Export::Push(both) => {
+                outputs.extend([Output::Store(both.0), Output::Registry(both.1)]);
+            }
+            Export::Load(load) => outputs.push(loaded(load, environment)?),
+            Export::CacheOnly => {}
+        }
+    }
+    Ok((outputs, goes_nowhere))
+}
+
+/// Adds notes to all images.
+fn annotate(exports: &mut Vec<Export>, notes: Vec<Annotation>, tagged: bool) -> anyhow::Result<()> {
+    if notes.is_empty() {
+        return Ok(());
+    }
+    let is_kept = |export: &Export| match export {
+        Export::Write(Output::Store(store)) => store.names.is_empty(),
+        _ => false,
+    };
+    let is_pushed = |export: &Export| matches!(export, Export::Write(Output::Registry(_)));
+    if tagged
+        && !exports
+            .iter()
+            .any(|export| is_kept(export) || is_pushed(export))
+    {
+        // What -t alone would do, so that there is something to put the notes on.
+        exports.insert(0, Export::Write(Output::Store(StoreOutput::default())));
+    }
+    let annotated = exports.iter_mut().map(|export| export.annotate(&notes));
+    let is_used = annotated.fold(false, |used, annotated| used | annotated);
+    if !is_used {
+        bail!("--annotation is a note on an image, and none is made: name it with -t");
+    }
+    Ok(())
+}
+
+fn loaded(load: Load, environment: &Environment) -> anyhow::Result<Output> {
+    let engine = engines::find(environment, load.context.as_deref())?;
+    Ok(Output::Image(ImageOutput {
+        format: ImageFormat::Docker,
+        destination: Destination::Engine(SharedReceiver(engine)),
+        is_directory: false,
+        names: load.names,
+        attributes: load.attributes,
+    }))
+}
+
+fn absolute(output: Output) -> anyhow::Result<Output> {
+    let resolve = |destination| match destination {
+        Destination::Path(path) => anyhow::Ok(Destination::Path(Environment::absolute(&path)?)),
+        other => Ok(other),
+    };
+    Ok(match output {
+        Output::Local {
+            directory,
+            epoch,
+            platform_split,
+        } => Output::Local {
+            directory: Environment::absolute(&directory)?,
+            epoch,
+            platform_split,
+        },
+        Output::Tar {
+            destination,
+            epoch,
+            platform_split,
+        } => Output::Tar {
+            destination: resolve(destination)?,
+            epoch,
+            platform_split,
+        },
+        Output::Image(mut image) => {
+            image.destination = resolve(image.destination)?;
+            Output::Image(image)
+        }
+        output @ (Output::Store(_) | Output::Registry(_)) => output,
+    })
+}
