@@ -4,12 +4,16 @@ use std::collections::HashSet;
 
 use super::record::StepRecord;
 
+/// A step that begins so much later than its last input ended has waited for something else.
+const PLACE_WAIT_US: u64 = 20_000;
+
 /// The chain of steps that ends with the build and begins with it, each waiting for the one
 /// before: making any of them faster can make the build faster. Indexes, in order of time.
 ///
-/// What a step of the graph waited for is the last of its inputs to end. Steps around the graph
-/// have no inputs; they follow whatever ended last before them. Steps that never began are not
-/// part of it.
+/// What a step of the graph waited for is the last of its inputs to end; or, if it began a good
+/// while later because as many steps ran as may, the step whose end made room for it. Steps around
+/// the graph have no inputs; they follow whatever ended last before them. Steps that never began
+/// are not part of it.
 pub fn critical_path(steps: &[StepRecord]) -> Vec<usize> {
     let ended = |index: &usize| steps[*index].ended_us;
     let mut by_end: Vec<usize> = (0..steps.len()).collect();
@@ -27,11 +31,11 @@ pub fn critical_path(steps: &[StepRecord]) -> Vec<usize> {
         });
         let input = inputs.max_by_key(ended);
         let earlier = by_end.partition_point(|other| ended(other) <= step.started_us);
-        let before = || {
-            let mut before = by_end[..earlier].iter().rev().copied();
-            before.find(|index| !seen.contains(index))
-        };
-        next = input.or_else(before);
+        let mut before = by_end[..earlier].iter().rev().copied();
+        let before = before.find(|index| !seen.contains(index));
+        let end_of = |index: Option<usize>| index.and_then(|index| ended(&index)).unwrap_or(0);
+        let has_waited = end_of(before) > end_of(input) + PLACE_WAIT_US;
+        next = if has_waited { before } else { input.or(before) };
     }
     path.reverse();
     path
@@ -71,6 +75,19 @@ mod tests {
             step(9, 10, &[1, 2]),
         ];
         check(&steps, &[0, 2, 3], 10);
+    }
+
+    #[test]
+    fn a_step_that_waited_for_room_follows_the_one_that_made_it() {
+        let second = 1_000_000;
+        let steps = [
+            step(0, 1, &[]),
+            step(1, 4 * second, &[0]),
+            step(1, 6 * second, &[0]),
+            // Its input was ready long ago.
+            step(4 * second + 1_000, 7 * second, &[0]),
+        ];
+        check(&steps, &[0, 1, 3], 7 * second - 1_001 + 1);
     }
 
     #[test]
