@@ -2,7 +2,8 @@
 //!
 //! Of builds (`end_to_end.rs`), a [`Workload`] says which Dockerfile is built in which context, and
 //! a [`Side`] builds it with one tool. Of containers (`containerd.rs`), a [`node::Node`] is a
-//! containerd with one snapshotter. [`measure`] lets the sides take turns, checks what they did and
+//! containerd with one snapshotter. Of cache mounts (`cache_mounts.rs`), varve is compared with
+//! itself. [`measure`] lets the sides take turns, checks what they did and
 //! keeps the [`figure`]s; [`report`] prints them. Everything runs inside [`confinement`], which
 //! leaves nothing behind.
 //!
@@ -27,6 +28,8 @@ pub mod machine;
 pub mod measure;
 pub mod node;
 pub mod oci_layout;
+#[path = "../../tests/support/package_sources.rs"]
+pub mod package_sources;
 pub mod program;
 pub mod registry;
 pub mod report;

@@ -371,6 +371,18 @@ impl InUse {
         self.close(has_succeeded)
     }
 
+    /// Leaves everything as a process that is killed does.
+    #[cfg(test)]
+    pub(crate) fn abandon(mut self) {
+        self.is_over = true;
+        let mut guard = self
+            .fork
+            .guard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(guard.take());
+    }
+
     fn close(&mut self, has_succeeded: bool) -> Result<()> {
         if std::mem::replace(&mut self.is_over, true) {
             return Ok(());

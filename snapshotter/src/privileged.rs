@@ -5,6 +5,7 @@ mod sandbox;
 mod listing;
 mod operations;
 
+mod cache_mounts;
 mod captures;
 mod collection;
 mod containers;

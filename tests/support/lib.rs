@@ -14,6 +14,7 @@ pub mod layout;
 pub mod leftovers;
 pub mod nerdctl;
 pub mod node;
+pub mod package_sources;
 pub mod privileged;
 pub mod refusal;
 pub mod registry;

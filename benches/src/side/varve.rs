@@ -15,6 +15,10 @@ pub struct Varve {
     binary: PathBuf,
     /// OCI layout of the base image.
     base: PathBuf,
+    /// More arguments of every build.
+    arguments: Vec<String>,
+    /// Variables of every build.
+    variables: Vec<(String, String)>,
     state: Option<State>,
 }
 
@@ -39,7 +43,19 @@ impl Varve {
         Self {
             binary,
             base: base.to_owned(),
+            arguments: Vec::new(),
+            variables: Vec::new(),
             state: None,
+        }
+    }
+
+    /// The same with more arguments, and variables, for every build.
+    #[must_use]
+    pub fn with(self, arguments: Vec<String>, variables: Vec<(String, String)>) -> Self {
+        Self {
+            arguments,
+            variables,
+            ..self
         }
     }
 }
@@ -76,7 +92,9 @@ impl Side for Varve {
             .arg("--build-context")
             .arg(format!("{BASE}=oci-layout://{}", self.base.display()))
             .arg("--file")
-            .arg(build.recipe.join("Dockerfile"));
+            .arg(build.recipe.join("Dockerfile"))
+            .args(&self.arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(export) = &build.export {
             command.arg("--output").arg(export.words());
         }

@@ -124,6 +124,11 @@ const PACKAGES: &[Package] = &[
         purpose: Purpose::Test,
         reason: "`ip` shows what network a RUN step got",
     },
+    Package {
+        names: &["openssh-client"],
+        purpose: Purpose::Test,
+        reason: "ssh-agent and ssh-add, whose keys RUN steps use",
+    },
 ];
 
 /// Installs what is missing for `purpose`.
