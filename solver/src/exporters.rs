@@ -6,6 +6,7 @@ mod files;
 mod image;
 mod layers;
 mod layout;
+mod meter;
 mod platforms;
 pub(crate) mod push;
 

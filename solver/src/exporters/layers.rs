@@ -7,6 +7,7 @@ use snapshotter::{Manager, catalog};
 use store::codec::{Decoder, Encoder};
 use store::{Batch, Durability, Store, Table, Timestamp, TreeRef, diff};
 
+use super::meter::Meter;
 use crate::content::{Digest, Located, note};
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -207,6 +208,9 @@ pub(super) fn pack(
     })
 }
 
+/// Digits of a tree's id that tell one layer in the making from another.
+const ID_DIGITS: usize = 12;
+
 /// Digest, size and diff id of a layer.
 type Known = (Digest, u64, Digest);
 
@@ -218,8 +222,13 @@ fn pack_anew(
     step: &Step,
 ) -> Result<Known> {
     let store = images.content().store();
-    let pack =
-        |out: &mut (dyn io::Write + Send)| write(change, look.clamp, store, look.encoding, out);
+    let id = format!("packing layer {}", &change.tree.id.to_string()[..ID_DIGITS]);
+    let pack = |out: &mut (dyn io::Write + Send)| {
+        let mut meter = Meter::new(out, step, id, None);
+        let packed = write(change, look.clamp, store, look.encoding, &mut meter);
+        meter.end(false);
+        packed
+    };
     let packed = match look.compression() {
         Compression::None => {
             let packed = pack(&mut io::sink())?;

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::files::write_to;
 use super::image::Image;
 use super::layers::{self, Packed};
+use super::meter::Meter;
 use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::frontend;
@@ -17,6 +18,9 @@ use crate::images::Images;
 use crate::images::document::{Descriptor, INDEX};
 use crate::progress::Step;
 use crate::request::{Destination, ImageFormat, ImageOutput};
+
+/// Members of a tar archive begin at multiples of this (POSIX.1-1988).
+const BLOCK_BYTES: u64 = 512;
 
 /// Takes the members of a layout, in the order in which they come.
 trait Members {
@@ -54,19 +58,38 @@ pub(super) fn write(
                 reason: "a directory needs dest=DIR".into(),
             });
         }
-        (destination, false) => write_to(destination, |out| {
-            let mut members = Archive {
-                builder: tar::Builder::new(out),
-            };
-            members_of(&mut members, image, output.format, names, images)?;
-            members
-                .builder
-                .finish()
-                .map_err(|e| Error::io("write", "archive", e))
-        })?,
+        (destination, false) => {
+            let total = Some(archive_bytes(image));
+            return write_to(destination, |out| {
+                let mut meter = Meter::new(out, step, "sending tarball".into(), total);
+                let mut members = Archive {
+                    builder: tar::Builder::new(&mut meter),
+                };
+                members_of(&mut members, image, output.format, names, images)?;
+                let finished = members.builder.finish();
+                finished.map_err(|e| Error::io("write", "archive", e))?;
+                drop(members);
+                meter.end(true);
+                Ok(())
+            });
+        }
     }
     step.status("sending tarball", 0, None, true);
     Ok(())
+}
+
+/// About what an archive will take: its members, each with a header and rounded up.
+fn archive_bytes(image: &Image) -> u64 {
+    let layers = image.platforms.iter().flat_map(|one| &one.layers);
+    let layers = layers.map(|layer| (layer.descriptor.digest, layer.descriptor.size));
+    let documents = image
+        .documents()
+        .map(|one| (one.digest(), one.descriptor.size));
+    let members: std::collections::BTreeMap<_, _> = layers.chain(documents).collect();
+    let sizes = members.into_values();
+    sizes
+        .map(|size| BLOCK_BYTES + size.next_multiple_of(BLOCK_BYTES))
+        .sum()
 }
 
 fn members_of(
