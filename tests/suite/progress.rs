@@ -68,6 +68,32 @@ fn a_terminal_gets_a_live_view_that_no_step_can_disturb() {
     assert!(widest.max().unwrap_or(0) <= 80, "{written:?}");
 }
 
+#[test]
+fn a_failure_on_a_terminal_quotes_the_dockerfile_without_obeying_it() {
+    let varve = Varve::new();
+    varve.dockerfile(&format!(
+        "FROM busybox\n# \u{1b}[2J\nRUN {HOSTILE}; echo '\u{1b}[2J'; exit 3\n"
+    ));
+    let base = format!("busybox=oci-layout://{}:latest", varve.base().display());
+    let program = support::varve_binary();
+    let line = format!("{} build --build-context {base} context", program.display());
+    let failed = varve
+        .tool("script", ["-qec", &line, "/dev/null"])
+        .code(1)
+        .stdout;
+    for part in [
+        ">>> RUN printf",
+        "ERROR: failed to solve: process",
+        "exit code: 3",
+        " hello\r\n",
+    ] {
+        assert!(failed.contains(part), "{part:?} in {failed:?}");
+    }
+    for forbidden in ["\u{1b}[2J", "\u{1b}[35m", "\u{1b}]0;"] {
+        assert!(!failed.contains(forbidden), "{forbidden:?} in {failed:?}");
+    }
+}
+
 fn without_sequences(line: &str) -> String {
     let mut text = String::new();
     let mut rest = line;

@@ -19,7 +19,7 @@ use crate::args;
 use crate::daemon::{Service, Site};
 use crate::error::{EXIT_FAILED, Told, say, sentence};
 use crate::interrupt::Interrupts;
-use crate::output::{Mode, Output, summary};
+use crate::output::{Mode, Output, harmless, summary};
 
 /// What buildx says when a result goes nowhere.
 const NO_OUTPUT: &str = "WARNING: No output was asked for: the result stays in the build cache \
@@ -101,15 +101,22 @@ fn outcome(built: &Result<Built, BuildFailure>, is_interrupted: bool) -> Outcome
     }
 }
 
-/// Prints a failure below the progress: the lines of the Dockerfile, then the sentence.
+/// Prints a failure below the progress: the lines of the Dockerfile, then the sentence. Both quote
+/// the Dockerfile, and nothing in that moves the cursor of a terminal.
 fn tell(failure: &BuildFailure) -> Told {
+    let is_terminal = std::io::stderr().is_terminal();
+    let shown = |text: &str| match is_terminal {
+        true => text
+            .lines()
+            .map(|line| harmless(line.as_bytes()) + "\n")
+            .collect(),
+        false => text.to_owned(),
+    };
     let excerpt = failure.excerpt();
     if !excerpt.is_empty() {
-        say(&excerpt);
+        say(&shown(&excerpt));
     }
-    say(&format!(
-        "ERROR: failed to solve: {}",
-        sentence(&failure.error)
-    ));
+    let sentence = shown(&sentence(&failure.error));
+    say(&format!("ERROR: failed to solve: {sentence}"));
     Told { code: EXIT_FAILED }
 }

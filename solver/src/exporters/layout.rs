@@ -60,6 +60,8 @@ pub(super) fn write(
         }
         (destination, false) => {
             let total = Some(archive_bytes(image));
+            // Its time counts from here.
+            step.status("sending tarball", 0, None, false);
             return write_to(destination, |out| {
                 let mut meter = Meter::new(out, step, "sending tarball".into(), total);
                 let mut members = Archive {
