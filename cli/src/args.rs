@@ -3,6 +3,7 @@
 //! What a value means ([`exports`], [`contexts`]) is decided here; what is on disk is not looked
 //! at.
 
+pub(crate) mod archives;
 pub(crate) mod contents;
 pub(crate) mod contexts;
 mod csv;
@@ -123,6 +124,10 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Bring an image to a registry
     Push(Push),
+    /// Write images into an archive or layout, for `docker load`, skopeo or `varve load`
+    Save(archives::Save),
+    /// Take in the images of an archive, from a file or standard input
+    Load(archives::Load),
     /// List earlier builds, their logs and times; with an image's name, how that was made
     History(History),
     /// Show what takes space

@@ -1,6 +1,7 @@
 //! One file for each command (or two that belong together): what it asks the service for, and what
 //! it prints.
 
+mod archives;
 mod build;
 mod contents;
 mod daemon;
@@ -45,6 +46,8 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Import(options) => import::import(site, &options)?,
         Command::Pull(options) => pull::pull(site, &options)?,
         Command::Push(options) => push::push(site, &options)?,
+        Command::Save(options) => archives::save(site, &options)?,
+        Command::Load(options) => archives::load(site, &options)?,
         Command::History(options) => history::history(site, options)?,
         Command::Du => usage::usage(site)?,
         Command::Prune(options) => prune::prune(site, &options)?,

@@ -1,14 +1,13 @@
 //! One request from the Dockerfile to the exported result. Read this first.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use dockerfile::lower::Lowered;
 use engine::{CancelToken, Engine, Limits};
 use executor::{Cancel, Executor, Exit, OutputSender, Process};
 use snapshotter::{Labels, Manager, Snapshots, leases};
-use store::{Batch, Durability, Store};
+use store::{Batch, Durability};
 
 use crate::cache::Records;
 use crate::error::{Error, Result};
@@ -22,7 +21,6 @@ use crate::ops::{self, Environment};
 use crate::progress::Progress;
 use crate::request::{BuildRequest, Built, StepInputs};
 use crate::result::Value;
-use crate::sources::layout::{Copied, Layout};
 use crate::sources::registry::{Registries, Remote};
 
 /// Leases that hold what a running build made, until its records do; none outlives the process.
@@ -119,10 +117,6 @@ impl Solver {
     /// The snapshots of the store.
     pub fn snapshots(&self) -> &Arc<Manager> {
         &self.snapshots
-    }
-
-    fn store(&self) -> &Arc<Store> {
-        self.snapshots.store()
     }
 
     /// Carries out a build. When it returns, nothing of it runs any more; steps that ended well
@@ -266,77 +260,6 @@ impl Solver {
             None => Ok(Value::empty()),
         };
         targets.iter().map(value).collect()
-    }
-
-    /// Brings the images of a layout or archive into the store. `name` is for an image that the
-    /// layout does not name, or for its only one.
-    ///
-    /// # Errors
-    /// [`Error::BadImage`], [`Error::Io`]; nothing is visible then.
-    pub fn import(&self, path: &Path, name: Option<&str>) -> Result<Vec<Named>> {
-        let layout = Layout::open(path)?;
-        let what = path.display().to_string();
-        let ingest = self.store().begin();
-        let mut batch = Batch::new();
-        let content = self.images.content();
-        let listed = layout.list()?;
-        let mut found = Vec::new();
-        for image in &listed {
-            let blobs = layout.copy(&image.target, content, &ingest, &mut batch)?;
-            let names = image.name.iter().cloned().collect();
-            found.push(Copied {
-                names,
-                target: image.target.clone(),
-                blobs,
-            });
-        }
-        if listed.is_empty() {
-            found = layout.copy_docker(content, &ingest, &mut batch)?;
-        }
-        if name.is_some() && found.len() != 1 {
-            let reason = format!("it holds {} images; import it without a name", found.len());
-            return Err(Error::bad_image(what, reason));
-        }
-        let mut names = Vec::new();
-        for Copied {
-            names: given,
-            target,
-            blobs,
-        } in found
-        {
-            let given: Vec<String> = name.map_or(given, |name| vec![name.to_owned()]);
-            // A bare tag is no name: `umoci` and `skopeo` write those.
-            let full = given
-                .iter()
-                .filter(|given| name.is_some() || given.contains([':', '/']));
-            let mut full = full
-                .map(|name| frontend::normalize(name))
-                .collect::<Result<Vec<_>>>()?;
-            if full.is_empty() {
-                let stem = path
-                    .file_stem()
-                    .map(|stem| stem.to_string_lossy().to_lowercase());
-                let tag = given.first().map_or("latest", String::as_str);
-                full.push(frontend::normalize(&format!(
-                    "{}:{tag}",
-                    stem.unwrap_or_default()
-                ))?);
-            }
-            for name in full {
-                let held = blobs
-                    .iter()
-                    .map(|blob| leases::Reference::Blob(*blob))
-                    .collect();
-                self.images.name(&mut batch, &name, &target, held);
-                names.push(name);
-            }
-        }
-        ingest.commit(batch)?;
-        let all = self.images.list()?;
-        Ok(all
-            .into_iter()
-            .filter(|named| names.contains(&named.name))
-            .collect())
     }
 
     /// Brings an image of a registry into the store, under its name there. `platform` is the host's

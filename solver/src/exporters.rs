@@ -9,6 +9,7 @@ mod layout;
 mod meter;
 mod platforms;
 pub(crate) mod push;
+pub mod save;
 
 use dockerfile::config::DockerImageConfig;
 use engine::CancelToken;

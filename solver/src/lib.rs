@@ -7,6 +7,7 @@
 //! runtime on mounts).
 
 pub mod agents;
+mod archives;
 pub mod build;
 pub mod cache;
 mod cache_mounts;

@@ -3,3 +3,4 @@
 pub mod layout;
 pub mod local;
 pub mod registry;
+pub(crate) mod spool;

@@ -6,3 +6,4 @@ mod files;
 mod layers;
 mod platforms;
 mod reproducible;
+mod saved;

@@ -22,8 +22,11 @@ use crate::request::{Destination, ImageFormat, ImageOutput};
 /// Members of a tar archive begin at multiples of this (POSIX.1-1988).
 const BLOCK_BYTES: u64 = 512;
 
+/// The member `oci-layout` (OCI image-spec, image-layout.md).
+pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
 /// Takes the members of a layout, in the order in which they come.
-trait Members {
+pub(super) trait Members {
     /// A member whose bytes are in memory.
     fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()>;
 
@@ -47,37 +50,52 @@ pub(super) fn write(
     images: &Images,
     step: &Step,
 ) -> Result<()> {
-    match (&output.destination, output.is_directory) {
+    let write =
+        |members: &mut dyn Members| members_of(members, image, output.format, names, images);
+    let total = Some(archive_bytes(image));
+    write_members(
+        &output.destination,
+        output.is_directory,
+        (step, total),
+        write,
+    )
+}
+
+/// Writes a layout, or an archive of one.
+///
+/// # Errors
+/// As [`write`].
+pub(super) fn write_members(
+    destination: &Destination,
+    is_directory: bool,
+    (step, total): (&Step, Option<u64>),
+    write: impl FnOnce(&mut dyn Members) -> Result<()>,
+) -> Result<()> {
+    match (destination, is_directory) {
         (Destination::Path(path), true) => {
-            let mut members = Directory { path };
-            members_of(&mut members, image, output.format, names, images)?;
+            write(&mut Directory { path })?;
+            step.status("sending tarball", 0, None, true);
+            Ok(())
         }
-        (Destination::Stdout | Destination::Engine(_), true) => {
-            return Err(Error::Output {
-                output: "tar=false".into(),
-                reason: "a directory needs dest=DIR".into(),
-            });
-        }
-        (destination, false) => {
-            let total = Some(archive_bytes(image));
+        (Destination::Stdout | Destination::Engine(_), true) => Err(Error::Output {
+            output: "tar=false".into(),
+            reason: "a directory needs dest=DIR".into(),
+        }),
+        (destination, false) => write_to(destination, |out| {
             // Its time counts from here.
             step.status("sending tarball", 0, None, false);
-            return write_to(destination, |out| {
-                let mut meter = Meter::new(out, step, "sending tarball".into(), total);
-                let mut members = Archive {
-                    builder: tar::Builder::new(&mut meter),
-                };
-                members_of(&mut members, image, output.format, names, images)?;
-                let finished = members.builder.finish();
-                finished.map_err(|e| Error::io("write", "archive", e))?;
-                drop(members);
-                meter.end(true);
-                Ok(())
-            });
-        }
+            let mut meter = Meter::new(out, step, "sending tarball".into(), total);
+            let mut members = Archive {
+                builder: tar::Builder::new(&mut meter),
+            };
+            write(&mut members)?;
+            let ended = members.builder.finish();
+            ended.map_err(|e| Error::io("write", "archive", e))?;
+            drop(members);
+            meter.end(true);
+            Ok(())
+        }),
     }
-    step.status("sending tarball", 0, None, true);
-    Ok(())
 }
 
 /// About what an archive will take: its members, each with a header and rounded up.
@@ -117,12 +135,12 @@ fn members_of(
     if format == ImageFormat::Docker {
         members.bytes("manifest.json", &docker_manifest(image, names)?)?;
     }
-    members.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    members.bytes("oci-layout", VERSION)?;
     // Last: a layout without it is none, so nobody takes half of one for a whole.
     members.bytes("index.json", &index(image, names)?)
 }
 
-fn blob_name(digest: Digest) -> String {
+pub(super) fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
@@ -148,12 +166,23 @@ fn layer_member(
 }
 
 fn index(image: &Image, names: &[String]) -> Result<Vec<u8>> {
+    let manifests = listed(&image.target().descriptor, image.created(), names);
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+    self::json("index.json", &index)
+}
+
+/// How an index lists an image: once for each of its names.
+pub(super) fn listed(
+    target: &Descriptor,
+    created: Option<&str>,
+    names: &[String],
+) -> Vec<Descriptor> {
     let descriptor = |name: Option<&String>| {
-        let mut descriptor = image.target().descriptor.clone();
+        let mut descriptor = target.clone();
         let mut annotate = |key: &str, value: &str| {
             descriptor.annotations.insert(key.into(), value.into());
         };
-        if let Some(created) = image.created() {
+        if let Some(created) = created {
             annotate("org.opencontainers.image.created", created);
         }
         if let Some(name) = name {
@@ -165,13 +194,15 @@ fn index(image: &Image, names: &[String]) -> Result<Vec<u8>> {
         }
         descriptor
     };
-    let manifests: Vec<Descriptor> = match names {
+    match names {
         [] => vec![descriptor(None)],
         names => names.iter().map(|name| descriptor(Some(name))).collect(),
-    };
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-    serde_json::to_vec(&index).map_err(|source| Error::Json {
-        what: "index.json".into(),
+    }
+}
+
+pub(super) fn json(what: &str, document: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(document).map_err(|source| Error::Json {
+        what: what.into(),
         source,
     })
 }
@@ -192,10 +223,7 @@ fn docker_manifest(image: &Image, names: &[String]) -> Result<Vec<u8>> {
         "RepoTags": if tags.is_empty() { None } else { Some(tags) },
         "Layers": layers,
     }]);
-    serde_json::to_vec(&manifest).map_err(|source| Error::Json {
-        what: "manifest.json".into(),
-        source,
-    })
+    self::json("manifest.json", &manifest)
 }
 
 struct Directory<'p> {

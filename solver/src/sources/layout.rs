@@ -28,6 +28,8 @@ const MEMBERS_MAX: usize = 100_000;
 #[derive(Debug)]
 pub struct Layout {
     path: PathBuf,
+    /// What it is called in messages.
+    what: String,
     form: Form,
 }
 
@@ -74,14 +76,23 @@ impl Layout {
     /// # Errors
     /// [`Error::Io`]; [`Error::BadImage`] if it is neither.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_as(path, &path.display().to_string())
+    }
+
+    /// The same for one that is called otherwise: its path says nothing to a person.
+    ///
+    /// # Errors
+    /// As [`Layout::open`].
+    pub fn open_as(path: &Path, what: &str) -> Result<Self> {
         let found = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
         let form = if found.is_dir() {
             Form::Directory
         } else {
-            Form::Tar(index_tar(path)?)
+            Form::Tar(index_tar(path, what)?)
         };
         let layout = Layout {
             path: path.into(),
+            what: what.into(),
             form,
         };
         if !layout.has("index.json") && !layout.has("manifest.json") {
@@ -93,7 +104,7 @@ impl Layout {
     }
 
     fn what(&self) -> String {
-        self.path.display().to_string()
+        self.what.clone()
     }
 
     fn has(&self, name: &str) -> bool {
@@ -360,23 +371,20 @@ fn digest_of(mut body: impl Read, member: &str, what: &str) -> Result<(Digest, u
 }
 
 /// Where the members of a tar file lie.
-fn index_tar(path: &Path) -> Result<HashMap<String, (u64, u64)>> {
-    let failed = |e| Error::io("read archive", path, e);
+fn index_tar(path: &Path, what: &str) -> Result<HashMap<String, (u64, u64)>> {
+    let failed = |e| Error::io("read archive", what, e);
     let mut archive = tar::Archive::new(File::open(path).map_err(failed)?);
     let mut members = HashMap::new();
     let mut links = Vec::new();
     for entry in archive.entries_with_seek().map_err(failed)? {
         let entry = entry.map_err(|e| {
             let reason = format!("it is no tar archive ({e}); compressed archives are not read");
-            Error::bad_image(path.display().to_string(), reason)
+            Error::bad_image(what, reason)
         })?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let name = name.trim_start_matches("./").to_owned();
         if members.len() + links.len() >= MEMBERS_MAX {
-            return Err(Error::bad_image(
-                path.display().to_string(),
-                "it has too many members",
-            ));
+            return Err(Error::bad_image(what, "it has too many members"));
         }
         match entry.header().entry_type() {
             tar::EntryType::Regular => {

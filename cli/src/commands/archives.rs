@@ -1,0 +1,82 @@
+//! `varve save` and `varve load`.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, bail};
+use solver::exporters::save::Saved;
+use solver::frontend::familiar_tagged;
+use solver::progress::Progress;
+use solver::request::{Destination, ImageFormat};
+
+use crate::args::archives::{Load, Save, SaveFormat};
+use crate::daemon::{Service, Site};
+use crate::environment::Environment;
+use crate::error::print;
+
+/// Writes images into one archive or layout.
+///
+/// # Errors
+/// An image is not here, or not whole (nothing is written then); the file cannot be written.
+pub(super) fn save(site: &Site, options: &Save) -> anyhow::Result<()> {
+    let destination = match &options.output {
+        Some(path) if path.as_os_str() != "-" => Destination::Path(Environment::absolute(path)?),
+        _ if options.format == SaveFormat::OciDir => bail!("--format oci-dir needs -o DIR"),
+        _ if std::io::stdout().is_terminal() => bail!(
+            "cowardly refusing to save to a terminal: use the -o flag or redirect standard output"
+        ),
+        _ => Destination::Stdout,
+    };
+    let saved = Saved {
+        images: options.images.clone(),
+        format: match options.format {
+            SaveFormat::DockerArchive => ImageFormat::Docker,
+            SaveFormat::OciArchive | SaveFormat::OciDir => ImageFormat::Oci,
+        },
+        is_directory: options.format == SaveFormat::OciDir,
+        destination,
+        platform: options.platform.clone(),
+    };
+    let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
+    Ok(service.solver().save(&saved, &Progress::silent())?)
+}
+
+/// Takes in the images of an archive, and prints their names.
+///
+/// # Errors
+/// It is none or is damaged (nothing is taken in then); those of the store.
+pub(super) fn load(site: &Site, options: &Load) -> anyhow::Result<()> {
+    let (input, what) = match &options.input {
+        Some(path) if path.as_os_str() != "-" => {
+            let what = path.display().to_string();
+            let file = File::open(path).with_context(|| format!("cannot load {what}"))?;
+            if file.metadata()?.is_dir() {
+                bail!("{what} is a directory: take it in with `varve import {what}`");
+            }
+            (file, what)
+        }
+        _ => {
+            let stdin = std::io::stdin();
+            if stdin.is_terminal() {
+                bail!("requested load from a terminal: name an archive with -i, or redirect one");
+            }
+            let input = stdin.as_fd().try_clone_to_owned();
+            let input = input.context("cannot read standard input")?;
+            (File::from(input), "standard input".to_owned())
+        }
+    };
+    let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
+    let loaded = service.solver().load(input, &what)?;
+    if options.quiet {
+        return Ok(());
+    }
+    let mut text = String::new();
+    for named in loaded {
+        text.push_str(&match named.name.starts_with("<none>@") {
+            true => format!("Loaded image ID: {}\n", named.target.digest),
+            false => format!("Loaded image: {}\n", familiar_tagged(&named.name)),
+        });
+    }
+    print(&text)
+}

@@ -1,0 +1,289 @@
+//! Writes images of the store into one archive or layout, as `docker save` does: each with the
+//! digest that it has here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use layer::{Compression, Encoding};
+use serde_json::json;
+
+use super::layers::{self, Change, Layer, Look};
+use super::layout::{self, Members, blob_name};
+use crate::content::Digest;
+use crate::error::{Error, Result};
+use crate::frontend::familiar_tagged;
+use crate::images::Images;
+use crate::images::document::{self, Descriptor, INDEX, ImageConfig, Index, Manifest, Platform};
+use crate::progress::Step;
+use crate::request::{Destination, ImageAttributes, ImageFormat};
+
+/// What to save, and how.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// Names or ids of images, as a person writes them.
+    pub images: Vec<String>,
+    /// A docker archive has one platform of each image, and is an OCI layout too.
+    pub format: ImageFormat,
+    /// A directory in place of an archive.
+    pub is_directory: bool,
+    /// Where to.
+    pub destination: Destination,
+    /// Only this platform; all that are here when `None`, or this machine's in a docker archive.
+    pub platform: Option<String>,
+}
+
+/// An image that goes out, with all its names.
+struct Entry {
+    target: Descriptor,
+    names: Vec<String>,
+    created: Option<String>,
+    /// What docker's `manifest.json` refers to: the config, and the layers.
+    docker: Option<(Digest, Vec<Digest>)>,
+}
+
+/// Everything that the entries consist of.
+#[derive(Default)]
+struct Contents {
+    entries: Vec<Entry>,
+    /// In the order in which they were found: each after what it refers to.
+    documents: Vec<(Digest, Vec<u8>)>,
+    layers: BTreeMap<Digest, Source>,
+    known: BTreeSet<Digest>,
+}
+
+/// Where the bytes of a layer come from.
+struct Source {
+    size: u64,
+    /// Packed again, with files no newer than that; `None` for bytes that are kept.
+    packed: Option<(Change, Option<i64>)>,
+}
+
+/// Saves.
+///
+/// # Errors
+/// [`Error::NoImage`]; [`Error::BadImage`] for an image of which something is missing: nothing is
+/// written then. [`Error::Io`]; a file that was begun is removed.
+pub(crate) fn save(saved: &Saved, images: &Images, step: &Step) -> Result<()> {
+    let wanted = crate::images::find::platform(saved.platform.as_deref())?;
+    let chosen = match (saved.format, &saved.platform) {
+        (ImageFormat::Oci, None) => None,
+        _ => Some(&wanted),
+    };
+    let mut contents = Contents::default();
+    for text in &saved.images {
+        let is_named = saved.platform.is_some();
+        add(
+            text,
+            (&wanted, chosen, is_named),
+            images,
+            step,
+            &mut contents,
+        )?;
+    }
+    let write = |members: &mut dyn Members| contents.write(members, saved.format, images);
+    let destination = &saved.destination;
+    layout::write_members(destination, saved.is_directory, (step, None), write)
+}
+
+fn add(
+    text: &str,
+    (own, chosen, is_named): (&Platform, Option<&Platform>, bool),
+    images: &Images,
+    step: &Step,
+    contents: &mut Contents,
+) -> Result<()> {
+    let found = images.meant_by(text, own)?;
+    let mut target = found.target.clone();
+    if let Some(platform) = chosen {
+        let image = images.open(text, &target, platform)?;
+        if is_named && !image.config.is_for(platform) {
+            let reason = format!("it is not for {platform}");
+            return Err(Error::bad_image(text, reason));
+        }
+        let bytes = images.content().document(text, image.digest)?;
+        let media_type = document::media_type_of(text, &bytes)?;
+        target = Descriptor::new(media_type, image.digest, bytes.len() as u64);
+    }
+    let name = found.name.filter(|name| !name.contains('@'));
+    let mut entries = contents.entries.iter_mut();
+    if let Some(entry) = entries.find(|entry| entry.target.digest == target.digest) {
+        entry.names.extend(name);
+        return Ok(());
+    }
+    let mut walk = Walk {
+        what: text,
+        images,
+        step,
+        contents,
+        entry: Entry {
+            target: target.clone(),
+            names: name.into_iter().collect(),
+            created: None,
+            docker: None,
+        },
+    };
+    walk.document(target.digest, 0)?;
+    let entry = walk.entry;
+    contents.entries.push(entry);
+    Ok(())
+}
+
+struct Walk<'w> {
+    what: &'w str,
+    images: &'w Images,
+    step: &'w Step,
+    contents: &'w mut Contents,
+    entry: Entry,
+}
+
+impl Walk<'_> {
+    fn document(&mut self, digest: Digest, depth: usize) -> Result<()> {
+        let content = self.images.content();
+        let bytes = content.document(self.what, digest)?;
+        if !document::is_index(&bytes) {
+            return self.manifest(digest, bytes);
+        }
+        if depth >= document::INDEX_DEPTH_MAX {
+            let reason = "its indexes are nested too deeply";
+            return Err(Error::bad_image(self.what, reason));
+        }
+        let index: Index = document::parse(self.what, &bytes)?;
+        let mut is_there = false;
+        for child in &index.manifests {
+            // Of an index that was pulled, one platform may be all that there is.
+            if content.find(child.digest)?.is_some() {
+                is_there = true;
+                self.document(child.digest, depth + 1)?;
+            }
+        }
+        if !is_there {
+            let reason = "nothing of what its index lists is here; pull it again";
+            return Err(Error::bad_image(self.what, reason));
+        }
+        self.keep(digest, bytes);
+        Ok(())
+    }
+
+    fn keep(&mut self, digest: Digest, bytes: Vec<u8>) {
+        if self.contents.known.insert(digest) {
+            self.contents.documents.push((digest, bytes));
+        }
+    }
+
+    fn manifest(&mut self, digest: Digest, bytes: Vec<u8>) -> Result<()> {
+        let content = self.images.content();
+        let manifest: Manifest = document::parse(self.what, &bytes)?;
+        let config_bytes = content.document(self.what, manifest.config.digest)?;
+        // An attestation is no image; its parts go along as they are.
+        let config = document::check(self.what, &manifest, &config_bytes).ok();
+        for (at, layer) in manifest.layers.iter().enumerate() {
+            if !self.contents.layers.contains_key(&layer.digest) {
+                let source = self.source(layer, at, config.as_ref())?;
+                self.contents.layers.insert(layer.digest, source);
+            }
+        }
+        if let Some(config) = config {
+            self.entry.created = config.created.max(self.entry.created.take());
+            let layers = manifest.layers.iter().map(|layer| layer.digest);
+            self.entry.docker = Some((manifest.config.digest, layers.collect()));
+        }
+        self.keep(manifest.config.digest, config_bytes);
+        self.keep(digest, bytes);
+        Ok(())
+    }
+
+    /// Where a layer's bytes come from: layers of images that were built here are packed again.
+    fn source(
+        &self,
+        layer: &Descriptor,
+        at: usize,
+        config: Option<&ImageConfig>,
+    ) -> Result<Source> {
+        let content = self.images.content();
+        if let Some(located) = content.find(layer.digest)? {
+            let size = located.size;
+            return Ok(Source { size, packed: None });
+        }
+        let missing = || {
+            let reason = format!(
+                "layer {} is not in the store any more; pull, import or build the image again",
+                layer.digest
+            );
+            Error::bad_image(self.what, reason)
+        };
+        let config = config.ok_or_else(missing)?;
+        let diff_id = config
+            .rootfs
+            .diff_ids
+            .get(at)
+            .copied()
+            .ok_or_else(missing)?;
+        let store = content.store();
+        let change = layers::unpacked(self.images, store, layer, diff_id)?;
+        let change = change.ok_or_else(missing)?;
+        let created = config.created.as_deref().and_then(|text| text.parse().ok());
+        let epoch = created.map(|time: jiff::Timestamp| time.as_second());
+        // With SOURCE_DATE_EPOCH no file was newer than the image.
+        for clamp in [None, epoch] {
+            let look = Look::new(&ImageAttributes::default(), Compression::None, clamp)?;
+            let own = Layer::Own(change, None);
+            let packed = layers::pack(&own, &look, self.images, store, self.step)?;
+            if packed.descriptor.digest == layer.digest {
+                return Ok(Source {
+                    size: packed.descriptor.size,
+                    packed: Some((change, clamp)),
+                });
+            }
+        }
+        Err(missing())
+    }
+}
+
+impl Contents {
+    fn write(&self, members: &mut dyn Members, format: ImageFormat, images: &Images) -> Result<()> {
+        let content = images.content();
+        for (digest, source) in &self.layers {
+            let name = blob_name(*digest);
+            members.stream(&name, source.size, &mut |out| match &source.packed {
+                None => content.copy_to(*digest, out).map(drop),
+                Some((change, clamp)) => {
+                    let store = content.store();
+                    layers::write(change, *clamp, store, Encoding::PLAIN, out).map(drop)
+                }
+            })?;
+        }
+        for (digest, bytes) in &self.documents {
+            members.bytes(&blob_name(*digest), bytes)?;
+        }
+        if format == ImageFormat::Docker {
+            members.bytes("manifest.json", &self.docker_manifest()?)?;
+        }
+        members.bytes("oci-layout", layout::VERSION)?;
+        // Last: a layout without it is none.
+        members.bytes("index.json", &self.index()?)
+    }
+
+    fn index(&self) -> Result<Vec<u8>> {
+        let mut manifests = Vec::new();
+        for entry in &self.entries {
+            let created = entry.created.as_deref();
+            manifests.extend(layout::listed(&entry.target, created, &entry.names));
+        }
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+        layout::json("index.json", &index)
+    }
+
+    fn docker_manifest(&self) -> Result<Vec<u8>> {
+        let image = |entry: &Entry| {
+            let (config, layers) = entry.docker.as_ref()?;
+            let tags = entry.names.iter().map(|name| familiar_tagged(name));
+            let tags: Vec<_> = tags.collect();
+            Some(json!({
+                "Config": blob_name(*config),
+                "RepoTags": if tags.is_empty() { None } else { Some(tags) },
+                "Layers": layers.iter().map(|layer| blob_name(*layer)).collect::<Vec<_>>(),
+            }))
+        };
+        let entries: Vec<_> = self.entries.iter().filter_map(image).collect();
+        layout::json("manifest.json", &entries)
+    }
+}
