@@ -176,9 +176,9 @@ impl Exporter<'_> {
             } => {
                 let step = self.progress.step("exporting to client directory");
                 let split = *platform_split;
-                step.end(files::directory(
-                    export, directory, *epoch, split, snapshots,
-                ))
+                let written =
+                    files::directory(export, directory, *epoch, split, (snapshots, &step));
+                step.end(written)
             }
             Output::Tar {
                 destination,
@@ -187,13 +187,9 @@ impl Exporter<'_> {
             } => {
                 let step = self.progress.step("exporting to client tarball");
                 let split = *platform_split;
-                step.end(files::archive(
-                    export,
-                    destination,
-                    *epoch,
-                    split,
-                    snapshots,
-                ))
+                let written =
+                    files::archive(export, destination, *epoch, split, (snapshots, &step));
+                step.end(written)
             }
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use snapshotter::Manager;
 use store::{Editor, Entry, Ingest, Metadata, Name, RelPath, TreeRef, diff};
 
-use super::files::{self, Owners};
+use super::files::{self, How, Owners};
 use super::layers::pack_options;
 use crate::error::{Error, Result};
 
@@ -111,7 +111,12 @@ impl Source<'_> {
             false => Owners::Caller,
         };
         let objects = snapshots.store().objects();
-        files::write_tree(tree, &ingest, objects, &parent, (owners, None))
+        let how = How {
+            owners,
+            clamp: None,
+            told: &|_| {},
+        };
+        files::write_tree(tree, &ingest, objects, &parent, how)
     }
 }
 

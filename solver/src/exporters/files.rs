@@ -1,5 +1,6 @@
 //! The plain files of a result: into a directory, or as a tar archive.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -13,10 +14,19 @@ use store::{
 };
 
 use super::layers::pack_options;
+use super::meter::Meter;
 use super::{Export, platforms};
 use crate::error::{Error, Result};
+use crate::progress::Step;
 use crate::request::{Destination, Receiver};
 use crate::result::Value;
+
+/// What buildx calls the parts of such outputs.
+const COPYING: &str = "copying files";
+const SENDING: &str = "sending tarball";
+
+/// At least so much stands in an archive before each file.
+const HEADER_BYTES: u64 = 512;
 
 /// Bytes that are written to an output at once.
 const OUTPUT_BUFFER_BYTES: usize = 1 << 20;
@@ -31,28 +41,38 @@ pub(super) fn directory(
     directory: &Path,
     epoch: Option<Option<i64>>,
     platform_split: Option<bool>,
-    snapshots: &Manager,
+    (snapshots, step): (&Manager, &Step),
 ) -> Result<()> {
     let is_split = export.is_split(platform_split);
     if export.results.len() > 1 && !is_split {
         // Before anything is written: two platforms must not want the same name.
         platforms::together(export, is_split, &**snapshots.store())?;
     }
+    let trees = export
+        .results
+        .iter()
+        .filter_map(|result| result.value.tree());
+    let total = trees.map(|tree| tree.bytes).sum();
+    // Its time counts from here.
+    step.status(COPYING, 0, None, false);
+    let meter = RefCell::new(Meter::new(io::sink(), step, COPYING.into(), Some(total)));
+    let told = |bytes| meter.borrow_mut().count(bytes);
     for result in &export.results {
         let directory = match is_split {
             true => directory.join(result.directory()),
             false => directory.to_owned(),
         };
         let clamp = epoch.unwrap_or(result.epoch);
-        write_directory(&result.value, &directory, clamp, snapshots)?;
+        write_directory(&result.value, &directory, (clamp, &told), snapshots)?;
     }
+    meter.into_inner().end(true);
     Ok(())
 }
 
 fn write_directory(
     value: &Value,
     directory: &Path,
-    clamp: Option<i64>,
+    (clamp, told): (Option<i64>, &dyn Fn(u64)),
     snapshots: &Manager,
 ) -> Result<()> {
     fs::create_dir_all(directory).map_err(|e| Error::io("create", directory, e))?;
@@ -60,7 +80,11 @@ fn write_directory(
         return Ok(());
     };
     let store = snapshots.store();
-    let how = (Owners::Caller, clamp);
+    let how = How {
+        owners: Owners::Caller,
+        clamp,
+        told,
+    };
     write_tree(tree, &**store, store.objects(), directory, how)
 }
 
@@ -73,8 +97,17 @@ pub(super) enum Owners {
     OfTheImage,
 }
 
-/// Writes what is in a tree into a directory that is there; no file is newer than `clamp` says, in
-/// seconds since 1970.
+/// How a tree is written.
+#[derive(Clone, Copy)]
+pub(super) struct How<'h> {
+    pub(super) owners: Owners,
+    /// Latest mtime, in seconds since 1970.
+    pub(super) clamp: Option<i64>,
+    /// Is called with the bytes of each file that was written.
+    pub(super) told: &'h dyn Fn(u64),
+}
+
+/// Writes what is in a tree into a directory that is there.
 ///
 /// # Errors
 /// [`Error::Io`]; those of reading.
@@ -83,14 +116,15 @@ pub(super) fn write_tree(
     trees: &dyn TreeSource,
     objects: &Objects,
     directory: &Path,
-    (owners, clamp): (Owners, Option<i64>),
+    how: How<'_>,
 ) -> Result<()> {
     let mut writer = Writer {
         trees,
         objects,
-        owners,
+        owners: how.owners,
         links: HashMap::new(),
-        clamp,
+        clamp: how.clamp,
+        told: how.told,
     };
     writer.contents(tree, directory)
 }
@@ -102,6 +136,7 @@ struct Writer<'w> {
     links: HashMap<LinkId, PathBuf>,
     /// Latest mtime, in seconds since 1970.
     clamp: Option<i64>,
+    told: &'w dyn Fn(u64),
 }
 
 impl Writer<'_> {
@@ -150,6 +185,7 @@ impl Writer<'_> {
     fn copy(&self, blob: store::BlobId, file: &mut File, target: &Path) -> Result<()> {
         let mut failed = None;
         let copied = self.objects.read_blob(blob, |piece| {
+            (self.told)(piece.len() as u64);
             file.write_all(piece).map_err(|error| {
                 let kind = error.kind();
                 failed = Some(error);
@@ -289,7 +325,7 @@ pub(super) fn archive(
     destination: &Destination,
     epoch: Option<Option<i64>>,
     platform_split: Option<bool>,
-    snapshots: &Manager,
+    (snapshots, step): (&Manager, &Step),
 ) -> Result<()> {
     let store = snapshots.store();
     let is_split = export.is_split(platform_split);
@@ -301,8 +337,18 @@ pub(super) fn archive(
         _ => platforms::together(export, is_split, &**store)?,
     };
     let options = pack_options(epoch.unwrap_or(export.epoch()));
+    let trees = export
+        .results
+        .iter()
+        .filter_map(|result| result.value.tree());
+    let total = trees
+        .map(|tree| tree.bytes + tree.inodes * HEADER_BYTES)
+        .sum();
+    step.status(SENDING, 0, None, false);
     write_to(destination, |out| {
-        layer::pack(&delta, &**store, store.objects(), &options, out)?;
+        let mut meter = Meter::new(out, step, SENDING.into(), Some(total));
+        layer::pack(&delta, &**store, store.objects(), &options, &mut meter)?;
+        meter.end(true);
         Ok(())
     })
 }

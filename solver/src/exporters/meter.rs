@@ -36,6 +36,19 @@ impl<'s, W: Write> Meter<'s, W> {
         }
     }
 
+    /// So many bytes more were written, through this writer or by another way.
+    pub(super) fn count(&mut self, bytes: u64) {
+        self.written += bytes;
+        let is_due = self.written >= self.reported + REPORTED_BYTES;
+        if is_due && self.since.elapsed() >= QUIET {
+            self.reported = self.written;
+            // An estimate may be too low.
+            let total = self.total.map(|total| total.max(self.written));
+            self.step
+                .status(self.id.as_str(), self.written, total, false);
+        }
+    }
+
     /// Tells that all of it was written; of what was over soon only if `always`.
     pub(super) fn end(self, always: bool) {
         if always || self.reported > 0 {
@@ -48,15 +61,7 @@ impl<'s, W: Write> Meter<'s, W> {
 impl<W: Write> Write for Meter<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.out.write(bytes)?;
-        self.written += count as u64;
-        let is_due = self.written >= self.reported + REPORTED_BYTES;
-        if is_due && self.since.elapsed() >= QUIET {
-            self.reported = self.written;
-            // An estimate may be too low.
-            let total = self.total.map(|total| total.max(self.written));
-            self.step
-                .status(self.id.as_str(), self.written, total, false);
-        }
+        self.count(count as u64);
         Ok(count)
     }
 
