@@ -15,6 +15,7 @@ pub(crate) mod observation;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod secrets;
+pub(crate) mod space;
 pub(crate) mod steps;
 
 use std::path::PathBuf;
@@ -131,9 +132,11 @@ pub(crate) enum Command {
     /// List earlier builds, their logs and times; with an image's name, how that was made
     History(History),
     /// Show what takes space
-    Du,
+    Du(space::Usage),
     /// Free the space of what nothing needs any more
-    Prune(Prune),
+    Prune(space::Prune),
+    /// Show what images, containers and the build cache take
+    System(space::System),
     /// Verify everything in the store, and repair it
     Fsck(Fsck),
     /// Tell what this machine can do and which way varve goes on it
@@ -422,17 +425,6 @@ pub(crate) struct Import {
     /// Name for its one image [default: the name that it has there]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-}
-
-/// `varve prune`.
-#[derive(Debug, Args)]
-pub(crate) struct Prune {
-    /// Only tell what would be freed
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Forget the build cache too: only what named images need stays
-    #[arg(short, long)]
-    pub(crate) all: bool,
 }
 
 /// `varve fsck`.

@@ -3,6 +3,7 @@
 
 mod archives;
 mod build;
+mod cache_list;
 mod contents;
 mod daemon;
 mod debug;
@@ -18,6 +19,7 @@ mod pull;
 mod push;
 mod run;
 mod snapshots;
+mod system;
 mod table;
 pub(crate) mod times;
 mod usage;
@@ -25,6 +27,7 @@ mod usage;
 use std::process::ExitCode;
 
 use crate::args::Command;
+use crate::args::space::{System, SystemCommand};
 use crate::daemon::Site;
 
 /// Carries out a command.
@@ -49,8 +52,11 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Save(options) => archives::save(site, &options)?,
         Command::Load(options) => archives::load(site, &options)?,
         Command::History(options) => history::history(site, options)?,
-        Command::Du => usage::usage(site)?,
+        Command::Du(options) => usage::usage(site, &options)?,
         Command::Prune(options) => prune::prune(site, &options)?,
+        Command::System(System {
+            command: SystemCommand::Df(options),
+        }) => system::df(site, &options)?,
         Command::Fsck(options) => fsck::fsck(site, &options)?,
         Command::Doctor(options) => doctor::doctor(site, &options)?,
         Command::Daemon(options) => daemon::daemon(site, options)?,

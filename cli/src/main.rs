@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod configuration;
 mod connect;
 mod daemon;
 mod engines;

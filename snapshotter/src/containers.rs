@@ -398,7 +398,7 @@ impl Containers {
 }
 
 /// The trees of all snapshots that containerd owns.
-pub(crate) fn trees(store: &Store) -> Result<Vec<TreeRef>> {
+pub fn trees(store: &Store) -> Result<Vec<TreeRef>> {
     let mut trees = Vec::new();
     for row in rows(store) {
         trees.extend(row?.roots());

@@ -4,12 +4,12 @@
 use std::collections::{HashMap, HashSet};
 
 use store::sweep::{self, Mode, Roots};
-use store::{Batch, Durability, Store, Table};
+use store::{Batch, BlobId, Content, Durability, Entry, Leaf, Store, Table, TreeId, TreeSource};
 
 use crate::catalog::{self, Row, State};
 use crate::containers;
 use crate::error::{Error, Result};
-use crate::leases::{self, Reference};
+use crate::leases::{self, Lease, Reference};
 use crate::manager::Manager;
 
 /// What a collection removed, or would remove.
@@ -17,10 +17,19 @@ use crate::manager::Manager;
 pub struct Collected {
     /// Snapshots that no lease reaches.
     pub snapshots: u64,
-    /// Bytes of metadata images and checkouts that no snapshot needs.
+    /// Bytes on disk of metadata images and checkouts that no snapshot needs.
     pub image_bytes: u64,
     /// What the store gave up.
     pub store: sweep::Report,
+}
+
+/// What is given up together with a collection: leases, and rows that go with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Ids of leases, which keep nothing any more.
+    pub leases: HashSet<String>,
+    /// Other rows.
+    pub rows: Vec<(Table, Vec<u8>)>,
 }
 
 /// Removes every committed snapshot that no lease reaches, then every tree and blob that nothing
@@ -29,16 +38,35 @@ pub struct Collected {
 /// # Errors
 /// Those of the store; nothing that is reachable is lost whenever it ends.
 pub fn collect(manager: &Manager, dry_run: bool) -> Result<Collected> {
+    collect_without(manager, &Forgotten::default(), dry_run)
+}
+
+/// The same after giving up some leases, in one batch with the snapshots that they held. A dry run
+/// tells exactly what would go.
+///
+/// # Errors
+/// As [`collect`].
+pub fn collect_without(
+    manager: &Manager,
+    forgotten: &Forgotten,
+    dry_run: bool,
+) -> Result<Collected> {
     let store = manager.store();
     let mut collected = Collected::default();
     let mut batch = Batch::new();
     {
         let _changing = manager.lock();
         let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
-        let live = live_snapshots(store, &rows)?;
+        let live = live_snapshots(store, &rows, forgotten)?;
         for row in rows.iter().filter(|row| !is_kept(row, &live)) {
             catalog::delete(&mut batch, &row.info.key);
             collected.snapshots += 1;
+        }
+        for lease in &forgotten.leases {
+            leases::delete(&mut batch, lease);
+        }
+        for (table, key) in &forgotten.rows {
+            batch.delete(*table, key.as_slice());
         }
         if !dry_run && !batch.is_empty() {
             store.write(batch, Durability::Disk)?;
@@ -49,10 +77,12 @@ pub fn collect(manager: &Manager, dry_run: bool) -> Result<Collected> {
     }
     // Not under the lock: the sweep waits for ingests to end, and those wait for the lock.
     let mode = if dry_run { Mode::DryRun } else { Mode::Delete };
-    collected.store = sweep::sweep::<Error>(store, || roots(store), mode)?;
-    if !dry_run {
-        collected.image_bytes = manager.drop_unused_images()?;
-    }
+    collected.store = sweep::sweep::<Error>(store, || roots(store, forgotten), mode)?;
+    let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
+    let live = live_snapshots(store, &rows, forgotten)?;
+    // One that was made meanwhile is kept by its images being in use.
+    let stays = |row: &Row| !dry_run || is_kept(row, &live);
+    collected.image_bytes = manager.drop_unused_images(stays, dry_run)?;
     Ok(collected)
 }
 
@@ -70,9 +100,9 @@ fn forget_contexts(store: &Store) -> Result<()> {
 }
 
 /// What leases and live snapshots keep.
-fn roots(store: &Store) -> Result<Roots> {
+fn roots(store: &Store, forgotten: &Forgotten) -> Result<Roots> {
     let mut roots = Roots::default();
-    for lease in leases::all(store, "")? {
+    for lease in held(store, forgotten)? {
         for reference in lease.references {
             match reference {
                 Reference::Snapshot(_) => {}
@@ -84,7 +114,7 @@ fn roots(store: &Store) -> Result<Roots> {
     let containers = containers::trees(store)?.into_iter();
     roots.trees.extend(containers.map(|tree| tree.id));
     let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
-    let live = live_snapshots(store, &rows)?;
+    let live = live_snapshots(store, &rows, forgotten)?;
     for row in rows.iter().filter(|row| is_kept(row, &live)) {
         let base = match row.state {
             State::Open { base, .. } => base,
@@ -95,18 +125,24 @@ fn roots(store: &Store) -> Result<Roots> {
     Ok(roots)
 }
 
+fn held(store: &Store, forgotten: &Forgotten) -> Result<Vec<Lease>> {
+    let mut held = leases::all(store, "")?;
+    held.retain(|lease| !forgotten.leases.contains(&lease.id));
+    Ok(held)
+}
+
 fn is_kept(row: &Row, live: &HashSet<String>) -> bool {
     matches!(row.state, State::Open { .. }) || live.contains(&row.info.key)
 }
 
 /// The committed snapshots that leases and open snapshots name, with all their ancestors.
-fn live_snapshots(store: &Store, rows: &[Row]) -> Result<HashSet<String>> {
+fn live_snapshots(store: &Store, rows: &[Row], forgotten: &Forgotten) -> Result<HashSet<String>> {
     let by_key: HashMap<&str, &Row> = rows
         .iter()
         .map(|row| (row.info.key.as_str(), row))
         .collect();
     let mut wanted: Vec<String> = Vec::new();
-    for lease in leases::all(store, "")? {
+    for lease in held(store, forgotten)? {
         wanted.extend(
             lease
                 .references
@@ -130,4 +166,72 @@ fn live_snapshots(store: &Store, rows: &[Row]) -> Result<HashSet<String>> {
         }
     }
     Ok(live)
+}
+
+/// Counts what trees and blobs take on disk, each once: what was counted for one owner costs the
+/// next one nothing.
+#[derive(Debug)]
+pub struct Accounting<'s> {
+    store: &'s Store,
+    block_bytes: u64,
+    trees: HashSet<TreeId>,
+    blobs: HashSet<BlobId>,
+}
+
+impl<'s> Accounting<'s> {
+    /// Nothing is counted yet.
+    ///
+    /// # Errors
+    /// The file system does not tell its block size.
+    pub fn new(store: &'s Store) -> Result<Self> {
+        let root = store.root();
+        let found = std::fs::metadata(root).map_err(|e| Error::io("stat", root, e))?;
+        Ok(Accounting {
+            store,
+            block_bytes: std::os::unix::fs::MetadataExt::blksize(&found).max(1),
+            trees: HashSet::new(),
+            blobs: HashSet::new(),
+        })
+    }
+
+    fn blob_of(&mut self, blob: BlobId, length: u64) -> u64 {
+        match self.blobs.insert(blob) {
+            true => length.next_multiple_of(self.block_bytes),
+            false => 0,
+        }
+    }
+
+    /// Bytes on disk of the files of a tree that were not counted before.
+    ///
+    /// # Errors
+    /// Those of reading trees.
+    pub fn tree(&mut self, id: TreeId) -> Result<u64> {
+        let mut bytes = 0;
+        let mut waiting = vec![id];
+        while let Some(id) = waiting.pop() {
+            if !self.trees.insert(id) {
+                continue;
+            }
+            for entry in self.store.tree(id)?.entries.values() {
+                match entry {
+                    Entry::Directory(child) => waiting.push(child.id),
+                    Entry::Leaf(Leaf {
+                        content: Content::File { blob, size },
+                        ..
+                    }) => bytes += self.blob_of(*blob, *size),
+                    Entry::Leaf(_) => {}
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Bytes on disk of a blob, if it was not counted before.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn blob(&mut self, id: BlobId) -> Result<u64> {
+        let length = self.store.blob_size(id)?.unwrap_or(0);
+        Ok(self.blob_of(id, length))
+    }
 }

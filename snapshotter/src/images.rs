@@ -8,14 +8,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mount::{IdMapping, Lower, MountGuard, OverlayOptions};
 use rustix::io::Errno;
-use store::{Delta, Store, TreeRef, TreeSource, diff, failpoint};
+use store::{Delta, Store, TreeRef, TreeSource, diff, failpoint, space};
 
-use crate::directories::directory_usage;
 use crate::error::{Error, Result};
 use crate::{checkout, link_groups, metadata_image};
 
@@ -130,7 +130,7 @@ impl Images {
         };
         // The root is ours alone, so whoever made these is dead.
         mount::unmount_all_below(&images.store.root().join(MOUNT_POINTS))?;
-        images.remove_files(|name| name.contains(TEMPORARY))?;
+        images.remove_files(false, |name| name.contains(TEMPORARY))?;
         Ok(images)
     }
 
@@ -283,23 +283,29 @@ impl Images {
     }
 
     /// Unmounts and removes everything whose key is not in `live`; it is made again when needed.
-    /// Tells how many bytes went.
-    pub(crate) fn retain(&self, live: &HashSet<String>) -> Result<u64> {
+    /// Tells how many bytes went from the disk, or would go.
+    pub(crate) fn retain(&self, live: &HashSet<String>, dry_run: bool) -> Result<u64> {
         let in_use: HashSet<String> = {
             let mut slots = self.slots();
             // A slot that somebody else has a handle of is about to be used.
-            slots.retain(|key, slot| live.contains(key) || Arc::strong_count(slot) > 1);
-            slots.keys().cloned().collect()
+            let stays =
+                |key: &String, slot: &Slot| live.contains(key) || Arc::strong_count(slot) > 1;
+            if !dry_run {
+                slots.retain(|key, slot| stays(key, slot));
+            }
+            let staying = slots.iter().filter(|(key, slot)| stays(key, slot));
+            staying.map(|(key, _)| key.clone()).collect()
         };
-        self.remove_files(|name| {
+        self.remove_files(dry_run, |name| {
             let key = name.split('.').next().unwrap_or(name);
             !live.contains(key) && !in_use.contains(key)
         })
     }
 
     /// Removes images and checkouts whose file names are `unwanted`.
-    fn remove_files(&self, unwanted: impl Fn(&str) -> bool) -> Result<u64> {
+    fn remove_files(&self, dry_run: bool, unwanted: impl Fn(&str) -> bool) -> Result<u64> {
         let mut bytes = 0;
+        let mut linked = HashSet::new();
         for parent in [META, CHECKOUTS] {
             let parent = self.store.root().join(parent);
             let entries = fs::read_dir(&parent).map_err(|e| Error::io("list", &parent, e))?;
@@ -309,8 +315,12 @@ impl Images {
                     continue;
                 }
                 let path = entry.path();
-                bytes += directory_usage(&path)?.bytes;
-                self.store.trash().take(&path)?;
+                let taken = fs::symlink_metadata(&path)
+                    .and_then(|found| space::taken(&path, found.dev(), &mut linked));
+                bytes += taken.map_err(|e| Error::io("measure", &path, e))?;
+                if !dry_run {
+                    self.store.trash().take(&path)?;
+                }
             }
         }
         Ok(bytes)

@@ -387,11 +387,17 @@ impl Manager {
         })
     }
 
-    /// Gives up the lower directories that no snapshot needs any more.
-    pub(crate) fn drop_unused_images(&self) -> Result<u64> {
+    /// Gives up the lower directories that no snapshot of those that stay needs any more, or tells
+    /// how many bytes that would free.
+    pub(crate) fn drop_unused_images(
+        &self,
+        stays: impl Fn(&Row) -> bool,
+        dry_run: bool,
+    ) -> Result<u64> {
         // Whoever opens a snapshot has its row written under this lock before it uses an image.
         let _changing = self.lock();
-        let rows = catalog::all(&self.store).collect::<Result<Vec<_>>>()?;
+        let mut rows = catalog::all(&self.store).collect::<Result<Vec<_>>>()?;
+        rows.retain(stays);
         let trees: HashMap<&str, TreeRef> = rows
             .iter()
             .filter_map(|row| Some((row.info.key.as_str(), row.tree()?)))
@@ -411,7 +417,7 @@ impl Manager {
         for (tree, mapping) in containers::mapped_trees(&self.store)? {
             live.insert(mapped_key(tree, &mapping));
         }
-        self.images.retain(&live)
+        self.images.retain(&live, dry_run)
     }
 }
 

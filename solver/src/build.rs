@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dockerfile::lower::Lowered;
 use engine::{CancelToken, Engine, Limits};
 use executor::{Cancel, Executor, Exit, OutputSender, Process};
+use snapshotter::gc::Collected;
 use snapshotter::{Labels, Manager, Snapshots, leases};
 use store::{Batch, Durability};
 
@@ -15,6 +17,8 @@ use crate::exec_mounts;
 use crate::executing::Execution;
 use crate::exporters::{self, Export, PlatformResult};
 use crate::frontend::{self, LookUp, Prepared, Text};
+use crate::gc::automatic;
+use crate::gc::policy::Rule;
 use crate::images::intake::Intake;
 use crate::images::{Images, Named};
 use crate::ops::{self, Environment};
@@ -34,6 +38,9 @@ pub struct Solver {
     execution: Arc<Execution>,
     checked: Arc<ops::Checked>,
     engine: Engine<Value>,
+    records: Arc<Records>,
+    /// Shared by builds; what collects garbage has it alone.
+    building: tokio::sync::RwLock<()>,
 }
 
 /// How to run a container of an image.
@@ -91,7 +98,7 @@ impl Solver {
     /// [`Error::Io`]; database errors.
     pub fn open(snapshots: Arc<Manager>, executor: Executor) -> Result<Self> {
         let root = snapshots.store().root().to_owned();
-        release_stale_leases(&snapshots)?;
+        release_leases(&snapshots)?;
         exec_mounts::remove_stale(&snapshots)?;
         snapshotter::cache_mounts::remove_stale(&snapshots)?;
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
@@ -100,11 +107,16 @@ impl Solver {
             max_parallel_execs: parallel.max(2) * 2,
             ..Limits::default()
         };
+        let records = Arc::new(Records::new(snapshots.clone()));
+        let execution = Execution::open(&root, executor)?;
+        SOLVERS.fetch_add(1, Ordering::Relaxed);
         Ok(Solver {
             images: Images::new(snapshots.clone()),
-            execution: Execution::open(&root, executor)?,
+            execution,
             checked: Arc::default(),
-            engine: Engine::new(Arc::new(Records::new(snapshots.clone())), limits),
+            engine: Engine::new(records.clone(), limits),
+            records,
+            building: tokio::sync::RwLock::default(),
             snapshots,
         })
     }
@@ -119,6 +131,18 @@ impl Solver {
         &self.snapshots
     }
 
+    /// Lets rules make the build cache smaller, unless a build runs: those that come meanwhile
+    /// wait. Costs next to nothing if there is nothing to do.
+    ///
+    /// # Errors
+    /// Those of the store; nothing that is needed is lost.
+    pub fn collect_garbage(&self, rules: &[Rule]) -> Result<Option<Collected>> {
+        match self.building.try_write() {
+            Ok(_alone) => automatic::collect(&self.snapshots, rules),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Carries out a build. When it returns, nothing of it runs any more; steps that ended well
     /// are remembered even if the build failed.
     ///
@@ -131,6 +155,7 @@ impl Solver {
         cancel: &CancelToken,
     ) -> Result<Built, BuildFailure> {
         exporters::check(&request)?;
+        let _building = self.building.read().await;
         let text = frontend::read(&request, progress)?;
         let remote = Remote::new(&request.registries, progress);
         let prepared = self
@@ -225,6 +250,7 @@ impl Solver {
         let environment = Arc::new(Environment {
             snapshots: self.snapshots.clone(),
             images: self.images.clone(),
+            records: self.records.clone(),
             execution: self.execution.clone(),
             checked: self.checked.clone(),
             secrets: steps.secrets.clone(),
@@ -253,7 +279,11 @@ impl Solver {
         }
         let listener = Arc::new(progress.clone());
         let values = self.engine.evaluate(vertices, &wanted, listener, cancel);
-        let mut values = values.await?.into_iter();
+        let values = values.await;
+        if let Err(error) = self.records.note_uses() {
+            tracing::warn!(%error, "cannot note what the build used");
+        }
+        let mut values = values?.into_iter();
         let stopped = || Error::Engine(engine::EvaluateError::Stopped);
         let value = |target: &Option<engine::Edge>| match target {
             Some(_) => values.next().ok_or_else(stopped),
@@ -346,6 +376,8 @@ impl Solver {
         let (images, snapshots) = (self.images.clone(), self.snapshots.clone());
         let key = exec_mounts::transient_key("container/");
         let prepared = {
+            // Until the container's snapshot keeps what is below it.
+            let _building = self.building.read().await;
             let (key, checked) = (key.clone(), self.checked.clone());
             blocking(move || {
                 let platform = ops::source_platform(&llb::Platform::host());
@@ -424,8 +456,28 @@ fn container_process(
     })
 }
 
+/// Solvers of this process. While there is one, build leases may be those of its builds.
+static SOLVERS: AtomicUsize = AtomicUsize::new(0);
+
+impl Drop for Solver {
+    fn drop(&mut self) {
+        SOLVERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Gives up what builds of processes that are gone held until their records did.
+///
+/// # Errors
+/// Database errors.
+pub fn release_stale_leases(snapshots: &Manager) -> Result<()> {
+    match SOLVERS.load(Ordering::Relaxed) {
+        0 => release_leases(snapshots),
+        _ => Ok(()),
+    }
+}
+
 /// Build leases of an earlier process protect nothing that a record does not.
-fn release_stale_leases(snapshots: &Manager) -> Result<()> {
+pub(crate) fn release_leases(snapshots: &Manager) -> Result<()> {
     let store = snapshots.store();
     let mut batch = Batch::new();
     for lease in leases::all(store, LEASE_PREFIX)? {

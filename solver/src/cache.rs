@@ -2,7 +2,10 @@
 //!
 //! A record whose snapshots are gone is a miss.
 
-use std::sync::Arc;
+pub mod notes;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{BoxFuture, CacheKey, CacheStore, CacheStoreError};
 use snapshotter::leases::{self, Lease, Reference};
@@ -10,21 +13,77 @@ use snapshotter::{Manager, catalog};
 use store::codec::{Decoder, Encoder};
 use store::{Batch, Durability, Table, Timestamp};
 
+use self::notes::{About, Note};
 use crate::result::Value;
 
 /// Version byte of a record.
 const RECORD_VERSION: u8 = 1;
 
 /// Records on the tables of the store.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Records {
     snapshots: Arc<Manager>,
+    /// What made the snapshots of this process, until a record names them.
+    made: Mutex<HashMap<String, About>>,
+    /// Snapshots that were found or made since that was last noted.
+    used: Mutex<HashSet<String>>,
 }
 
 impl Records {
     /// The records of the store below `snapshots`.
     pub fn new(snapshots: Arc<Manager>) -> Self {
-        Records { snapshots }
+        let (made, used) = (Mutex::default(), Mutex::default());
+        Records {
+            snapshots,
+            made,
+            used,
+        }
+    }
+
+    /// Remembers what made a snapshot, for the note of it that comes with its record.
+    pub(crate) fn made(&self, snapshot: &str, about: &About) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.insert(snapshot.to_owned(), about.clone());
+    }
+
+    fn use_of(&self, snapshot: &str) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.insert(snapshot.to_owned());
+    }
+
+    /// Notes what was used since the last time: one small write for a whole build. Losing it with
+    /// the machine makes things look older than they are.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub(crate) fn note_uses(&self) -> store::Result<()> {
+        let used = {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *used)
+        };
+        if used.is_empty() {
+            return Ok(());
+        }
+        let store = self.snapshots.store();
+        let mut batch = Batch::new();
+        for snapshot in used {
+            let made = {
+                let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+                made.remove(&snapshot)
+            };
+            let mut note = match notes::find(store, &snapshot)? {
+                Some(note) => note,
+                None => Note {
+                    created: now(),
+                    ..Note::default()
+                },
+            };
+            note.about = made.unwrap_or(note.about);
+            note.last_used = now();
+            note.uses += 1;
+            notes::put(&mut batch, &snapshot, &note);
+        }
+        store.write(batch, Durability::Process)
     }
 
     fn find(&self, key: &CacheKey) -> Result<Option<Vec<Value>>, CacheStoreError> {
@@ -39,7 +98,10 @@ impl Records {
                 continue;
             }
             match catalog::find(store, &name)?.and_then(|row| row.tree()) {
-                Some(tree) => values.push(Value::new(name, tree)),
+                Some(tree) => {
+                    self.use_of(&name);
+                    values.push(Value::new(name, tree));
+                }
                 None => return Ok(None),
             }
         }
@@ -68,6 +130,9 @@ impl CacheStore<Value> for Records {
                 .map(|value| value.name().to_owned())
                 .collect::<Vec<_>>();
             batch.put(Table::Record, *key.as_bytes(), encode(&names));
+            for name in names.iter().filter(|name| !name.is_empty()) {
+                self.use_of(name);
+            }
             leases::put(&mut batch, &lease(key, names));
             // What the record names is durable already; losing the record with the machine costs
             // one step.
@@ -106,7 +171,8 @@ fn encode(names: &[String]) -> Vec<u8> {
     row.finish()
 }
 
-fn decode(bytes: &[u8]) -> store::Result<Vec<String>> {
+/// The names of snapshots in a record.
+pub(crate) fn decode(bytes: &[u8]) -> store::Result<Vec<String>> {
     let mut row = Decoder::new("cache record", bytes);
     if row.byte()? != RECORD_VERSION {
         return Err(row.error("it has an unknown version"));

@@ -147,6 +147,14 @@ pub enum Error {
         /// Its id.
         id: String,
     },
+    /// A filter that makes no sense.
+    #[error("invalid filter {filter:?}: {reason}")]
+    Filter {
+        /// The filter as given.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An output was asked for that makes no sense.
     #[error("invalid output {output:?}: {reason}")]
     Output {

@@ -18,6 +18,7 @@ pub mod executing;
 pub mod exporters;
 mod foreign;
 pub mod frontend;
+pub mod gc;
 pub mod history;
 pub mod images;
 mod ops;

@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 mod exec;
 mod file;
+mod noted;
 mod source;
 
 pub(crate) use source::convert_platform as source_platform;
@@ -18,7 +19,7 @@ use snapshotter::{Manager, leases};
 use store::{Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeId, TreeRef, TreeSource};
 
 use crate::agents::Agents;
-use crate::cache::now;
+use crate::cache::{Records, now};
 use crate::error::{Error, Result};
 use crate::executing::Execution;
 use crate::frontend::Coming;
@@ -32,6 +33,7 @@ use crate::sources::registry::Remote;
 pub(crate) struct Environment {
     pub(crate) snapshots: Arc<Manager>,
     pub(crate) images: Images,
+    pub(crate) records: Arc<Records>,
     pub(crate) execution: Arc<Execution>,
     /// Trees that steps may be run on without another look at their objects.
     pub(crate) checked: Arc<Checked>,
@@ -84,6 +86,7 @@ fn convert(
     environment: &Arc<Environment>,
 ) -> Result<engine::Vertex<Value>> {
     let environment = environment.clone();
+    let records = environment.records.clone();
     let op: Arc<dyn engine::Op<Value = Value>> = match vertex.op() {
         Op::Exec(exec) => Arc::new(exec::ExecOp::new((**exec).clone(), vertex, environment)?),
         Op::File(file) => Arc::new(file::FileOp {
@@ -98,6 +101,12 @@ fn convert(
             });
         }
     };
+    let name = graph.name(vertex.digest());
+    let op = Arc::new(noted::Noted {
+        inner: op,
+        about: noted::about(vertex.op(), &name),
+        records,
+    });
     let input = |edge: &llb::Edge| engine::Edge {
         vertex: vertex_id(edge.vertex),
         output: edge.output,
@@ -106,7 +115,7 @@ fn convert(
         id: vertex_id(vertex.digest()),
         inputs: vertex.inputs().iter().map(input).collect(),
         op,
-        name: graph.name(vertex.digest()),
+        name,
         ignore_cache: vertex.metadata().ignore_cache,
     })
 }

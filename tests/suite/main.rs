@@ -12,6 +12,7 @@ mod privileged {
     mod bad_input;
     mod build;
     mod cache_reuse;
+    mod collection;
     mod concurrency;
     mod containerd_plugin;
     mod crash;

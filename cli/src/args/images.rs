@@ -79,6 +79,21 @@ pub(crate) struct Images {
     pub(crate) quiet: bool,
 }
 
+impl Images {
+    /// All images, as a table.
+    pub(crate) fn everything() -> Self {
+        Images {
+            name: None,
+            all: false,
+            filter: Vec::new(),
+            format: Format::Table,
+            digests: false,
+            no_trunc: false,
+            quiet: false,
+        }
+    }
+}
+
 /// `varve inspect`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -16,10 +16,11 @@ use solver::request::Built;
 use solver::{BuildFailure, CancelToken};
 
 use crate::args;
+use crate::configuration::Configuration;
 use crate::daemon::{Service, Site};
 use crate::error::{EXIT_FAILED, Told, say, sentence};
 use crate::interrupt::Interrupts;
-use crate::output::{Mode, Output, harmless, summary};
+use crate::output::{Mode, Output, harmless, size, summary};
 
 /// What buildx says when a result goes nowhere.
 const NO_OUTPUT: &str = "WARNING: No output was asked for: the result stays in the build cache \
@@ -72,6 +73,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
             sentence(&error)
         ));
     }
+    collect_garbage(site, &service);
     if mode.is_for_people() {
         say(&summary(&record.summary));
     }
@@ -87,6 +89,26 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
         say(NO_OUTPUT);
     }
     result::write(&built, &asked)
+}
+
+/// Keeps the build cache as small as the configuration has it. A build is as good without that.
+fn collect_garbage(site: &Site, service: &Service) {
+    let solver = service.solver();
+    let collected = Configuration::of(&site.environment).and_then(|configuration| {
+        let (_, total) = solver.snapshots().store().disk_bytes()?;
+        Ok(solver.collect_garbage(&configuration.rules(total)?)?)
+    });
+    match collected {
+        Ok(None) => {}
+        Ok(Some(collected)) => tracing::info!(
+            freed = size(collected.store.disk_bytes + collected.image_bytes),
+            "the build cache was made smaller"
+        ),
+        Err(error) => say(&format!(
+            "WARNING: the build cache was not looked through: {}",
+            sentence(error.as_ref())
+        )),
+    }
 }
 
 /// How a build ended, for its record.

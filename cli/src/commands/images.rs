@@ -4,8 +4,12 @@ pub(super) mod describe;
 mod filter;
 pub(super) mod remove;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
-use snapshotter::leases;
+use snapshotter::gc::Accounting;
+use snapshotter::leases::{self, Reference};
+use snapshotter::{Manager, catalog};
 use solver::frontend::{familiar, familiar_tagged, normalize};
 use solver::images::Images;
 use solver::images::find::{Found, platform};
@@ -64,6 +68,68 @@ pub(super) fn list(site: &Site, options: &args::Images) -> anyhow::Result<()> {
         right: &right,
     };
     print(&options.format.list(&rows, &columns)?)
+}
+
+/// How many images there are, each once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    pub(super) total: usize,
+    /// Of these, how many are mounted or run.
+    pub(super) active: usize,
+    /// Bytes on disk that no active one needs.
+    pub(super) reclaimable: u64,
+}
+
+/// Counts images, and what those take that nobody uses.
+///
+/// # Errors
+/// Those of the store.
+pub(super) fn counted(images: &Images, snapshots: &Manager) -> anyhow::Result<Counted> {
+    let own = platform(None)?;
+    let mut known: BTreeMap<String, (bool, Vec<Reference>)> = BTreeMap::new();
+    for named in images.list()? {
+        let id = images.id(&named.name, &named.target, &own).to_string();
+        let found = Found {
+            name: Some(named.name.clone()),
+            target: named.target.clone(),
+            names: vec![named.clone()],
+        };
+        let is_active = remove::user(images, snapshots, &found, &own)?.is_some();
+        let lease = format!("image/{}", named.name);
+        let held = leases::all(snapshots.store(), &lease)?;
+        let held = held.into_iter().filter(|held| held.id == lease);
+        let one = known.entry(id).or_default();
+        one.0 |= is_active;
+        one.1.extend(held.flat_map(|held| held.references));
+    }
+    let mut accounting = Accounting::new(snapshots.store())?;
+    let mut counted = Counted {
+        total: known.len(),
+        ..Counted::default()
+    };
+    for wants_active in [true, false] {
+        for (is_active, held) in known.values() {
+            if *is_active != wants_active {
+                continue;
+            }
+            let mut bytes = 0;
+            for reference in held {
+                bytes += match reference {
+                    Reference::Blob(blob) => accounting.blob(*blob)?,
+                    Reference::Tree(tree) => accounting.tree(*tree)?,
+                    Reference::Snapshot(key) => match catalog::find(snapshots.store(), key)? {
+                        Some(row) => row.tree().map_or(Ok(0), |tree| accounting.tree(tree.id))?,
+                        None => 0,
+                    },
+                };
+            }
+            match is_active {
+                true => counted.active += 1,
+                false => counted.reclaimable += bytes,
+            }
+        }
+    }
+    Ok(counted)
 }
 
 /// The fields that docker has, and two more.

@@ -1,57 +1,148 @@
 //! `varve prune`: frees the space of what nothing needs any more.
 
-use snapshotter::{Manager, cache_mounts, gc, leases};
-use store::{Batch, Durability, Table};
+use std::io::{BufRead, IsTerminal};
 
-use crate::args;
+use snapshotter::gc::{self, Forgotten};
+use snapshotter::{Manager, cache_mounts, leases};
+use solver::gc::policy::{Rule, choose};
+use solver::gc::survey::{Entry, survey};
+use solver::images::Images;
+use store::{Batch, Durability, Table, Timestamp};
+
+use super::cache_list::{self, Chosen};
+use crate::args::{DiskSpace, space as args};
 use crate::daemon::Site;
-use crate::error::print;
+use crate::error::{print, say};
+use crate::output::format::Format;
 use crate::output::size;
 
-/// Leases of remembered steps, of base images of layouts and of cache mounts: the build cache.
-const CACHE_LEASES: [&str; 3] = ["record/", "layout/", cache_mounts::PREFIX];
+/// Leases of remembered steps and of base images of layouts: the build cache.
+const CACHE_LEASES: [&str; 2] = ["record/", "layout/"];
 
 /// Collects, and empties the trash.
 ///
 /// # Errors
 /// Those of the store; nothing that is needed is lost whenever it ends.
 pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
+    let chosen = Chosen::read(&options.filter)?;
+    let has_rule = !options.filter.is_empty()
+        || options.reserved_space.is_some()
+        || options.max_used_space.is_some()
+        || options.min_free_space.is_some();
+    if !confirmed(options, has_rule)? {
+        return Ok(());
+    }
     let snapshots = site.open_snapshots()?;
-    if options.all && options.dry_run {
-        anyhow::bail!(
-            "--all cannot be tried with --dry-run: what it frees depends on what it forgets"
-        );
-    }
-    let forgotten = if options.all {
-        forget_cache(&snapshots)?
+    // Builds and mounts that are gone keep nothing.
+    solver::build::release_stale_leases(&snapshots)?;
+    Images::new(snapshots.clone()).mounted()?;
+    let trash = snapshots.store().trash_bytes()?;
+    let mut gone: Vec<Entry> = Vec::new();
+    let (forgotten, collected) = if has_rule {
+        let rule = rule(options, chosen, &snapshots)?;
+        let (free, _) = snapshots.store().disk_bytes()?;
+        gone = choose(&survey(&snapshots)?, &[rule], &snapshots, (now(), free))?;
+        let entries: Vec<_> = gone.iter().collect();
+        let collected = solver::gc::collect(&snapshots, &entries, options.dry_run)?;
+        (0, collected)
     } else {
-        0
+        let forgotten = match options.all {
+            true => whole_cache(&snapshots)?,
+            false => Forgotten::default(),
+        };
+        let collected = gc::collect_without(&snapshots, &forgotten, options.dry_run)?;
+        (forgotten.leases.len(), collected)
     };
-    let collected = gc::collect(&snapshots, options.dry_run)?;
-    let mut reaped = 0;
-    if !options.dry_run {
-        reaped = snapshots.store().trash().reap(u64::MAX)?.bytes;
+    let bytes = match options.dry_run {
+        true => collected.store.disk_bytes + collected.image_bytes + trash,
+        false => snapshots.store().trash().reap(u64::MAX)?.bytes,
+    };
+    let gone: Vec<_> = gone.iter().collect();
+    if options.verbose {
+        print(&cache_list::verbose(&gone))?;
+    } else if !gone.is_empty() {
+        print(&cache_list::listed(&gone, &Format::Table)?)?;
     }
-    let report = &collected.store;
+    print(&told(options.dry_run, forgotten, &collected, bytes))
+}
+
+fn told(dry_run: bool, forgotten: usize, collected: &gc::Collected, bytes: u64) -> String {
     let mut text = String::new();
+    let report = &collected.store;
+    let (forgot, verb, total) = match dry_run {
+        true => ("would forget", "would remove", "reclaimable"),
+        false => ("forgot", "removed", "reclaimed"),
+    };
     if forgotten > 0 {
         text.push_str(&format!(
-            "forgot {forgotten} remembered steps, base images and cache mounts\n"
+            "{forgot} {forgotten} remembered steps and base images\n"
         ));
     }
-    let (verb, bytes) = match options.dry_run {
-        true => ("would remove", report.bytes + report.stray_bytes),
-        false => ("removed", reaped + collected.image_bytes),
-    };
     text.push_str(&format!(
-        "{verb} {} snapshots, {} directories, {} files and {} strays: {}\n",
-        collected.snapshots,
-        report.trees,
-        report.blobs,
-        report.strays,
-        size(bytes),
+        "{verb} {} snapshots, {} directories, {} files and {} strays\n",
+        collected.snapshots, report.trees, report.blobs, report.strays,
     ));
-    print(&text)
+    text.push_str(&format!("Total {total} space: {}\n", size(bytes)));
+    text
+}
+
+/// Asks a person who is there before the build cache goes, as docker does.
+fn confirmed(options: &args::Prune, has_rule: bool) -> anyhow::Result<bool> {
+    if options.force || options.dry_run || !(options.all || has_rule) {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    let what = match has_rule {
+        true => "the part of the build cache that was chosen",
+        false => "all build cache",
+    };
+    say(&format!(
+        "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N]"
+    ));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_seconds(jiff::Timestamp::now().as_second())
+}
+
+fn rule(options: &args::Prune, chosen: Chosen, snapshots: &Manager) -> anyhow::Result<Rule> {
+    let (_, total) = snapshots.store().disk_bytes()?;
+    let bytes = |space: Option<DiskSpace>| space.map_or(0, |space| space.of(total));
+    Ok(Rule {
+        filters: match chosen.conditions.is_empty() {
+            true => Vec::new(),
+            false => vec![chosen.conditions],
+        },
+        keep_seconds: chosen.keep_seconds,
+        reserved: bytes(options.reserved_space),
+        max_used: bytes(options.max_used_space),
+        min_free: bytes(options.min_free_space),
+    })
+}
+
+/// All of the build cache, except what a step uses at this moment.
+fn whole_cache(snapshots: &Manager) -> anyhow::Result<Forgotten> {
+    let store = snapshots.store();
+    let mut forgotten = Forgotten::default();
+    for prefix in CACHE_LEASES {
+        let found = leases::all(store, prefix)?.into_iter();
+        forgotten.leases.extend(found.map(|lease| lease.id));
+    }
+    for one in cache_mounts::list(snapshots)? {
+        if !one.is_in_use {
+            let lease = format!("{}{}", cache_mounts::PREFIX, one.identity);
+            forgotten.leases.insert(lease);
+        }
+    }
+    for row in store.rows().scan(Table::Record, b"") {
+        forgotten.rows.push((Table::Record, row?.0.to_vec()));
+    }
+    Ok(forgotten)
 }
 
 /// Drops the build cache: its records and what keeps their results. What the images of the store

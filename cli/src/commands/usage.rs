@@ -8,11 +8,15 @@ use std::path::Path;
 
 use anyhow::Context;
 use snapshotter::gc;
+use solver::gc::survey::{Entry, survey};
 use store::space::{self, BLOCK_BYTES};
 
+use super::cache_list::{self, Chosen};
 use super::table::table;
+use crate::args::space as args;
 use crate::daemon::Site;
 use crate::error::print;
+use crate::output::format::Format;
 use crate::output::size;
 
 /// What lies where, for the entries of the root directory.
@@ -26,21 +30,47 @@ const KINDS: [(&str, &str); 7] = [
     ("trash", "waiting to be deleted"),
 ];
 
-/// Prints the table.
+/// Prints the build cache and what lies where.
 ///
 /// # Errors
 /// The root directory cannot be read; those of the store.
-pub(super) fn usage(site: &Site) -> anyhow::Result<()> {
+pub(super) fn usage(site: &Site, options: &args::Usage) -> anyhow::Result<()> {
     fs::metadata(&site.root).with_context(|| format!("nothing is in {}", site.root.display()))?;
-    let reclaimable = {
+    let chosen = Chosen::read(&options.filter)?;
+    let (surveyed, reclaimable) = {
         let snapshots = site.open_snapshots()?;
+        solver::build::release_stale_leases(&snapshots)?;
+        let surveyed = survey(&snapshots)?;
         let collected = gc::collect(&snapshots, true)?;
-        collected.store.bytes + collected.store.stray_bytes
+        let reclaimable = collected.store.disk_bytes + collected.image_bytes;
+        (surveyed, reclaimable)
         // Closed here: an open database still changes its size.
     };
+    let now = jiff::Timestamp::now().as_second();
+    let entries = surveyed.entries.iter();
+    let entries: Vec<_> = entries.filter(|entry| chosen.means(entry, now)).collect();
+    if let Some(format) = &options.format {
+        return print(&cache_list::listed(&entries, format)?);
+    }
+    match options.verbose {
+        true => print(&cache_list::verbose(&entries))?,
+        false if entries.is_empty() => {}
+        false => print(&(cache_list::listed(&entries, &Format::Table)? + "\n"))?,
+    }
+    if !options.filter.is_empty() {
+        let sum = |wanted: &dyn Fn(&Entry) -> bool| {
+            let wanted = entries.iter().filter(|entry| wanted(entry));
+            size(wanted.map(|entry| entry.bytes).sum())
+        };
+        let reclaimable = sum(&Entry::is_reclaimable);
+        return print(&format!(
+            "Reclaimable: {reclaimable}\nTotal: {}\n",
+            sum(&|_| true)
+        ));
+    }
     let taken = Taken::below(&site.root)
         .with_context(|| format!("cannot measure {}", site.root.display()))?;
-    print(&taken.text(reclaimable))
+    print(&taken.text(reclaimable, surveyed.reclaimable()))
 }
 
 /// Bytes on disk, by entry of a directory.
@@ -81,7 +111,7 @@ impl Taken {
         self.entries.values().sum::<u64>() + self.other
     }
 
-    fn text(&self, reclaimable: u64) -> String {
+    fn text(&self, reclaimable: u64, cache: u64) -> String {
         let row = |name: &str, bytes: u64, what: &str| {
             vec![
                 name.to_owned(),
@@ -97,11 +127,8 @@ impl Taken {
         rows.push(row("other", self.other, "directories, locks, notes"));
         rows.push(row("total", self.total(), "as `du -sB1` counts"));
         let reclaimable = reclaimable + self.trash;
-        rows.push(row(
-            "reclaimable",
-            reclaimable,
-            "at least; by `varve prune`",
-        ));
+        rows.push(row("reclaimable", reclaimable, "by `varve prune`"));
+        rows.push(row("build cache", cache, "more, by `varve prune --all`"));
         table(&["WHAT", "SIZE", "BYTES", ""], &rows, &[1, 2])
     }
 }
@@ -145,7 +172,7 @@ mod tests {
         let taken = Taken::below(root.path()).unwrap();
         let directory = fs::metadata(root.path().join("trash/x")).unwrap().blocks() * BLOCK_BYTES;
         assert_eq!(taken.trash, directory);
-        let text = taken.text(1_000);
+        let text = taken.text(1_000, 0);
         let line = text.lines().find(|line| line.starts_with("reclaimable"));
         let bytes = format!(" {} ", directory + 1_000);
         assert!(line.unwrap().contains(&bytes), "{text}");

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::id::BlobId;
 use crate::layout;
+use crate::space::BLOCK_BYTES;
 
 /// Mode of every object file (the umask may take bits away): it never changes again.
 pub(crate) const OBJECT_MODE: u32 = 0o444;
@@ -155,20 +156,20 @@ impl Objects {
     }
 
     /// Calls `visit` with everything in the directory: the id that its name stands for (`None`: a
-    /// stray file or directory), its path, its length in bytes.
+    /// stray file or directory), its path, its length and what it takes on disk, in bytes.
     pub(crate) fn each(
         &self,
-        mut visit: impl FnMut(Option<BlobId>, PathBuf, u64) -> Result<()>,
+        mut visit: impl FnMut(Option<BlobId>, PathBuf, [u64; 2]) -> Result<()>,
     ) -> Result<()> {
         for nonce in read_directory(&self.root)? {
             if !nonce.ends_with(&self.nonce) {
-                visit(None, nonce, 0)?;
+                visit(None, nonce, [0; 2])?;
                 continue;
             }
             for part in read_directory(&nonce)? {
                 let part_name = hex_name(&part, 2);
                 if part_name.is_none() || !part.is_dir() {
-                    visit(None, part, 0)?;
+                    visit(None, part, [0; 2])?;
                     continue;
                 }
                 for file in read_directory(&part)? {
@@ -176,7 +177,7 @@ impl Objects {
                         fs::symlink_metadata(&file).map_err(|e| Error::io("stat", &file, e))?;
                     let hex = part_name.as_ref().zip(hex_name(&file, 62));
                     let id = hex.and_then(|(part, rest)| format!("{part}{rest}").parse().ok());
-                    visit(id, file, found.size())?;
+                    visit(id, file, [found.size(), found.blocks() * BLOCK_BYTES])?;
                 }
             }
         }

@@ -84,6 +84,20 @@ impl Store {
             .map_err(|e| Error::io("measure", root, e))
     }
 
+    /// What waits in the trash takes on disk, in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn trash_bytes(&self) -> Result<u64> {
+        let path = self.root().join(crate::layout::TRASH);
+        let measure = || {
+            let found = fs::symlink_metadata(&path)?;
+            let all = taken(&path, found.dev(), &mut HashSet::new())?;
+            Ok(all.saturating_sub(found.blocks() * BLOCK_BYTES))
+        };
+        measure().map_err(|e| Error::io("measure", &path, e))
+    }
+
     /// How many bytes of bodies may be written from now on. What is more fails as on a file system
     /// with a quota (`EDQUOT`). A store that was just opened may take all there is.
     pub fn allow(&self, bytes: i64) {

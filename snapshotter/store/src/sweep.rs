@@ -14,6 +14,7 @@
 //! strays once after a start, and after an ingest that was given up.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::failpoint;
 use crate::id::{BlobId, ID_LENGTH, TreeId};
 use crate::key_value::{Batch, Durability};
 use crate::layout::Table;
+use crate::space::BLOCK_BYTES;
 use crate::store::Store;
 use crate::tree::{Content, Entry, Tree, TreeSource};
 
@@ -123,6 +125,8 @@ pub struct Report {
     pub strays: u64,
     /// Sum of the lengths of these files, in bytes.
     pub stray_bytes: u64,
+    /// What all these files take on disk, in bytes.
+    pub disk_bytes: u64,
     /// Trees that stay.
     pub trees_kept: u64,
     /// Blobs that stay.
@@ -213,7 +217,10 @@ fn delete(store: &Store, marks: &Marks, mode: Mode) -> Result<Report> {
         for id in &blobs {
             let path = store.objects().path(*id);
             match std::fs::symlink_metadata(&path) {
-                Ok(found) => report.bytes += found.len(),
+                Ok(found) => {
+                    report.bytes += found.len();
+                    report.disk_bytes += found.blocks() * BLOCK_BYTES;
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Error::io("stat", path, error)),
             }
@@ -261,7 +268,7 @@ fn take_all(
     blobs: &HashSet<BlobId>,
     report: &mut Report,
 ) -> Result<()> {
-    taker.store.objects().each(|id, path, length| {
+    taker.store.objects().each(|id, path, [length, on_disk]| {
         match id {
             Some(id) if marks.has_blob(id) => return Ok(()),
             Some(id) if blobs.contains(&id) => report.bytes += length,
@@ -270,6 +277,7 @@ fn take_all(
                 report.stray_bytes += length;
             }
         }
+        report.disk_bytes += on_disk;
         taker.take(&path)
     })
 }

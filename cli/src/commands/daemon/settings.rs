@@ -1,33 +1,17 @@
 //! What may change while the daemon runs: read at the start, and again at SIGHUP.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
-use serde::Deserialize;
 use snapshotter::Manager;
 use snapshotter::containers::Containers;
 use snapshotter::containers::quota::Quota;
 
 use crate::args::DiskSpace;
 use crate::commands::prune;
+use crate::configuration::Configuration;
 use crate::logging;
 use crate::output::size;
-
-/// Read unless another file is named; there need not be one.
-const CONFIG_DEFAULT: &str = "/etc/varve/varve.toml";
-
-/// The configuration file. Keys that buildkitd.toml has too have the same names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Config {
-    debug: Option<bool>,
-    max_used_space: Option<DiskSpace>,
-    reserved_space: Option<DiskSpace>,
-    min_free_space: Option<DiskSpace>,
-}
 
 /// What the command line says, which goes before the file, and where the file is.
 #[derive(Clone, Debug)]
@@ -66,7 +50,7 @@ impl Settings {
         Ok(())
     }
 
-    fn quota(&self, config: &Config, total: u64) -> Quota {
+    fn quota(&self, config: &Configuration, total: u64) -> Quota {
         let bytes = |said: Option<DiskSpace>, written: Option<DiskSpace>| {
             said.or(written).map(|space| space.of(total))
         };
@@ -79,15 +63,8 @@ impl Settings {
         }
     }
 
-    fn read(&self) -> anyhow::Result<Config> {
-        let path = self.file.as_deref().unwrap_or(Path::new(CONFIG_DEFAULT));
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound && self.file.is_none() => {
-                return Ok(Config::default());
-            }
-            text => text.with_context(|| format!("cannot read {}", path.display()))?,
-        };
-        toml::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
+    fn read(&self) -> anyhow::Result<Configuration> {
+        Configuration::read(self.file.as_deref())
     }
 }
 
@@ -102,6 +79,8 @@ fn forget(manager: &Manager) -> snapshotter::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn settings() -> Settings {
@@ -117,7 +96,7 @@ mod tests {
     #[test]
     fn the_command_line_goes_before_the_file() {
         let text = "maxUsedSpace = \"50%\"\nreservedSpace = 7\nminFreeSpace = \"1KB\"\n";
-        let config: Config = toml::from_str(text).unwrap();
+        let config: Configuration = toml::from_str(text).unwrap();
         let said = Settings {
             min_free: Some(DiskSpace::Bytes(5)),
             ..settings()
@@ -128,7 +107,7 @@ mod tests {
             min_free: 5,
         };
         assert_eq!(said.quota(&config, 1_000), expected);
-        let nothing = settings().quota(&Config::default(), 1_000);
+        let nothing = settings().quota(&Configuration::default(), 1_000);
         assert_eq!(nothing, Quota::default());
         let unlimited = Settings {
             max_used: Some(DiskSpace::Bytes(0)),

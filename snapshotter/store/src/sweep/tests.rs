@@ -100,6 +100,7 @@ fn a_sweep_tells_what_it_deletes_and_a_dry_run_deletes_nothing() {
     };
     let dry = sweep(&store, || Ok::<_, Error>(kept.clone()), Mode::DryRun).unwrap();
     let expected = Report {
+        disk_bytes: dry.disk_bytes,
         trees: 0,
         blobs: 11,
         bytes: 5 * 3 + 5,
@@ -109,6 +110,7 @@ fn a_sweep_tells_what_it_deletes_and_a_dry_run_deletes_nothing() {
         blobs_kept: 2,
     };
     assert_eq!(dry, expected);
+    assert!(dry.disk_bytes >= dry.bytes + dry.stray_bytes, "{dry:?}");
     assert!(store.objects().has(orphan, 26));
     assert_eq!(sweep_all(&store, &kept), expected);
     assert!(!store.objects().has(orphan, 26));

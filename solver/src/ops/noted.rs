@@ -1,0 +1,68 @@
+//! An operation of which the records learn what it is.
+
+use std::sync::Arc;
+
+use engine::{BoxFuture, CacheKey, Op, OpContext, OpError};
+
+use crate::cache::Records;
+use crate::cache::notes::{About, RecordKind};
+use crate::result::Value;
+
+/// Passes everything on; what the operation makes is told to the records.
+pub(super) struct Noted {
+    pub(super) inner: Arc<dyn Op<Value = Value>>,
+    pub(super) about: About,
+    pub(super) records: Arc<Records>,
+}
+
+/// What an operation of the graph makes, in BuildKit's words.
+pub(super) fn about(op: &llb::op::Op, name: &str) -> About {
+    use llb::op::Op;
+    match op {
+        Op::Source(source) => match source.identifier.split_once("://") {
+            Some(("local", context)) => About {
+                kind: RecordKind::SourceLocal,
+                description: format!("local source for {context}"),
+            },
+            Some((_, reference)) => About {
+                kind: RecordKind::Regular,
+                description: format!("pulled from {reference}"),
+            },
+            None => About::default(),
+        },
+        _ => About {
+            kind: RecordKind::Regular,
+            description: name.to_owned(),
+        },
+    }
+}
+
+impl Op for Noted {
+    type Value = Value;
+
+    fn cache_map(&self, context: OpContext) -> BoxFuture<'_, Result<CacheKey, OpError>> {
+        self.inner.cache_map(context)
+    }
+
+    fn content_key<'a>(
+        &'a self,
+        inputs: &'a [Value],
+        context: OpContext,
+    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
+        self.inner.content_key(inputs, context)
+    }
+
+    fn exec<'a>(
+        &'a self,
+        inputs: &'a [Value],
+        context: OpContext,
+    ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
+        Box::pin(async move {
+            let values = self.inner.exec(inputs, context).await?;
+            for value in values.iter().filter(|value| !value.name().is_empty()) {
+                self.records.made(value.name(), &self.about);
+            }
+            Ok(values)
+        })
+    }
+}

@@ -1,0 +1,313 @@
+//! Space: what is listed is what is there, what is promised comes back, rules are kept.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::workspace::Varve;
+
+/// Bytes of a directory as `du` counts.
+fn du(varve: &Varve, path: &str) -> u64 {
+    let directory = varve.root().join(path);
+    let output = Command::new("du")
+        .arg("-sB1")
+        .arg(directory)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// The build cache as it is listed.
+fn entries(varve: &Varve, arguments: &[&str]) -> Vec<Value> {
+    let words = ["du", "--format", "json"].iter().chain(arguments);
+    let listed = varve.varve(words).success().stdout;
+    listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn bytes(entries: &[Value]) -> u64 {
+    entries
+        .iter()
+        .map(|entry| entry["Bytes"].as_u64().unwrap())
+        .sum()
+}
+
+/// The bytes in a line of `varve du`.
+fn line(varve: &Varve, name: &str) -> u64 {
+    let told = varve.varve(["du"]).success().stdout;
+    let found = told.lines().find(|line| line.starts_with(name));
+    let found = found.unwrap_or_else(|| panic!("{name}: {told}"));
+    let number = found
+        .split("  ")
+        .map(str::trim)
+        .filter_map(|cell| cell.parse().ok());
+    number.last().unwrap()
+}
+
+fn is_near(one: u64, other: u64, slack: u64) {
+    let allowed = other / 100 + slack;
+    assert!(
+        one.abs_diff(other) <= allowed,
+        "{one} and {other} are not the same"
+    );
+}
+
+/// A file of so many MiB that nothing shares.
+fn noise(megabytes: u64, seed: &str) -> String {
+    format!(
+        "yes {seed} | head -c {} | cat - /etc/passwd > /noise.{seed}",
+        megabytes << 20
+    )
+}
+
+fn built(varve: &Varve, tag: &[&str], seed: &str, megabytes: u64) {
+    varve.dockerfile(&format!(
+        "FROM busybox\nRUN {}\nRUN true # {seed}\n",
+        noise(megabytes, seed)
+    ));
+    varve.build(tag).succeeded();
+}
+
+#[test]
+fn what_is_listed_adds_up_to_what_the_disk_has() {
+    let varve = Varve::new();
+    varve.write("context/big", vec![7; 3 << 20]);
+    varve.dockerfile("FROM busybox\nCOPY big /one\nCOPY big /two\nRUN cat /one /two > /both\n");
+    varve.build(["-t", "kept"]).succeeded();
+    built(&varve, &[], "loose", 5);
+    is_near(line(&varve, "total"), du(&varve, ""), 0);
+    let objects = du(&varve, "objects");
+    let df = ["system", "df", "--format", "json"];
+    let df = varve.varve(df).success().stdout;
+    let df: Vec<Value> = df
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let listed = entries(&varve, &[]);
+    // Directories of objects are nobody's.
+    let mut find = Command::new("find");
+    find.arg(varve.root().join("objects"))
+        .args(["-type", "d", "-printf", "d"]);
+    let directories = find.output().unwrap().stdout.len() as u64 * 4096;
+    is_near(bytes(&df) + directories, objects, 0);
+    let loose: Vec<_> = listed
+        .iter()
+        .filter(|e| e["Shared"] == false)
+        .cloned()
+        .collect();
+    is_near(bytes(&loose), 5 << 20, 3 << 20);
+    let types: Vec<_> = listed
+        .iter()
+        .map(|entry| entry["Type"].as_str().unwrap())
+        .collect();
+    assert!(
+        types.contains(&"source.local") && types.contains(&"regular"),
+        "{types:?}"
+    );
+    let described: Vec<_> = listed
+        .iter()
+        .map(|e| e["Description"].as_str().unwrap())
+        .collect();
+    assert!(
+        described
+            .iter()
+            .any(|text| text.contains("RUN cat /one /two")),
+        "{described:?}"
+    );
+    assert!(
+        described.contains(&"local source for context"),
+        "{described:?}"
+    );
+}
+
+#[test]
+fn a_dry_run_promises_what_comes_back() {
+    let varve = Varve::new();
+    built(&varve, &["-t", "kept"], "kept", 2);
+    built(&varve, &[], "loose", 4);
+    for arguments in [&["--filter", "type=regular"][..], &[], &["--all"]] {
+        built(&varve, &["-t", "going"], "going", 3);
+        varve.varve(["rmi", "going"]).succeeded();
+        let total = |words: &[&str]| {
+            let told = varve
+                .varve(["prune"].iter().chain(words).chain(arguments))
+                .success();
+            let last = told.stdout.lines().last().unwrap().to_owned();
+            let (words, amount) = last.rsplit_once(' ').unwrap();
+            assert!(words.starts_with("Total recl"), "{told}");
+            amount.to_owned()
+        };
+        let before = du(&varve, "objects");
+        let promised = total(&["--dry-run"]);
+        assert_eq!(du(&varve, "objects"), before, "a dry run changes nothing");
+        assert_eq!(promised, total(&["--force"]), "{arguments:?}");
+    }
+    assert_eq!(varve.shell("kept", "tail -c 5 /noise.kept | wc -c"), "5\n");
+    assert!(
+        varve
+            .varve(["prune", "--all"])
+            .success()
+            .stdout
+            .ends_with("Total reclaimed space: 0B\n")
+    );
+    varve.varve(["fsck"]).succeeded();
+}
+
+#[test]
+fn filters_choose_what_goes_and_what_is_needed_stays() {
+    let varve = Varve::new();
+    varve.write("context/f", "x");
+    varve.dockerfile("FROM busybox\nCOPY f /f\nRUN --mount=type=cache,target=/c echo kept >> /c/log && cat /c/log\n");
+    varve.build([""; 0]).succeeded();
+    assert_eq!(
+        entries(&varve, &["--filter", "type=exec.cachemount"]).len(),
+        1
+    );
+    let recent = varve.varve(["prune", "--filter", "until=1h"]).success();
+    assert!(recent.stdout.contains("removed 0 snapshots"), "{recent}");
+    varve
+        .varve(["prune", "--filter", "type=exec.cachemount"])
+        .succeeded();
+    assert_eq!(
+        entries(&varve, &["--filter", "type=exec.cachemount"]).len(),
+        0
+    );
+    varve.dockerfile("FROM busybox\nCOPY f /f\nRUN --mount=type=cache,target=/c echo kept >> /c/log && cat /c/log # again\n");
+    let again = varve.build([""; 0]).success().transcript();
+    assert_eq!(
+        again.step("# again").output,
+        ["kept"],
+        "the cache mount is new"
+    );
+
+    built(&varve, &["-t", "kept"], "kept", 1);
+    std::thread::sleep(Duration::from_millis(2_100));
+    varve
+        .varve([
+            "prune",
+            "--filter",
+            "until=1s",
+            "--filter",
+            "type!=source.local",
+        ])
+        .succeeded();
+    let left = entries(&varve, &[]);
+    assert!(
+        left.iter()
+            .all(|entry| entry["Shared"] == true || entry["Type"] == "source.local"),
+        "{left:?}"
+    );
+    assert_eq!(varve.shell("kept", "echo there"), "there\n");
+    varve.dockerfile("FROM busybox\nCOPY f /f\nRUN echo back\n");
+    varve.build([""; 0]).succeeded();
+    for (filter, told) in [
+        ("colour=red", "unknown key"),
+        ("type=odd", "no such type"),
+        ("until=2999-01-01", "still to come"),
+    ] {
+        let refused = varve.varve(["prune", "--filter", filter]).code(1);
+        assert!(refused.stderr.contains(told), "{refused}");
+        varve.varve(["du", "--filter", filter]).code(1);
+    }
+}
+
+#[test]
+fn the_least_recently_used_goes_first_until_the_rest_fits() {
+    let varve = Varve::new();
+    for seed in ["first", "second", "third"] {
+        built(&varve, &[], seed, 4);
+        std::thread::sleep(Duration::from_millis(1_100));
+    }
+    // Used again: now the second one is the oldest.
+    built(&varve, &[], "first", 4);
+    let told = varve
+        .varve(["prune", "--max-used-space", "11MB", "--dry-run"])
+        .success();
+    assert!(told.stdout.contains("would remove"), "{told}");
+    varve
+        .varve(["prune", "--max-used-space", "11MB"])
+        .succeeded();
+    let left = entries(&varve, &[]);
+    let has = |seed: &str| {
+        let words = format!("/noise.{seed}");
+        left.iter()
+            .any(|entry| entry["Description"].as_str().unwrap().contains(&words))
+    };
+    assert!(has("first") && has("third") && !has("second"), "{left:?}");
+    assert!(bytes(&left) <= 11 << 20, "{left:?}");
+    let listed: Vec<_> = left
+        .iter()
+        .map(|entry| entry["UsageCount"].as_u64().unwrap())
+        .collect();
+    assert!(listed.contains(&2), "{left:?}");
+}
+
+#[test]
+fn a_build_keeps_to_the_rules_of_the_configuration() {
+    let varve = Varve::new();
+    let config = varve.write("varve.toml", "[[gcpolicy]]\nmaxUsedSpace = \"20MB\"\n");
+    let build = |seed: &str, tag: &[&str]| {
+        varve.dockerfile(&format!("FROM busybox\nRUN {}\n", noise(9, seed)));
+        let mut command = varve.build_command(tag);
+        support::workspace::run(command.env("VARVE_CONFIG", &config)).succeeded();
+    };
+    build("named", &["-t", "named"]);
+    // The first look is at 64 MiB.
+    for round in 0..9 {
+        build(&format!("round{round}"), &[]);
+    }
+    let left = entries(&varve, &["--filter", "private"]);
+    assert!(bytes(&left) < 40 << 20, "{}", bytes(&left));
+    assert!(!left.is_empty(), "not all of it");
+    assert_eq!(varve.shell("named", "head -c 5 /noise.named"), "named");
+    varve.varve(["fsck"]).succeeded();
+
+    fs::write(&config, "[[gcpolicy]]\nfilters = [\"odd\"]\n").unwrap();
+    let mut command = varve.build_command([""; 0]);
+    let warned = support::workspace::run(command.env("VARVE_CONFIG", &config)).success();
+    assert!(
+        warned.stderr.contains("WARNING: the build cache"),
+        "{warned}"
+    );
+    assert!(warned.stderr.contains("invalid filter \"odd\""), "{warned}");
+}
+
+#[test]
+fn system_df_tells_by_kind_and_lists() {
+    let varve = Varve::new();
+    built(&varve, &["-t", "one", "-t", "two"], "x", 2);
+    built(&varve, &[], "y", 2);
+    let told = varve.varve(["system", "df"]).success().stdout;
+    let lines: Vec<Vec<_>> = told
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines[0], ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
+    assert_eq!(
+        lines[1][..3],
+        ["Images", "1", "0"],
+        "one image of two names: {told}"
+    );
+    assert_eq!(lines[2][0], "Containers");
+    assert_eq!(lines[4][..2], ["Build", "Cache"]);
+    varve.varve(["mount", "one"]).succeeded();
+    let told = varve
+        .varve(["system", "df", "--format", "{{.Type}}={{.Active}}"])
+        .success();
+    varve.varve(["umount", "--all"]).succeeded();
+    assert!(told.stdout.contains("Images=1\n"), "{told}");
+    let all = varve.varve(["system", "df", "-v"]).success().stdout;
+    assert!(
+        all.contains("REPOSITORY") && all.contains("LAST ACCESSED"),
+        "{all}"
+    );
+    let verbose = varve.varve(["du", "--verbose"]).success().stdout;
+    assert!(
+        verbose.contains("Usage count:") && verbose.contains("Type:          regular"),
+        "{verbose}"
+    );
+}
