@@ -7,6 +7,7 @@ mod image;
 mod layers;
 mod layout;
 mod meter;
+mod missing;
 mod platforms;
 pub(crate) mod push;
 pub mod save;
@@ -16,6 +17,7 @@ use engine::CancelToken;
 use snapshotter::Manager;
 
 use self::image::Image;
+use self::missing::Bringing;
 use crate::error::{Error, Result};
 use crate::frontend;
 use crate::images::Images;
@@ -55,6 +57,28 @@ impl Export {
     /// Whether each platform gets a directory of its own in an output of files.
     fn is_split(&self, asked: Option<bool>) -> bool {
         asked.unwrap_or(self.results.len() > 1)
+    }
+
+    /// Whether layers go out or are named, and not only files.
+    fn has_image(&self) -> bool {
+        let is_files =
+            |output: &Output| matches!(output, Output::Local { .. } | Output::Tar { .. });
+        !self.request.tags.is_empty() || !self.request.outputs.iter().all(is_files)
+    }
+
+    /// Brings layers of bases whose bytes are not here any more.
+    fn bring_layers(
+        &self,
+        images: &Images,
+        snapshots: &Manager,
+        progress: &Progress,
+    ) -> Result<()> {
+        let bringing = Bringing {
+            images,
+            remote: &self.remote,
+            cancel: &self.cancel,
+        };
+        bringing.layers_of(&self.results, snapshots, progress)
     }
 
     /// What is kept in the store under the names of `-t`: what is pushed, so that both are one
@@ -134,6 +158,9 @@ pub(crate) fn export(
         tags: normalized(&export.request.tags)?,
         built: Built::default(),
     };
+    if export.has_image() {
+        export.bring_layers(images, snapshots, progress)?;
+    }
     let outputs = &export.request.outputs;
     let is_kept = |output: &Output| match output {
         Output::Store(store) => store.names.is_empty() && !store.is_unnamed,

@@ -23,6 +23,10 @@ struct State {
     back: u64,
     /// How many may come back; no limit where there is none.
     back_max: Option<u64>,
+    /// After how many the connection is closed.
+    cut_at: Option<u64>,
+    /// Which one is another on its way.
+    wrong_at: Option<u64>,
 }
 
 /// The port. Connections through it end with the two that they connect.
@@ -82,6 +86,18 @@ impl Relay {
         state.back_max = Some(state.back + bytes);
     }
 
+    /// The connection on which the next `bytes` bytes have come back is closed.
+    pub fn cut_after(&self, bytes: u64) {
+        let mut state = self.state();
+        state.cut_at = Some(state.back + bytes);
+    }
+
+    /// The byte that comes back after the next `bytes` ones is changed.
+    pub fn corrupt_after(&self, bytes: u64) {
+        let mut state = self.state();
+        state.wrong_at = Some(state.back + bytes);
+    }
+
     /// Waits until as much has come back as may.
     ///
     /// # Panics
@@ -120,17 +136,39 @@ impl Relay {
     fn copy(&self, mut from: TcpStream, mut to: TcpStream, is_back: bool) {
         let mut piece = [0; PIECE_BYTES];
         while let Ok(count @ 1..) = from.read(&mut piece) {
-            let mut rest = &piece[..count];
+            let mut rest = &mut piece[..count];
             while !rest.is_empty() {
                 let allowed = self.allowed(rest.len(), is_back);
-                if to.write_all(&rest[..allowed]).is_err() {
+                let (now, later) = rest.split_at_mut(allowed);
+                if is_back && self.harm(now) {
+                    drop(from.shutdown(Shutdown::Both));
+                    drop(to.shutdown(Shutdown::Both));
+                    return;
+                }
+                if to.write_all(now).is_err() {
                     break;
                 }
-                rest = &rest[allowed..];
+                rest = later;
             }
         }
         // The other side may have been first.
         drop(to.shutdown(Shutdown::Write));
+    }
+
+    /// Does to what has just been counted what a test wants; tells whether the connection ends.
+    fn harm(&self, piece: &mut [u8]) -> bool {
+        let mut state = self.state();
+        let begin = state.back - piece.len() as u64;
+        if let Some(at) = state.wrong_at.filter(|at| *at < state.back) {
+            let at = usize::try_from(at.saturating_sub(begin)).unwrap_or_default();
+            piece[at] ^= 1;
+            state.wrong_at = None;
+        }
+        let is_cut = state.cut_at.is_some_and(|at| at < state.back);
+        if is_cut {
+            state.cut_at = None;
+        }
+        is_cut
     }
 
     /// Waits until something may pass, and counts it.

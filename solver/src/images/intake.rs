@@ -301,14 +301,16 @@ impl Reading<'_> {
                 located,
                 unpacked: Some(self.unpack_kept(layer, located)?),
             }),
-            (None, Some(source)) => {
-                let chunks = source.open(layer, &self.stop)?;
-                let (blob, unpacked) =
-                    self.unpack_coming(layer, chunks, !task.places.is_empty())?;
-                let size = layer.size;
-                let located = Located { blob, size };
-                Ok(Taken { located, unpacked })
-            }
+            (None, Some(source)) => match self.fetch(task, source) {
+                // Something between here and there may have changed them, or there is a mirror
+                // that is trusted less from now on.
+                Err(Error::Registry(error @ registry::Error::DigestMismatch { .. })) => {
+                    let message = format!("{error}; asking for the layer once more");
+                    self.intake.reporter.warn(message);
+                    self.fetch(task, source)
+                }
+                fetched => fetched,
+            },
             (None, None) => Err(Error::bad_image(
                 self.what,
                 format!(
@@ -317,6 +319,15 @@ impl Reading<'_> {
                 ),
             )),
         }
+    }
+
+    fn fetch(&self, task: &Task, source: &dyn LayerSource) -> Result<Taken> {
+        let layer = &task.layer;
+        let chunks = source.open(layer, &self.stop)?;
+        let (blob, unpacked) = self.unpack_coming(layer, chunks, !task.places.is_empty())?;
+        let size = layer.size;
+        let located = Located { blob, size };
+        Ok(Taken { located, unpacked })
     }
 
     /// Unpacks a layer whose bytes are here.

@@ -201,9 +201,25 @@ impl Remote {
         reporter: Reporter,
         cancel: CancelToken,
     ) -> Result<RemoteLayers> {
+        self.layers_in(&split(name)?.0.to_string(), reporter, cancel)
+    }
+
+    /// The layers of a repository: `docker.io/library/busybox`.
+    ///
+    /// # Errors
+    /// [`Error::BadImage`] if it is none.
+    pub(crate) fn layers_in(
+        &self,
+        repository: &str,
+        reporter: Reporter,
+        cancel: CancelToken,
+    ) -> Result<RemoteLayers> {
+        let parts = repository.split_once('/');
+        let (host, name) =
+            parts.ok_or_else(|| Error::bad_image(repository, "it is no full repository name"))?;
         Ok(RemoteLayers {
             remote: self.clone(),
-            repository: split(name)?.0,
+            repository: Repository::new(host, name)?,
             reporter,
             cancel,
         })

@@ -64,6 +64,34 @@ fn a_cached_build_fetches_no_layer() {
 }
 
 #[test]
+fn the_bytes_of_a_base_that_were_thrown_away_come_again_for_an_image() {
+    let varve = Varve::new();
+    let (registry, reference) = registry(&varve);
+    varve.dockerfile(&format!("FROM {reference}\nRUN cat /file > /copy\n"));
+    // Nothing has a name, so that only the cache holds anything.
+    varve.build(["-o", "files"]).succeeded();
+    varve.varve(["rmi", &reference]).succeeded();
+    // What a build holds while it runs is given up when the next one begins.
+    varve.dockerfile("FROM busybox\n");
+    varve.build(["-o", "other"]).succeeded();
+    varve.varve(["prune"]).succeeded();
+    varve.dockerfile(&format!("FROM {reference}\nRUN cat /file > /copy\n"));
+    let before = registry.blob_requests("GET");
+    let again = varve
+        .build(["-o", "type=oci,dest=image,tar=false"])
+        .success();
+    assert_eq!(again.transcript().executed(), [""; 0], "{again}");
+    assert_eq!(
+        registry.blob_requests("GET") - before,
+        3,
+        "config and two layers"
+    );
+    let image = support::layout::Layout::open(&varve.path("image"));
+    assert_eq!(image.layer_digests().len(), 3);
+    assert!(image.layer(1).iter().any(|entry| entry.path == "file"));
+}
+
+#[test]
 fn pull_takes_what_is_newer_and_fails_where_nobody_answers() {
     let varve = Varve::new();
     let (registry, reference) = registry(&varve);

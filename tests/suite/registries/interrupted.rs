@@ -1,5 +1,6 @@
 //! Pulls that are killed, cancelled, or cut off.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -7,6 +8,7 @@ use support::forged_image::{TarEntry, tar_archive};
 use support::layered_image;
 use support::registry::Registry;
 use support::relay::Relay;
+use support::small_disk::SmallDisk;
 use support::workspace::{Running, Varve};
 
 /// What passes of an image of several megabytes before a test stops the rest.
@@ -92,6 +94,50 @@ fn ctrl_c_ends_a_pull_at_once() {
         relay.release();
     }
     is_whole(&varve);
+}
+
+#[test]
+fn a_layer_that_is_cut_off_or_changed_on_its_way_is_asked_for_again_and_it_is_told() {
+    let varve = Varve::new();
+    let (_registry, relay, reference) = behind_relay(&varve);
+    varve.dockerfile(&format!("FROM {reference}\nRUN true\n"));
+    relay.cut_after(2 * BEGINNING);
+    let built = varve.build(["-t", "child"]).success();
+    assert!(built.stderr.contains("trying again in"), "{built}");
+    is_whole(&varve);
+    varve.varve(["rmi", &reference, "child"]).succeeded();
+    varve.varve(["prune", "--all"]).succeeded();
+    relay.corrupt_after(2 * BEGINNING);
+    let built = varve.build(["-t", "child"]).success();
+    assert!(built.stderr.contains("once more"), "{built}");
+    is_whole(&varve);
+}
+
+#[test]
+fn an_image_that_does_not_fit_on_the_disk_is_refused_and_leaves_nothing() {
+    let varve = Varve::new();
+    let (_registry, _relay, reference) = behind_relay(&varve);
+    let disk = SmallDisk::mount(&varve.path("disk"), "size=40m");
+    varve.dockerfile(&format!("FROM {reference}\nRUN true\n"));
+    varve.build(["--root", "disk/root"]).succeeded();
+    varve
+        .varve(["--root", "disk/root", "rmi", &reference])
+        .succeeded();
+    varve
+        .varve(["--root", "disk/root", "prune", "--all"])
+        .succeeded();
+    let filler = disk.fill(5 << 20);
+    for arguments in [&["build", "context"][..], &["pull", &reference]] {
+        let refused = varve.varve([&["--root", "disk/root"], arguments].concat());
+        refused.refused_with(1, &["No space left on device", "varve prune"]);
+        let listed = varve
+            .varve(["--root", "disk/root", "images", "-q"])
+            .success();
+        assert_eq!(listed.stdout, "", "{listed}");
+    }
+    fs::remove_file(filler).unwrap();
+    varve.varve(["--root", "disk/root", "fsck"]).succeeded();
+    varve.build(["--root", "disk/root"]).succeeded();
 }
 
 #[track_caller]

@@ -11,6 +11,7 @@ use crate::cache::now;
 use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::exporters::layers::{self, Change, Layer, Look};
+use crate::exporters::missing::Bringing;
 use crate::frontend::familiar_tagged;
 use crate::images::document::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
 use crate::images::{Images, Named};
@@ -43,7 +44,12 @@ pub(crate) fn push(
     remote: &Remote,
     (step, cancel): (&Step, &CancelToken),
 ) -> Result<Named> {
-    let gathered = gather(name, platform, images, step)?;
+    let bringing = Bringing {
+        images,
+        remote,
+        cancel,
+    };
+    let gathered = gather(name, platform, bringing, step)?;
     let Gathered { cargo, target, .. } = &gathered;
     let store = images.content().store();
     let names = [name.to_owned()];
@@ -69,9 +75,10 @@ fn cargo_documents(cargo: &Cargo) -> Vec<Bytes> {
 fn gather(
     name: &str,
     platform: Option<&Platform>,
-    images: &Images,
+    bringing: Bringing<'_>,
     step: &Step,
 ) -> Result<Gathered> {
+    let images = bringing.images;
     let known = images.resolve(name)?.ok_or_else(|| {
         let reason = "no image of this name is in the store; `varve images` lists those that are, \
                       and `varve tag` gives one a further name";
@@ -80,6 +87,7 @@ fn gather(
     let mut gathering = Gathering {
         name,
         images,
+        bringing,
         step,
         cargo: Cargo::default(),
         held: Vec::new(),
@@ -99,6 +107,7 @@ fn gather(
 struct Gathering<'g> {
     name: &'g str,
     images: &'g Images,
+    bringing: Bringing<'g>,
     step: &'g Step,
     cargo: Cargo,
     held: Vec<Reference>,
@@ -255,7 +264,10 @@ impl Gathering<'_> {
         };
         let packed = match (change, diff_id) {
             (Some(change), Some(diff_id)) => self.pack(layer, &change, diff_id, config)?,
-            _ => layer.clone(),
+            _ => {
+                self.bringing.bring(layer, self.step)?;
+                layer.clone()
+            }
         };
         let packing = Packing {
             change: None,
