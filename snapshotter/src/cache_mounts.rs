@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mount::MountGuard;
-use store::{Batch, ContentKey, Durability, Timestamp};
+use store::{Batch, ContentKey, Durability, Timestamp, TreeRef};
 
 use crate::catalog::{self, Row};
 use crate::error::{Error, Result};
@@ -155,6 +155,14 @@ pub fn list(manager: &Manager) -> Result<Vec<CacheMount>> {
         });
     }
     Ok(found)
+}
+
+/// What a cache mount holds now; `None` if it is not used yet.
+///
+/// # Errors
+/// Database errors.
+pub fn tree(manager: &Manager, identity: Identity) -> Result<Option<TreeRef>> {
+    Ok(current(manager, identity)?.and_then(|row| row.tree()))
 }
 
 /// Forgets a cache mount; a collection then frees its space. Says whether there was one.

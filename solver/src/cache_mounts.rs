@@ -1,15 +1,20 @@
 //! The cache mounts of a step: which ones it wants, in which order it asks for them.
 
+use std::cell::Cell;
 use std::path::Path;
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use engine::CancelToken;
+use engine::OutputStream;
 use llb::op::{CacheMount, CacheSharing, Exec, Mount, MountKind};
-use snapshotter::Manager;
 use snapshotter::cache_mounts::{self, Identity, InUse, Seed, Sharing};
 
 use crate::error::{Error, Result};
+use crate::exec_mounts::Sources;
+use crate::ops::missing_object;
 use crate::result::Value;
+
+/// A step that has waited so long for others says for what.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One cache mount that a step wants, perhaps at several places.
 #[derive(Debug)]
@@ -31,17 +36,20 @@ impl CacheMounts {
     ///
     /// # Errors
     /// [`Error::Cancelled`]; those of preparing and mounting.
-    pub(crate) fn acquire(
-        exec: &Exec,
-        inputs: &[Value],
-        snapshots: &Arc<Manager>,
-        directory: &Path,
-        cancel: &CancelToken,
-    ) -> Result<Self> {
+    pub(crate) fn acquire(exec: &Exec, sources: &Sources<'_>) -> Result<Self> {
+        let (snapshots, directory) = (sources.snapshots, sources.directory);
         let mut all = Self::default();
-        for wanted in wanted(exec, inputs) {
+        for wanted in wanted(exec, sources.inputs) {
+            drop_if_damaged(&wanted, sources)?;
             let what = (wanted.id, &wanted.seed);
-            let is_cancelled = || cancel.is_cancelled();
+            let (asked, told) = (Instant::now(), Cell::new(false));
+            let is_cancelled = || {
+                if asked.elapsed() > PATIENCE && !told.replace(true) {
+                    let line = format!("waiting for the cache mount {:?}\n", wanted.id);
+                    sources.output.log(OutputStream::Stderr, line.into_bytes());
+                }
+                sources.cancel.is_cancelled()
+            };
             let got =
                 cache_mounts::acquire(snapshots, what, wanted.sharing, directory, &is_cancelled)?;
             // What was got before is given back on the way out.
@@ -64,6 +72,24 @@ impl CacheMounts {
                 tracing::warn!(%error, "a cache mount stays as it was before this step");
             }
         }
+    }
+}
+
+/// A file of a cache that is lost would be an error in the middle of a step. A cache that has one
+/// begins anew.
+fn drop_if_damaged(wanted: &Wanted<'_>, sources: &Sources<'_>) -> Result<()> {
+    let Some(tree) = cache_mounts::tree(sources.snapshots, wanted.identity)? else {
+        return Ok(());
+    };
+    let store = sources.snapshots.store();
+    let Some(blob) = missing_object(tree, store, sources.checked)? else {
+        return Ok(());
+    };
+    tracing::warn!(id = wanted.id, %blob, "a cache mount has lost a file and begins anew");
+    match cache_mounts::remove(sources.snapshots, wanted.identity) {
+        // Another step had begun to use it: let it.
+        Ok(_) | Err(snapshotter::Error::FailedPrecondition { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

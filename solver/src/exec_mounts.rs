@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::CancelToken;
+use engine::{CancelToken, OutputSink};
 use llb::op::{Exec, Mount as ExecMount, MountKind, SecretMount, SshMount};
 use mount::Mount;
 use snapshotter::{Kind, Labels, Manager, Snapshots};
@@ -14,7 +14,7 @@ use store::{ContentKey, Editor, Entry, RelPath, Store, TreeRef};
 use crate::agents::Agents;
 use crate::cache_mounts::CacheMounts;
 use crate::error::{Error, Result};
-use crate::ops::{build_lease, snapshot_name};
+use crate::ops::{Checked, build_lease, snapshot_name};
 use crate::result::Value;
 use crate::secrets::{SecretValue, Secrets};
 
@@ -170,6 +170,10 @@ pub(crate) struct Sources<'a> {
     /// Where cache mounts are mounted.
     pub(crate) directory: &'a Path,
     pub(crate) cancel: &'a CancelToken,
+    /// Where a step says what it waits for.
+    pub(crate) output: &'a OutputSink,
+    /// Trees that were looked through already.
+    pub(crate) checked: &'a Checked,
     pub(crate) secrets: &'a Secrets,
     pub(crate) agents: &'a Agents,
 }
@@ -185,8 +189,7 @@ impl StepMounts {
             .map(|one| sources.secrets.variable(one));
         let secret_env = secret_env.filter_map(Result::transpose);
         let secret_env = secret_env.collect::<Result<Vec<_>>>()?;
-        let caches =
-            CacheMounts::acquire(exec, inputs, snapshots, sources.directory, sources.cancel)?;
+        let caches = CacheMounts::acquire(exec, sources)?;
         let root = exec.root().and_then(|mount| mount.input);
         let parent = root.map(|root| inputs[root.position()].name().to_owned());
         let parent = parent.unwrap_or_default();

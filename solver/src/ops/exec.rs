@@ -114,14 +114,16 @@ impl ExecOp {
         }
         let mut mounts = {
             let (exec, inputs) = (self.exec.clone(), inputs.to_vec());
-            let (environment, cancel) = (self.environment.clone(), context.cancel.clone());
+            let (environment, context) = (self.environment.clone(), context.clone());
             blocking(move || {
                 check_objects(&inputs, &environment)?;
                 let sources = Sources {
                     inputs: &inputs,
                     snapshots: &environment.snapshots,
                     directory: environment.execution.directory(),
-                    cancel: &cancel,
+                    cancel: &context.cancel,
+                    output: &context.output,
+                    checked: &environment.checked,
                     secrets: &environment.secrets,
                     agents: &environment.agents,
                 };

@@ -279,3 +279,50 @@ fn a_link_in_a_cache_leads_a_mount_of_a_part_of_it_to_no_place_outside() {
     assert!(failed.stderr.contains("\"/s/part\": not found"), "{failed}");
     assert!(!failed.stderr.contains("of the host"), "{failed}");
 }
+
+#[test]
+fn a_step_that_waits_for_a_locked_cache_says_so() {
+    let varve = Varve::new();
+    let lock = "RUN --mount=type=cache,id=packages,target=/c,sharing=locked sleep 2";
+    varve.dockerfile(&format!(
+        "FROM busybox AS one\n{lock}; touch /1\nFROM busybox AS two\n{lock}; touch /2\n\
+         FROM busybox\nCOPY --from=one /1 /\nCOPY --from=two /2 /\n"
+    ));
+    let built = varve.build(["-t", "app"]).success();
+    let says = "waiting for the cache mount \"/packages\"";
+    assert_eq!(built.stderr.matches(says).count(), 1, "{built}");
+}
+
+#[test]
+fn a_cache_that_has_lost_a_file_begins_anew_and_fails_no_step() {
+    let varve = Varve::new();
+    let mount = "RUN --mount=type=cache,target=/c";
+    said(
+        &varve,
+        &format!("{mount} yes | head -c 34567 > /c/data && echo x > /c/other\n"),
+        &[],
+    );
+    let lost = object_of(&varve.root().join("objects"), 34_567);
+    fs::remove_file(lost.expect("the file of the cache")).unwrap();
+    varve.dockerfile(&format!(
+        "FROM busybox\n{mount} cat /c/* 2>/dev/null || echo empty\n"
+    ));
+    let built = varve.build(["-t", "app"]).success();
+    assert_eq!(built.transcript().step("RUN").output, ["empty"], "{built}");
+    assert!(
+        built.stderr.contains("has lost a file and begins anew"),
+        "{built}"
+    );
+}
+
+/// The file of that length below a directory.
+fn object_of(directory: &Path, length: u64) -> Option<std::path::PathBuf> {
+    let mut entries = fs::read_dir(directory).unwrap().flatten();
+    entries.find_map(|entry| {
+        let found = entry.metadata().unwrap();
+        match found.is_dir() {
+            true => object_of(&entry.path(), length),
+            false => (found.len() == length).then(|| entry.path()),
+        }
+    })
+}
