@@ -38,6 +38,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
         anyhow::bail!("an archive is not written to a terminal: give dest=FILE, or redirect it");
     }
     let (request, asked) = request::make(options, &site.environment)?;
+    result::forget(&asked)?;
     let service = Service::open(site, &asked.runtime)?;
     let mode = if asked.is_quiet {
         Mode::Quiet

@@ -35,6 +35,22 @@ pub(super) fn write(built: &Built, asked: &Asked) -> anyhow::Result<()> {
     }
 }
 
+/// Takes away the image id of an earlier build: if this one fails, nobody must read that.
+///
+/// # Errors
+/// The file cannot be removed.
+pub(super) fn forget(asked: &Asked) -> anyhow::Result<()> {
+    let Some(path) = &asked.iidfile else {
+        return Ok(());
+    };
+    // A pipe or device has nothing of an earlier build.
+    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    std::fs::remove_file(path)
+        .with_context(|| format!("cannot remove the old image id in {}", path.display()))
+}
+
 /// Under the keys of buildx, as far as they apply.
 fn metadata(built: &Built) -> serde_json::Value {
     let text = |digest: &solver::content::Digest| serde_json::Value::from(digest.to_string());
@@ -138,6 +154,9 @@ mod tests {
         write(&built(), &asked(Some(path.clone()))).unwrap();
         let id = Digest::of(b"config").to_string();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), id);
+        forget(&asked(Some(path.clone()))).unwrap();
+        assert!(!path.exists());
+        forget(&asked(Some(path.clone()))).unwrap();
         let nothing = Built {
             config: None,
             target: None,
