@@ -8,6 +8,7 @@ pub(crate) mod contents;
 pub(crate) mod contexts;
 mod csv;
 mod disk_space;
+pub(crate) mod documents;
 pub(crate) mod exports;
 pub(crate) mod history;
 pub(crate) mod images;
@@ -141,6 +142,10 @@ pub(crate) enum Command {
     Fsck(Fsck),
     /// Tell what this machine can do and which way varve goes on it
     Doctor(Doctor),
+    /// Print what makes a shell complete commands and options
+    Completion(documents::Completion),
+    /// Write man pages
+    Man(documents::Man),
     /// Serve containerd: its snapshotter and differ
     Daemon(Daemon),
     /// List the snapshots that a daemon has for containerd

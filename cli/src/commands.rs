@@ -8,6 +8,7 @@ mod contents;
 mod daemon;
 mod debug;
 mod doctor;
+mod documents;
 mod fsck;
 mod history;
 mod images;
@@ -59,6 +60,8 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         }) => system::df(site, &options)?,
         Command::Fsck(options) => fsck::fsck(site, &options)?,
         Command::Doctor(options) => doctor::doctor(site, &options)?,
+        Command::Completion(options) => documents::completion(&options)?,
+        Command::Man(options) => documents::man(&options)?,
         Command::Daemon(options) => daemon::daemon(site, options)?,
         Command::Debug(options) => debug::debug(&options)?,
         Command::Snapshots(options) => snapshots::snapshots(&options)?,

@@ -155,6 +155,27 @@ fn help_teaches_by_examples_and_fits_into_100_columns() {
         let wide = text.lines().find(|line| line.chars().count() > 100);
         assert_eq!(wide, None, "varve {command} --help");
     }
+    for command in [
+        "images",
+        "inspect",
+        "tag",
+        "rmi",
+        "diff",
+        "cp",
+        "mount",
+        "umount",
+        "du",
+        "prune",
+        "system df",
+        "completion",
+        "man",
+    ] {
+        let line = format!("varve {command} --help");
+        let text = try_parse(&line).unwrap_err().render().to_string();
+        assert!(text.contains("Examples:"), "{line}");
+        let wide = text.lines().find(|line| line.chars().count() > 100);
+        assert_eq!(wide, None, "{line}");
+    }
     let text = try_parse("varve --help").unwrap_err().render().to_string();
     assert!(
         text.contains("Exit codes:") && text.contains("Examples:"),
