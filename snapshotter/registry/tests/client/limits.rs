@@ -120,7 +120,7 @@ async fn nobody_at_the_address_is_an_error_with_the_cause() {
     let result = client()
         .manifest(&repository(&address, "a"), &tag("v"))
         .await;
-    assert_says(result, &[&address, "refused", "after 5 attempts", "proxy"]);
+    assert_says(result, &[&address, "refused", "after 2 attempts", "proxy"]);
 }
 
 #[tokio::test]
