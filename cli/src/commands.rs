@@ -25,17 +25,67 @@ mod table;
 pub(crate) mod times;
 mod usage;
 
-use std::process::ExitCode;
+use executor::RuntimeChoice;
 
 use crate::args::Command;
 use crate::args::space::{System, SystemCommand};
 use crate::daemon::Site;
 
-/// Carries out a command.
+impl Command {
+    /// Whether it can be carried out beside others on the same root directory. Those that cannot
+    /// wait until they have it for themselves, or do not use it.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Command::Build(_)
+            | Command::Run(_)
+            | Command::Images(_)
+            | Command::Tag(_)
+            | Command::Rmi(_)
+            | Command::Import(_)
+            | Command::Pull(_)
+            | Command::Push(_)
+            | Command::Inspect(_)
+            | Command::Diff(_)
+            | Command::Cp(_)
+            | Command::Save(_)
+            | Command::Load(_)
+            | Command::History(_)
+            | Command::Prune(_) => true,
+            // The mounts are to be seen by others, which those of an owner are not.
+            Command::Mount(_)
+            | Command::Umount(_)
+            | Command::Du(_)
+            | Command::System(_)
+            | Command::Fsck(_)
+            | Command::Doctor(_)
+            | Command::Daemon(_)
+            | Command::Debug(_)
+            | Command::Snapshots(_) => false,
+        }
+    }
+
+    /// What it wants containers made by, if it makes any.
+    pub(crate) fn runtime(&self) -> Option<&RuntimeChoice> {
+        match self {
+            Command::Build(options) => Some(&options.runtime.runtime),
+            Command::Run(options) => Some(&options.runtime.runtime),
+            _ => None,
+        }
+    }
+}
+
+/// Carries out a command; gives its exit code.
 ///
 /// # Errors
 /// What [`crate::error::report`] tells.
-pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<u8> {
+    let deletes = matches!(command, Command::Prune(_));
+    // Held until the end: what a command has found is not deleted by another one.
+    let (_in_use, _alone) = match &site.shared {
+        None => (None, None),
+        Some(shared) if deletes => (None, Some(shared.alone())),
+        Some(shared) => (Some(shared.in_use()), None),
+    };
     match command {
         Command::Build(options) => build::build(site, *options)?,
         Command::Run(options) => return run::run(site, options),
@@ -66,5 +116,5 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<ExitCode
         Command::Debug(options) => debug::debug(&options)?,
         Command::Snapshots(options) => snapshots::snapshots(&options)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }

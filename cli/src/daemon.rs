@@ -18,6 +18,7 @@ use crate::args::Global;
 use crate::environment::Environment;
 use crate::error::say;
 use crate::host::Host;
+use crate::owner::shared::Shared;
 
 /// How often to look whether another varve has let go of the root directory.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
@@ -44,6 +45,8 @@ pub(crate) struct Site {
     pub(crate) environment: Environment,
     /// The absolute path of the directory of all state.
     pub(crate) root: PathBuf,
+    /// What other commands on it have open; `None` for commands that must have it for themselves.
+    pub(crate) shared: Option<Arc<Shared>>,
 }
 
 impl Site {
@@ -60,7 +63,16 @@ impl Site {
             global,
             environment,
             root,
+            shared: None,
         })
+    }
+
+    /// The same place, with what other commands on it have open.
+    pub(crate) fn shared(self, shared: Arc<Shared>) -> Self {
+        Site {
+            shared: Some(shared),
+            ..self
+        }
     }
 
     /// Opens the store, waiting for other varves to end.
@@ -68,6 +80,13 @@ impl Site {
     /// # Errors
     /// Those of the store.
     pub(crate) fn open_store(&self) -> anyhow::Result<Arc<Store>> {
+        match &self.shared {
+            Some(shared) => shared.store(|| self.open_own_store()),
+            None => self.open_own_store(),
+        }
+    }
+
+    fn open_own_store(&self) -> anyhow::Result<Arc<Store>> {
         let lock = self.lock()?;
         let rows = Rocks::open(&self.root.join(store::layout::DATABASE))?;
         Ok(Arc::new(Store::open(lock, Box::new(rows))?))
@@ -86,6 +105,9 @@ impl Site {
                              or stop the daemon",
                             path.display()
                         );
+                    }
+                    if let Some(shared) = &self.shared {
+                        shared.prefer_being_guest(self)?;
                     }
                     if !is_told {
                         let pid = holder
@@ -109,7 +131,16 @@ impl Site {
     /// # Errors
     /// Those of the store and the snapshots.
     pub(crate) fn open_snapshots(&self) -> anyhow::Result<Arc<Manager>> {
-        let store = self.open_store()?;
+        match &self.shared {
+            Some(shared) => shared.snapshots(
+                || self.open_own_store(),
+                |store| self.open_snapshots_of(store),
+            ),
+            None => self.open_snapshots_of(self.open_own_store()?),
+        }
+    }
+
+    fn open_snapshots_of(&self, store: Arc<Store>) -> anyhow::Result<Arc<Manager>> {
         let host = Host::get(&store, &self.environment)?;
         let options = host.options(self.global.mounts);
         Ok(Arc::new(Manager::open(store, options)?))
@@ -152,29 +183,60 @@ fn is_daemon(pid: u32) -> bool {
     words.any(|word| word == b"daemon")
 }
 
+/// The build service, for one command.
+#[derive(Clone, Debug)]
+pub(crate) struct Service(Arc<Opened>);
+
+impl Service {
+    /// Opens the store of a site and everything above it, unless another command has.
+    ///
+    /// # Errors
+    /// Those of every part.
+    pub(crate) fn open(site: &Site, runtime: &RuntimeChoice) -> anyhow::Result<Self> {
+        match &site.shared {
+            Some(shared) => Ok(Service(
+                shared.service(runtime, || Opened::open(site, runtime))?,
+            )),
+            None => {
+                if site.environment.is_root() {
+                    // Before the first thread starts, so that no mount outlives this process.
+                    mount::enter_private_namespace()?;
+                }
+                Ok(Service(Arc::new(Opened::open(site, runtime)?)))
+            }
+        }
+    }
+
+    /// The solver.
+    pub(crate) fn solver(&self) -> &Solver {
+        self.0.solver.as_ref().expect("it is taken only by drop")
+    }
+
+    /// Runs a future to its end on the service's threads.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.0
+            .tokio
+            .as_ref()
+            .expect("it is taken only by drop")
+            .block_on(future)
+    }
+}
+
 /// The build service, open.
-pub(crate) struct Service {
+pub(crate) struct Opened {
     solver: Option<Solver>,
     /// Dropped after the solver: it waits for what still runs.
     tokio: Option<tokio::runtime::Runtime>,
 }
 
-impl fmt::Debug for Service {
+impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").finish_non_exhaustive()
+        f.debug_struct("Opened").finish_non_exhaustive()
     }
 }
 
-impl Service {
-    /// Opens the store of a site and everything above it. There must be no other thread yet.
-    ///
-    /// # Errors
-    /// Those of every part.
-    pub(crate) fn open(site: &Site, runtime: &RuntimeChoice) -> anyhow::Result<Self> {
-        if site.environment.is_root() {
-            // Before the first thread starts, so that no mount outlives this process.
-            mount::enter_private_namespace()?;
-        }
+impl Opened {
+    fn open(site: &Site, runtime: &RuntimeChoice) -> anyhow::Result<Self> {
         let runtime = site.container_runtime(runtime)?;
         let snapshots = site.open_snapshots()?;
         if snapshots.store().is_full()? {
@@ -191,27 +253,14 @@ impl Service {
             let _entered = tokio.enter();
             Solver::open(snapshots, executor)?
         };
-        Ok(Service {
+        Ok(Opened {
             solver: Some(solver),
             tokio: Some(tokio),
         })
     }
-
-    /// The solver.
-    pub(crate) fn solver(&self) -> &Solver {
-        self.solver.as_ref().expect("it is taken only by drop")
-    }
-
-    /// Runs a future to its end on the service's threads.
-    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.tokio
-            .as_ref()
-            .expect("it is taken only by drop")
-            .block_on(future)
-    }
 }
 
-impl Drop for Service {
+impl Drop for Opened {
     fn drop(&mut self) {
         if let Some(solver) = self.solver.take()
             && let Err(error) = solver.snapshots().store().trash().reap(REAP_AT_END)

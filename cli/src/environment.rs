@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::caller::Caller;
+
 /// State of root, by the file hierarchy standard.
 const ROOT_SYSTEM: &str = "/var/lib/varve";
 
@@ -17,9 +19,14 @@ pub(crate) struct Environment {
 impl Environment {
     /// That of this process.
     pub(crate) fn of_this_process() -> Self {
+        Environment::of_variables(std::env::vars_os())
+    }
+
+    /// One with these variables, and this process's user.
+    pub(crate) fn of_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let named = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value));
         Environment {
-            variables: std::env::vars_os().filter_map(named).collect(),
+            variables: variables.filter_map(named).collect(),
             is_root: rustix::process::geteuid().is_root(),
         }
     }
@@ -74,13 +81,14 @@ impl Environment {
         Ok(data.join("varve"))
     }
 
-    /// A path as an absolute one.
+    /// A path as an absolute one, as the caller means it.
     ///
     /// # Errors
     /// The working directory is gone.
     pub(crate) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
         use anyhow::Context;
-        std::path::absolute(path).with_context(|| format!("cannot resolve {}", path.display()))
+        let absolute = Caller::current().absolute(path);
+        absolute.with_context(|| format!("cannot resolve {}", path.display()))
     }
 }
 

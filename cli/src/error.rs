@@ -2,10 +2,11 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+
+use crate::caller::Caller;
 
 /// The build or the command failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -30,9 +31,9 @@ pub(crate) struct Told {
 }
 
 /// Prints a failure and gives the exit code.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if let Some(told) = error.downcast_ref::<Told>() {
-        return ExitCode::from(told.code);
+        return told.code;
     }
     let text = sentence(error.as_ref());
     match SAYS_INTO_LOG.load(Ordering::Relaxed) {
@@ -40,8 +41,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         false => say(&format!("ERROR: {text}")),
     }
     match error.downcast_ref::<Interrupted>() {
-        Some(interrupted) => ExitCode::from(EXIT_SIGNAL + interrupted.signal),
-        None => ExitCode::from(EXIT_FAILED),
+        Some(interrupted) => EXIT_SIGNAL + interrupted.signal,
+        None => EXIT_FAILED,
     }
 }
 
@@ -51,11 +52,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 /// # Errors
 /// The write fails.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match Caller::current().stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Told { code: 0 }.into()),
         written => written.context("cannot write to standard output"),
     }
@@ -75,9 +72,7 @@ pub(crate) fn say(text: &str) {
         tracing::info!(target: "varve", "{}", text.trim_end());
         return;
     }
-    let written = writeln!(io::stderr(), "{}", text.trim_end());
-    // Nobody is left to be told.
-    drop(written);
+    Caller::current().say(text);
 }
 
 /// The message of an error with its causes, each told once, and what to do about it.

@@ -1,8 +1,9 @@
 //! `varve`, the program. Reading order: [`args`] (what can be said), [`commands`] (what it does),
-//! [`daemon`] (what it is made of), [`connect`] (how a running one is asked), [`output`] (what it
-//! shows).
+//! [`daemon`] (what it is made of), [`owner`] (what happens when several want it), [`connect`] (how
+//! a running one is asked), [`output`] (what it shows).
 
 mod args;
+mod caller;
 mod commands;
 mod configuration;
 mod connect;
@@ -14,6 +15,7 @@ mod host;
 mod interrupt;
 mod logging;
 mod output;
+mod owner;
 mod registries;
 
 use std::process::ExitCode;
@@ -34,13 +36,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const KILL_AT: &str = "VARVE_KILL_AT";
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().collect();
+    let words: Vec<_> = std::env::args_os().collect();
     // First of all: a helper must do as little as possible before it clones.
-    if executor::is_helper(&arguments) {
-        return executor::helper_main(&arguments);
+    if executor::is_helper(&words) {
+        return executor::helper_main(&words);
     }
     // Ends the process for --help and for a wrong command line.
-    let arguments = Arguments::parse_from(arguments);
+    let arguments = Arguments::parse_from(&words);
     let environment = Environment::of_this_process();
     match &arguments.command {
         Command::Daemon(options) if options.log_format == LogFormat::Json => {
@@ -53,10 +55,11 @@ fn main() -> ExitCode {
     {
         tracing::warn!("{KILL_AT}={place}: no build with debug assertions, or no place");
     }
-    let done = Site::find(arguments.global, environment)
-        .and_then(|site| commands::dispatch(&site, arguments.command));
-    match done {
-        Ok(code) => code,
-        Err(error) => error::report(&error),
-    }
+    let done = Site::find(arguments.global, environment).and_then(|site| {
+        match arguments.command.is_shared() {
+            true => owner::front::carry_out(site, arguments.command, &words),
+            false => commands::dispatch(&site, arguments.command),
+        }
+    });
+    ExitCode::from(done.unwrap_or_else(|error| error::report(&error)))
 }

@@ -20,7 +20,7 @@ pub(crate) mod template;
 mod terminal;
 mod text;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use solver::progress::{Display, Event};
 
+use crate::caller::Caller;
 use crate::environment::Environment;
 
 use self::failed_steps::{Left, Reader};
@@ -139,7 +140,8 @@ impl Output {
     /// # Errors
     /// [`NoTerminal`].
     pub(crate) fn start(mode: Mode, environment: &Environment) -> Result<Self, NoTerminal> {
-        let is_terminal = std::io::stderr().is_terminal();
+        let caller = Caller::current();
+        let is_terminal = caller.stderr().is_terminal();
         let view = match mode {
             Mode::Tty if !is_terminal => return Err(NoTerminal),
             Mode::Auto | Mode::Tty if is_terminal => {
@@ -150,7 +152,7 @@ impl Output {
             Mode::Rawjson => View::RawJson(RawJson::default()),
         };
         let (messages, receiver) = sync_channel(EVENTS_WAITING_MAX);
-        let thread = std::thread::spawn(move || show(view, &receiver));
+        let thread = std::thread::spawn(move || caller.serve(|| show(view, &receiver)));
         Ok(Output { messages, thread })
     }
 
@@ -255,7 +257,7 @@ impl View {
                 failed_steps::print(&live.steps, Left::Say, Reader::Terminal, out);
             }
             View::Quiet(steps) => {
-                let reader = match std::io::stderr().is_terminal() {
+                let reader = match Caller::current().stderr().is_terminal() {
                     true => Reader::Terminal,
                     false => Reader::Pipe,
                 };
@@ -296,14 +298,14 @@ fn show(mut view: View, messages: &Receiver<Message>) {
 
 /// Writes to standard error. Nobody can be told when that fails.
 fn flush(out: &mut Vec<u8>) {
-    if let Err(error) = std::io::stderr().write_all(out) {
+    if let Err(error) = Caller::current().stderr().write_all(out) {
         tracing::debug!(%error, "cannot write progress");
     }
     out.clear();
 }
 
 fn terminal_size() -> Size {
-    match rustix::termios::tcgetwinsize(std::io::stderr()) {
+    match rustix::termios::tcgetwinsize(Caller::current().stderr()) {
         Ok(found) if found.ws_col > 0 && found.ws_row > 0 => Size {
             columns: found.ws_col.into(),
             rows: found.ws_row.into(),

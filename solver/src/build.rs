@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dockerfile::lower::Lowered;
 use engine::{CancelToken, Engine, Limits};
@@ -16,14 +16,14 @@ use crate::error::{Error, Result};
 use crate::exec_mounts;
 use crate::executing::Execution;
 use crate::exporters::{self, Export, PlatformResult};
-use crate::frontend::{self, LookUp, Prepared, Text};
+use crate::frontend::{self, LookUp, LookedUp, Prepared, Text};
 use crate::gc::automatic;
 use crate::gc::policy::Rule;
 use crate::images::intake::Intake;
 use crate::images::{Images, Named};
-use crate::ops::{self, Environment};
+use crate::ops::{self, Environment, VertexIds};
 use crate::progress::Progress;
-use crate::request::{BuildRequest, Built, StepInputs};
+use crate::request::{BuildRequest, Built};
 use crate::result::Value;
 use crate::sources::registry::{Registries, Remote};
 
@@ -41,6 +41,41 @@ pub struct Solver {
     records: Arc<Records>,
     /// Shared by builds; what collects garbage has it alone.
     building: tokio::sync::RwLock<()>,
+    builds: Builds,
+    looked_up: Arc<LookedUp>,
+}
+
+/// The builds that are under way.
+#[derive(Debug, Default)]
+struct Builds {
+    count: Arc<AtomicU64>,
+    next_salt: AtomicU64,
+}
+
+/// One of them, as long as it is.
+#[derive(Debug)]
+struct UnderWay {
+    ids: VertexIds,
+    count: Arc<AtomicU64>,
+}
+
+impl Builds {
+    fn begin(&self) -> UnderWay {
+        let is_alone = self.count.fetch_add(1, Ordering::SeqCst) == 0;
+        let salt = || self.next_salt.fetch_add(1, Ordering::SeqCst);
+        UnderWay {
+            ids: VertexIds {
+                salt: (!is_alone).then(salt),
+            },
+            count: self.count.clone(),
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// How to run a container of an image.
@@ -117,6 +152,8 @@ impl Solver {
             engine: Engine::new(records.clone(), limits),
             records,
             building: tokio::sync::RwLock::default(),
+            builds: Builds::default(),
+            looked_up: Arc::default(),
             snapshots,
         })
     }
@@ -169,17 +206,14 @@ impl Solver {
                 spans,
             }
         })?;
+        let build = self.builds.begin();
+        let environment = self.environment(&prepared, &request, remote.clone(), build.ids);
         let evaluated = self
-            .evaluate(
-                &prepared,
-                (remote.clone(), &request.steps),
-                progress,
-                cancel,
-            )
+            .evaluate(&prepared, environment, progress, cancel)
             .await;
         let values = evaluated.map_err(|error| {
             let spans = match &error {
-                Error::Step { vertex, .. } => lines_of(&prepared.lowered, *vertex),
+                Error::Step { vertex, .. } => lines_of(&prepared.lowered, build.ids, *vertex),
                 _ => Vec::new(),
             };
             BuildFailure {
@@ -225,10 +259,12 @@ impl Solver {
     ) -> Result<Prepared> {
         let (request, text, progress) = (request.clone(), text.clone(), progress.clone());
         let (images, remote, cancel) = (self.images.clone(), remote.clone(), cancel.clone());
+        let others = self.looked_up.clone();
         blocking(move || {
             let look_up = LookUp {
                 images: &images,
                 remote: &remote,
+                others: &others,
                 is_pull: request.pull,
                 cancel: &cancel,
             };
@@ -237,42 +273,53 @@ impl Solver {
         .await
     }
 
-    /// Evaluates the graphs of all platforms as one: what they have in common is one vertex. Gives
-    /// one value for each.
-    async fn evaluate(
+    /// What the operations of a build need.
+    fn environment(
         &self,
         prepared: &Prepared,
-        (remote, steps): (Remote, &StepInputs),
-        progress: &Progress,
-        cancel: &CancelToken,
-    ) -> Result<Vec<Value>> {
-        let lowered = &prepared.lowered;
-        let environment = Arc::new(Environment {
+        request: &BuildRequest,
+        remote: Remote,
+        ids: VertexIds,
+    ) -> Arc<Environment> {
+        Arc::new(Environment {
             snapshots: self.snapshots.clone(),
             images: self.images.clone(),
             records: self.records.clone(),
             execution: self.execution.clone(),
             checked: self.checked.clone(),
-            secrets: steps.secrets.clone(),
-            agents: steps.agents.clone(),
+            secrets: request.steps.secrets.clone(),
+            agents: request.steps.agents.clone(),
+            ids,
             contexts: prepared.contexts.clone(),
             coming: prepared.coming.clone(),
             remote,
-        });
+        })
+    }
+
+    /// Evaluates the graphs of all platforms as one: what they have in common is one vertex. Gives
+    /// one value for each.
+    async fn evaluate(
+        &self,
+        prepared: &Prepared,
+        environment: Arc<Environment>,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Value>> {
+        let ids = environment.ids;
         let mut vertices = Vec::new();
         let mut known = HashSet::new();
-        for lowered in lowered {
+        for lowered in &prepared.lowered {
             let graph = ops::vertices(&lowered.graph, &environment)?;
             vertices.extend(graph.into_iter().filter(|vertex| known.insert(vertex.id)));
         }
         let target = |lowered: &Lowered| {
             lowered.graph.result().map(|result| engine::Edge {
-                vertex: ops::vertex_id(result.vertex),
+                vertex: ids.of(result.vertex),
                 output: result.output,
             })
         };
         // A result without a vertex is `FROM scratch` alone: the empty file system.
-        let targets: Vec<_> = lowered.iter().map(target).collect();
+        let targets: Vec<_> = prepared.lowered.iter().map(target).collect();
         let wanted: Vec<_> = targets.iter().flatten().copied().collect();
         if wanted.is_empty() {
             return Ok(targets.iter().map(|_| Value::empty()).collect());
@@ -412,10 +459,14 @@ impl Solver {
 }
 
 /// The lines of the Dockerfile that a vertex comes from, in whichever of the graphs it is.
-fn lines_of(lowered: &[Lowered], vertex: engine::VertexId) -> Vec<dockerfile::error::Span> {
+fn lines_of(
+    lowered: &[Lowered],
+    ids: VertexIds,
+    vertex: engine::VertexId,
+) -> Vec<dockerfile::error::Span> {
     for lowered in lowered {
         let mut vertices = lowered.graph.vertices().iter();
-        if let Some(found) = vertices.find(|one| ops::vertex_id(one.digest()) == vertex) {
+        if let Some(found) = vertices.find(|one| ids.of(one.digest()) == vertex) {
             return lowered.lines(found.digest());
         }
     }

@@ -277,7 +277,7 @@ impl Exporter<'_> {
         // An engine unpacks what it gets at once.
         let usual = match output.destination {
             Destination::Engine(_) => Compression::None,
-            Destination::Path(_) | Destination::Stdout => Compression::Gzip,
+            Destination::Path(_) | Destination::Stdout | Destination::Open(_) => Compression::Gzip,
         };
         let written = self
             .assemble(&output.attributes, usual, &step)

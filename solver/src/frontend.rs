@@ -23,7 +23,7 @@ use crate::progress::{Progress, Step};
 use crate::request::{BuildRequest, DockerfileSource, NamedContextSource};
 use crate::sources::layout::Layout;
 
-pub(crate) use self::lookup::{Coming, LookUp};
+pub(crate) use self::lookup::{Coming, LookUp, LookedUp};
 
 /// Name of the main context in the graph.
 const CONTEXT: &str = "context";

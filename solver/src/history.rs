@@ -14,7 +14,7 @@ pub mod recorder;
 pub mod redaction;
 pub mod replay;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use store::codec::{Decoder, Encoder};
 use store::{Batch, Durability, Store, Table};
@@ -59,6 +59,9 @@ impl History {
     /// # Errors
     /// Those of the store; nothing is remembered then.
     pub fn save(&self, record: &mut BuildRecord) -> Result<u64> {
+        static SAVING: Mutex<()> = Mutex::new(());
+        // Builds of one process may end at the same time.
+        let _saving = SAVING.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.next()?;
         record.summary.number = number;
         let details = row("details of a build", &record.details)?;

@@ -41,6 +41,8 @@ pub(crate) struct Environment {
     pub(crate) secrets: Secrets,
     /// ssh agents of this build.
     pub(crate) agents: Agents,
+    /// How its vertices are called.
+    pub(crate) ids: VertexIds,
     /// Local directories of this build, by name.
     pub(crate) contexts: BTreeMap<String, PathBuf>,
     /// Images that this build has looked up at registries.
@@ -60,9 +62,27 @@ pub(crate) fn op_error(error: Error) -> OpError {
     OpError::new(error)
 }
 
-/// The id of a vertex in the engine: the digest that names it in the graph.
-pub(crate) fn vertex_id(digest: llb::VertexDigest) -> VertexId {
-    VertexId::from_bytes(*digest.as_bytes())
+/// How vertices of one build are called in the engine.
+///
+/// Alone it is the digests that name them in the graph. Several builds at once may mean different
+/// directories by the same name, and the same directory at different times; then each has names of
+/// its own, and the engine finds out by their keys which steps are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct VertexIds {
+    /// Another one for each build beside others.
+    pub(crate) salt: Option<u64>,
+}
+
+impl VertexIds {
+    /// The id of the vertex with this digest.
+    pub(crate) fn of(self, digest: llb::VertexDigest) -> VertexId {
+        let Some(salt) = self.salt else {
+            return VertexId::from_bytes(*digest.as_bytes());
+        };
+        let mut hasher = blake3::Hasher::new_derive_key("varve 2026-11 vertex beside others v1");
+        hasher.update(&salt.to_le_bytes()).update(digest.as_bytes());
+        VertexId::from_bytes(*hasher.finalize().as_bytes())
+    }
 }
 
 /// All vertices of a graph, ready to be evaluated.
@@ -85,7 +105,7 @@ fn convert(
     vertex: &Vertex,
     environment: &Arc<Environment>,
 ) -> Result<engine::Vertex<Value>> {
-    let environment = environment.clone();
+    let (ids, environment) = (environment.ids, environment.clone());
     let records = environment.records.clone();
     let op: Arc<dyn engine::Op<Value = Value>> = match vertex.op() {
         Op::Exec(exec) => Arc::new(exec::ExecOp::new((**exec).clone(), vertex, environment)?),
@@ -108,11 +128,11 @@ fn convert(
         records,
     });
     let input = |edge: &llb::Edge| engine::Edge {
-        vertex: vertex_id(edge.vertex),
+        vertex: ids.of(edge.vertex),
         output: edge.output,
     };
     Ok(engine::Vertex {
-        id: vertex_id(vertex.digest()),
+        id: ids.of(vertex.digest()),
         inputs: vertex.inputs().iter().map(input).collect(),
         op,
         name,
@@ -211,4 +231,19 @@ pub(crate) fn missing_object(
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .extend(complete);
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VertexIds;
+
+    #[test]
+    fn builds_beside_others_share_no_names() {
+        let digest = llb::VertexDigest::of(b"a vertex");
+        let [alone, one, other] =
+            [None, Some(0), Some(1)].map(|salt| VertexIds { salt }.of(digest));
+        assert_eq!(alone.as_bytes(), digest.as_bytes());
+        assert!(one != other && one != alone && other != alone);
+        assert_eq!(one, VertexIds { salt: Some(0) }.of(digest));
+    }
 }

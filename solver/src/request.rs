@@ -3,7 +3,9 @@
 mod image;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::content::Digest;
 use crate::images::document::Descriptor;
@@ -130,11 +132,25 @@ pub enum Output {
 pub enum Destination {
     /// A file or directory.
     Path(PathBuf),
-    /// Standard output.
+    /// Standard output of this process.
     Stdout,
     /// An engine with images of its own.
     Engine(SharedReceiver),
+    /// A file that is open already: somebody else's standard output.
+    Open(OpenFile),
 }
+
+/// A file that is open already. Equal to itself alone.
+#[derive(Clone, Debug)]
+pub struct OpenFile(pub Arc<File>);
+
+impl PartialEq for OpenFile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for OpenFile {}
 
 impl Built {
     /// What identifies the image to docker and buildx: the config, or the index.

@@ -1,8 +1,10 @@
 //! Several varve at once on one root: all succeed, none corrupts what another does.
 
 use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::leftovers::{eventually, processes};
 use support::tree;
 use support::workspace::{Running, Varve};
@@ -16,34 +18,219 @@ fn is_sound(varve: &Varve) {
     assert!(!said.contains("DAMAGED"), "{checked}");
 }
 
-#[test]
-fn a_second_build_waits_for_the_first_says_so_and_succeeds() {
-    let varve = Varve::new();
-    let go = format!("varve-go-{}", std::process::id());
-    varve.dockerfile(&format!(
-        "FROM busybox\nRUN : {go}; sleep 2; echo one > /one\n"
-    ));
-    let first = Running::start(&mut varve.build_command(["-t", "first"]));
-    let runs = || processes(&go).iter().any(|line| line.contains("/bin/sh"));
-    assert!(eventually(SOON, runs), "the step of the first build");
-    varve.write("context/second", "FROM busybox\nRUN echo two > /two\n");
-    let second = Running::start(&mut varve.build_command(["-t", "second", "-f", "context/second"]));
-    let readers: Vec<_> = [["images"].as_slice(), &["du"], &["images"]]
-        .into_iter()
-        .map(|words| Running::start(&mut varve.command(words)))
-        .collect();
-    let (first, second) = (first.wait().success(), second.wait().success());
-    assert!(!first.stderr.contains("waiting for another"), "{first}");
-    assert!(
-        second.stderr.contains("waiting for another varve"),
-        "{second}"
+/// A build with a step that does not end; returns what its command line has in it.
+fn endless(varve: &Varve, name: &str) -> (Running, String) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let marker = format!("varve-beside-{}-{number}", std::process::id());
+    let file = varve.write(
+        format!("context/Dockerfile.{name}"),
+        format!("FROM busybox\nRUN : {marker}; sleep 100000; echo one > /one\n"),
     );
-    for reader in readers {
-        reader.wait().succeeded();
-    }
-    assert_eq!(varve.shell("first", "cat /one"), "one\n");
-    assert_eq!(varve.shell("second", "cat /two"), "two\n");
+    let file = file.to_str().unwrap();
+    let build = Running::start(&mut varve.build_command(["-t", name, "-f", file]));
+    assert!(
+        eventually(SOON, || is_running(&marker)),
+        "the step of {name}"
+    );
+    (build, marker)
+}
+
+/// Whether a step with this in its command line runs.
+fn is_running(marker: &str) -> bool {
+    processes(marker)
+        .iter()
+        .any(|line| line.contains("/bin/sh"))
+}
+
+fn send(id: u32, signal: Signal) {
+    kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn commands_go_on_beside_a_build_that_does_not_end() {
+    let varve = Varve::new();
+    let (endless, marker) = endless(&varve, "endless");
+    varve.write("context/second", "FROM busybox\nRUN echo two > /two\n");
+    let second = varve
+        .build(["-t", "second", "-f", "context/second"])
+        .success();
+    assert!(!second.stderr.contains("waiting"), "{second}");
+    let listed = varve.varve(["images"]).success();
+    assert!(listed.stdout.contains("second"), "{listed}");
+    varve.varve(["tag", "second", "third"]).succeeded();
+    assert_eq!(varve.shell("third", "cat /two"), "two\n");
+    varve
+        .varve(["rmi", "second", "absent"])
+        .refused_with(1, &["absent"]);
+    assert!(is_running(&marker));
+    send(endless.id(), Signal::INT);
+    endless.wait().refused_with(130, &["ERROR: cancelled by"]);
+    assert_eq!(varve.shell("third", "cat /two"), "two\n");
     is_sound(&varve);
+}
+
+#[test]
+fn a_step_that_two_builds_have_in_common_runs_once() {
+    let varve = Varve::new();
+    let step = "FROM busybox\nRUN head -c 20 /dev/urandom | md5sum > /once; sleep 3\n";
+    for name in ["a", "b", "c"] {
+        varve.write(
+            format!("context/{name}"),
+            format!("{step}LABEL name={name}\n"),
+        );
+    }
+    let builds: Vec<_> = ["a", "b", "c"]
+        .into_iter()
+        .map(|name| {
+            let file = format!("context/{name}");
+            Running::start(&mut varve.build_command(["-t", name, "-f", &file]))
+        })
+        .collect();
+    for build in builds {
+        build.wait().succeeded();
+    }
+    let made = ["a", "b", "c"].map(|name| varve.shell(name, "cat /once"));
+    assert!(made.iter().all(|one| *one == made[0]), "{made:?}");
+    is_sound(&varve);
+}
+
+#[test]
+fn the_same_name_means_another_directory_in_another_build() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nCOPY file /file\nRUN sleep 1\nRUN cat /file > /read\n");
+    let builds: Vec<_> = (0..4)
+        .map(|number| {
+            let context = varve.path(format!("context{number}"));
+            varve.write(format!("context{number}/file"), format!("{number}"));
+            let mut command = varve.command(["build", "-f", "context/Dockerfile"]);
+            command
+                .arg("--build-context")
+                .arg(varve.base_context())
+                .args(["-t", &format!("app{number}")])
+                .arg(context);
+            Running::start(&mut command)
+        })
+        .collect();
+    for build in builds {
+        build.wait().succeeded();
+    }
+    for number in 0..4 {
+        let read = varve.shell(&format!("app{number}"), "cat /read");
+        assert_eq!(read, number.to_string());
+    }
+    is_sound(&varve);
+}
+
+#[test]
+fn relative_paths_and_standard_streams_are_those_of_who_asked() {
+    let varve = Varve::new();
+    let (endless, _) = endless(&varve, "endless");
+    varve.write(
+        "elsewhere/context/Dockerfile",
+        "FROM scratch\nCOPY Dockerfile /f\n",
+    );
+    let mut build = varve.command(["build", "-o", "out", "-o", "type=oci,dest=image.tar"]);
+    build.args(["--iidfile", "id", "context"]);
+    let directory = varve.path("elsewhere");
+    support::workspace::run(build.current_dir(&directory)).succeeded();
+    assert!(directory.join("out/f").exists() && directory.join("id").exists());
+    let mut build = varve.command(["build", "-o", "-", "-"]);
+    let build = build.current_dir(&directory);
+    let built = support::workspace::run_with_input(build, b"FROM scratch\nCOPY <<x /f\ntext\nx\n");
+    assert!(built.stdout.contains("ustar"), "{built}");
+    let mut build = varve.command(["build", "--build-arg", "FROM_OUTSIDE", "-o", "out2", "-"]);
+    let build = build.env("FROM_OUTSIDE", "value");
+    let dockerfile = b"FROM scratch\nARG FROM_OUTSIDE\nCOPY <<x /f\n$FROM_OUTSIDE\nx\n";
+    support::workspace::run_with_input(build, dockerfile).succeeded();
+    assert_eq!(varve.read("out2/f"), "value\n");
+    send(endless.id(), Signal::TERM);
+    endless.wait().code(143);
+}
+
+#[test]
+fn who_came_first_may_end_first() {
+    for signal in [Signal::INT, Signal::KILL] {
+        let varve = Varve::new();
+        let (first, first_marker) = endless(&varve, "first");
+        let (second, marker) = endless(&varve, "second");
+        send(first.id(), signal);
+        // Also if it is killed, and though somebody else's command still runs in its process.
+        assert_eq!(first.wait().code, 128 + signal.as_raw());
+        assert!(eventually(SOON, || !is_running(&first_marker)));
+        assert!(is_running(&marker));
+        varve.varve(["images"]).succeeded();
+        send(second.id(), Signal::INT);
+        second.wait().refused_with(130, &["ERROR: cancelled by"]);
+        assert!(eventually(SOON, || !is_running(&marker)));
+        is_sound(&varve);
+    }
+}
+
+#[test]
+fn a_guest_that_is_killed_takes_its_step_along_and_nothing_else() {
+    let varve = Varve::new();
+    let (first, first_marker) = endless(&varve, "first");
+    let (second, marker) = endless(&varve, "second");
+    send(second.id(), Signal::KILL);
+    assert_eq!(second.wait().code, 128 + 9);
+    assert!(eventually(SOON, || !is_running(&marker)));
+    assert!(is_running(&first_marker));
+    send(first.id(), Signal::INT);
+    first.wait().code(130);
+    is_sound(&varve);
+}
+
+#[test]
+fn when_the_owner_of_the_root_is_killed_its_guests_are_told_and_nothing_is_broken() {
+    let varve = Varve::new();
+    let (first, _) = endless(&varve, "first");
+    let (second, marker) = endless(&varve, "second");
+    send(varve.owner(), Signal::KILL);
+    assert_eq!(first.wait().code, 128 + 9);
+    second
+        .wait()
+        .refused_with(1, &["was killed", "run it again"]);
+    assert!(eventually(SOON, || !is_running(&marker)));
+    varve.write("context/third", "FROM busybox\nRUN echo three > /three\n");
+    varve
+        .build(["-t", "third", "-f", "context/third"])
+        .succeeded();
+    assert_eq!(varve.shell("third", "cat /three"), "three\n");
+    is_sound(&varve);
+}
+
+#[test]
+fn a_command_that_must_be_alone_waits_and_says_so() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN sleep 4; echo one > /one\n");
+    let build = Running::start(&mut varve.build_command(["-t", "app"]));
+    let started = || varve.root().join("guests.sock").exists();
+    assert!(eventually(SOON, started), "the build has not begun");
+    let others = [["fsck"], ["prune"]];
+    let others = others.map(|words| Running::start(&mut varve.command(words)));
+    let build = build.wait().success();
+    assert!(!build.stderr.contains("waiting for"), "{build}");
+    for other in others {
+        let other = other.wait().success();
+        assert!(other.stderr.contains("waiting for"), "{other}");
+    }
+    assert_eq!(varve.shell("app", "cat /one"), "one\n");
+}
+
+#[test]
+fn a_program_or_a_choice_that_differs_waits_for_its_turn() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN sleep 3\n");
+    let build = Running::start(&mut varve.build_command(["-t", "app"]));
+    let started = || varve.root().join("guests.sock").exists();
+    assert!(eventually(SOON, started), "the build has not begun");
+    let other = varve.varve(["--mounts", "dirs", "images"]).success();
+    assert!(
+        other.stderr.contains("waiting for another varve"),
+        "{other}"
+    );
+    build.wait().succeeded();
 }
 
 #[test]

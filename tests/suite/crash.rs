@@ -80,7 +80,7 @@ fn nothing_runs(varve: &Varve, sleep: &str) {
     assert!(left.is_empty(), "mounts: {left:#?}");
 }
 
-/// Nothing of the varve with this process id is left on the host.
+/// Nothing of the varve whose working process had this id is left on the host.
 #[track_caller]
 fn nothing_is_left(varve: &Varve, id: u32, sleep: &str) {
     nothing_runs(varve, sleep);

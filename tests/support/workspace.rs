@@ -101,6 +101,17 @@ impl Varve {
         self.path("root")
     }
 
+    /// Id of the process that has, or had last, the root directory: a child of the one that was
+    /// started.
+    ///
+    /// # Panics
+    /// There was none.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        let id = self.read("root/lock");
+        id.trim().parse().expect("the id of a process")
+    }
+
     /// The context that [`Varve::build`] builds.
     #[must_use]
     pub fn context(&self) -> PathBuf {
@@ -187,11 +198,20 @@ impl Varve {
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
         let mut command = self.command(["build", "--progress=plain", "--build-context"]);
+        command
+            .arg(self.base_context())
+            .args(arguments)
+            .arg("context");
+        command
+    }
+
+    /// The value of `--build-context` that puts the base image at hand.
+    #[must_use]
+    pub fn base_context(&self) -> OsString {
         let mut base = OsString::from(format!("{BASE}=oci-layout://"));
         base.push(self.base());
         base.push(":latest");
-        command.arg(base).args(arguments).arg("context");
-        command
+        base
     }
 
     /// Builds the context with plain progress and the base image at hand.

@@ -1,7 +1,6 @@
 //! `varve save` and `varve load`.
 
 use std::fs::File;
-use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, bail};
@@ -11,6 +10,7 @@ use solver::progress::Progress;
 use solver::request::{Destination, ImageFormat};
 
 use crate::args::archives::{Load, Save, SaveFormat};
+use crate::caller::{Caller, open_stdout};
 use crate::daemon::{Service, Site};
 use crate::environment::Environment;
 use crate::error::print;
@@ -23,10 +23,10 @@ pub(super) fn save(site: &Site, options: &Save) -> anyhow::Result<()> {
     let destination = match &options.output {
         Some(path) if path.as_os_str() != "-" => Destination::Path(Environment::absolute(path)?),
         _ if options.format == SaveFormat::OciDir => bail!("--format oci-dir needs -o DIR"),
-        _ if std::io::stdout().is_terminal() => bail!(
+        _ if Caller::current().stdout().is_terminal() => bail!(
             "cowardly refusing to save to a terminal: use the -o flag or redirect standard output"
         ),
-        _ => Destination::Stdout,
+        _ => Destination::Open(open_stdout()?),
     };
     let saved = Saved {
         images: options.images.clone(),
@@ -50,14 +50,16 @@ pub(super) fn load(site: &Site, options: &Load) -> anyhow::Result<()> {
     let (input, what) = match &options.input {
         Some(path) if path.as_os_str() != "-" => {
             let what = path.display().to_string();
-            let file = File::open(path).with_context(|| format!("cannot load {what}"))?;
+            let file = File::open(Environment::absolute(path)?);
+            let file = file.with_context(|| format!("cannot load {what}"))?;
             if file.metadata()?.is_dir() {
                 bail!("{what} is a directory: take it in with `varve import {what}`");
             }
             (file, what)
         }
         _ => {
-            let stdin = std::io::stdin();
+            let caller = Caller::current();
+            let stdin = caller.stdin();
             if stdin.is_terminal() {
                 bail!("requested load from a terminal: name an archive with -i, or redirect one");
             }

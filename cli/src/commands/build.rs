@@ -5,8 +5,6 @@ mod request;
 mod result;
 mod steps;
 
-use std::io::IsTerminal;
-
 use solver::history::History;
 use solver::history::record::Asked;
 use solver::history::recorder::{Outcome, Recorder};
@@ -16,6 +14,7 @@ use solver::request::Built;
 use solver::{BuildFailure, CancelToken};
 
 use crate::args;
+use crate::caller::Caller;
 use crate::configuration::Configuration;
 use crate::daemon::{Service, Site};
 use crate::error::{EXIT_FAILED, Told, say, sentence};
@@ -33,7 +32,7 @@ const NO_OUTPUT: &str = "WARNING: No output was asked for: the result stays in t
 /// `--iidfile` and `--metadata-file`.
 pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     if options.outputs.iter().any(args::exports::Export::is_stdout)
-        && std::io::stdout().is_terminal()
+        && Caller::current().stdout().is_terminal()
     {
         anyhow::bail!("an archive is not written to a terminal: give dest=FILE, or redirect it");
     }
@@ -60,7 +59,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
         let interrupts = Interrupts::watch(move || {
             switch.cancel();
             canceller.say();
-        })?;
+        });
         let built = service.solver().build(request, &progress, &cancel).await;
         anyhow::Ok((built, interrupts.came()))
     });
@@ -127,7 +126,7 @@ fn outcome(built: &Result<Built, BuildFailure>, is_interrupted: bool) -> Outcome
 /// Prints a failure below the progress: the lines of the Dockerfile, then the sentence. Both quote
 /// the Dockerfile, and nothing in that moves the cursor of a terminal.
 fn tell(failure: &BuildFailure) -> Told {
-    let is_terminal = std::io::stderr().is_terminal();
+    let is_terminal = Caller::current().stderr().is_terminal();
     let shown = |text: &str| match is_terminal {
         true => text
             .lines()

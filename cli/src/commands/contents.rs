@@ -1,6 +1,6 @@
 //! `varve diff`, `varve cp`: the files of images, out of their trees and without a mount.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -12,7 +12,9 @@ use store::TreeRef;
 
 use super::images::find;
 use crate::args::contents as args;
+use crate::caller::Caller;
 use crate::daemon::Site;
+use crate::environment::Environment;
 use crate::error::{Told, print};
 use crate::output::format::Columns;
 use crate::output::size;
@@ -129,9 +131,10 @@ fn row(change: &Change) -> Value {
 /// # Errors
 /// There is no such image or path; the target cannot be written.
 pub(super) fn copy(site: &Site, options: &args::Cp) -> anyhow::Result<()> {
+    let caller = Caller::current();
     let to_stdout = options.target == Path::new("-");
     anyhow::ensure!(
-        !(to_stdout && std::io::stdout().is_terminal()),
+        !(to_stdout && caller.stdout().is_terminal()),
         "a tar archive is nothing for a terminal: send it into a file or a pipe"
     );
     let snapshots = site.open_snapshots()?;
@@ -142,10 +145,11 @@ pub(super) fn copy(site: &Site, options: &args::Cp) -> anyhow::Result<()> {
         follow: options.follow_link,
     };
     if !to_stdout {
-        return Ok(source.files(&snapshots, &options.target, options.archive)?);
+        let target = Environment::absolute(&options.target)?;
+        return Ok(source.files(&snapshots, &target, options.archive)?);
     }
     let mut out = Watched {
-        out: std::io::BufWriter::with_capacity(1 << 20, std::io::stdout()),
+        out: std::io::BufWriter::with_capacity(1 << 20, caller.stdout()),
         reader_left: false,
     };
     let written = source.archive(&snapshots, &mut out);

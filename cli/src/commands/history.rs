@@ -17,6 +17,7 @@ use store::Store;
 
 use crate::args::history::{self, BuildReference, HistoryCommand, InspectForm, LogForm};
 use crate::daemon::Site;
+use crate::environment::Environment;
 use crate::error::{print, say};
 use crate::output::replay;
 
@@ -138,7 +139,7 @@ fn show(
     let path = match output {
         Some(path) if path == Path::new("-") => return print(&page),
         Some(path) => {
-            std::fs::write(path, page)
+            std::fs::write(Environment::absolute(path)?, page)
                 .with_context(|| format!("cannot write {}", path.display()))?;
             path.to_owned()
         }

@@ -27,7 +27,7 @@ pub(super) fn pull(site: &Site, options: &args::Pull) -> anyhow::Result<()> {
     let pulled = service.block_on(async {
         let cancel = CancelToken::new();
         let switch = cancel.clone();
-        let interrupts = Interrupts::watch(move || switch.cancel())?;
+        let interrupts = Interrupts::watch(move || switch.cancel());
         let platform = options.platform.as_deref();
         let pulled = service
             .solver()

@@ -27,7 +27,7 @@ pub(super) fn push(site: &Site, options: &args::Push) -> anyhow::Result<()> {
     let pushed = service.block_on(async {
         let cancel = CancelToken::new();
         let switch = cancel.clone();
-        let interrupts = Interrupts::watch(move || switch.cancel())?;
+        let interrupts = Interrupts::watch(move || switch.cancel());
         let platform = options.platform.as_deref();
         let pushed = service
             .solver()

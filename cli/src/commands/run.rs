@@ -1,13 +1,13 @@
 //! `varve run`: a process in an image.
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use executor::{Cancel, Network, OutputLine, Stream};
 use solver::RunOptions;
 use tokio::sync::mpsc;
 
 use crate::args::{self, NetworkChoice};
+use crate::caller::Caller;
 use crate::daemon::{Service, Site};
 use crate::environment::Environment;
 use crate::error::say;
@@ -20,7 +20,7 @@ const LINES_WAITING_MAX: usize = 256;
 ///
 /// # Errors
 /// There is no such image; no container can be made.
-pub(super) fn run(site: &Site, options: args::Run) -> anyhow::Result<ExitCode> {
+pub(super) fn run(site: &Site, options: args::Run) -> anyhow::Result<u8> {
     tracing::debug!(rm = options.rm, "the container is removed in any case");
     let runtime = options.runtime.runtime.clone();
     let (image, request) = request(options, &site.environment)?;
@@ -28,9 +28,10 @@ pub(super) fn run(site: &Site, options: args::Run) -> anyhow::Result<ExitCode> {
     let cancel = Cancel::new();
     let exit = service.block_on(async {
         let switch = cancel.clone();
-        let interrupts = Interrupts::watch(move || switch.cancel())?;
+        let interrupts = Interrupts::watch(move || switch.cancel());
         let (sender, receiver) = mpsc::channel(LINES_WAITING_MAX);
-        let forward = tokio::task::spawn_blocking(move || forward(receiver));
+        let caller = Caller::current();
+        let forward = tokio::task::spawn_blocking(move || forward(receiver, &caller));
         let exit = service.solver().run(&image, request, sender, cancel).await;
         forward.await?;
         match interrupts.came() {
@@ -42,7 +43,7 @@ pub(super) fn run(site: &Site, options: args::Run) -> anyhow::Result<ExitCode> {
         Ok(exit) => exit.code(),
         Err(error) => shell_code(&error).ok_or(error)?,
     };
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 /// A program that is missing or cannot be executed: said, with the exit code that a shell gives.
@@ -88,8 +89,8 @@ fn request(options: args::Run, environment: &Environment) -> anyhow::Result<(Str
 
 /// Writes what the process writes, each stream to our own, until it ends. When our reader is gone
 /// the rest is thrown away.
-fn forward(mut lines: mpsc::Receiver<OutputLine>) {
-    let (mut stdout, mut stderr) = (Some(std::io::stdout()), Some(std::io::stderr()));
+fn forward(mut lines: mpsc::Receiver<OutputLine>, caller: &Caller) {
+    let (mut stdout, mut stderr) = (Some(caller.stdout()), Some(caller.stderr()));
     while let Some(OutputLine {
         stream,
         mut text,

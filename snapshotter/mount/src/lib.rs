@@ -2,15 +2,15 @@
 //!
 //! Storage makes `Mount`s, execution and containerd take them; nobody else needs to know how a
 //! root file system comes about. This is the only crate of the workspace that may contain
-//! `unsafe`, and what needs it is small: the ioctls of a loop device, and mounts with mapped
-//! owners.
+//! `unsafe`, and what needs it is small: the ioctls of a loop device, mounts with mapped
+//! owners, and a fork.
 //!
 //! Reading order:
 //! - [`Mount`] and [`OverlayOptions`]: values, no system calls;
 //! - [`apply`], [`mount_erofs`], [`mount_overlay`], [`mount_id_mapped`]: make mounts, each under a
 //!   [`MountGuard`];
 //! - [`unmount`], [`unmount_detached`], [`mounts_below`]: end them, also those of a dead process;
-//! - [`enter_private_namespace`]: mounts that cannot outlive the process;
+//! - [`enter_private_namespace`]: mounts that cannot outlive the process; [`fork_process`];
 //! - [`Abilities`]: what this host can do, found by doing it.
 //!
 //! What is absent on purpose: making images.
@@ -23,6 +23,7 @@ mod erofs;
 mod id_mapped;
 mod overlay_mount;
 
+mod fork;
 mod guard;
 mod namespace;
 mod table;
@@ -39,6 +40,7 @@ pub use abilities::{Abilities, Ability, ErofsAbility, KernelVersion};
 pub use apply::apply;
 pub use erofs::{ErofsBacking, mount_erofs, mount_erofs_with};
 pub use error::Error;
+pub use fork::{Forked, fork_process};
 pub use guard::{MountGuard, unmount, unmount_detached};
 pub use id_mapped::{IdMapping, IdRange, IdRanges, mount_id_mapped};
 pub use mount::{Kind, Mount};

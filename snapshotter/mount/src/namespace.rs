@@ -16,6 +16,12 @@ use crate::error::Error;
 /// # Errors
 /// Several threads are running; no privilege.
 pub fn enter_private_namespace() -> Result<(), Error> {
+    check_single_thread()?;
+    isolate_thread()
+}
+
+/// What is done to a thread is done to the process while it has no other.
+pub(crate) fn check_single_thread() -> Result<(), Error> {
     let tasks = Path::new("/proc/self/task");
     let count = std::fs::read_dir(tasks)
         .map_err(|error| Error::system("count the threads in", tasks, error))?
@@ -23,7 +29,7 @@ pub fn enter_private_namespace() -> Result<(), Error> {
     if count > 1 {
         return Err(Error::ThreadsRunning { count });
     }
-    isolate_thread()
+    Ok(())
 }
 
 /// Moves only the calling thread (and the threads and processes that it starts from now on) to a

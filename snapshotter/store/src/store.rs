@@ -509,7 +509,7 @@ impl TreeSource for Store {
 }
 
 /// Everything that varve keeps in a root directory, and what a new file system brings along.
-const ROOT_ENTRIES: [&str; 13] = [
+const ROOT_ENTRIES: [&str; 14] = [
     layout::LOCK,
     layout::DATABASE,
     layout::OBJECTS,
@@ -522,6 +522,7 @@ const ROOT_ENTRIES: [&str; 13] = [
     "mounted",
     "checkouts",
     "run",
+    "guests.sock",
     "lost+found",
 ];
 

@@ -18,7 +18,7 @@ use super::meter::Meter;
 use super::{Export, platforms};
 use crate::error::{Error, Result};
 use crate::progress::Step;
-use crate::request::{Destination, Receiver};
+use crate::request::{Destination, OpenFile, Receiver};
 use crate::result::Value;
 
 /// What buildx calls the parts of such outputs.
@@ -367,6 +367,9 @@ pub(super) fn write_to(
             return buffered(io::stdout(), Path::new("standard output"), write);
         }
         Destination::Engine(receiver) => return hand_over(&*receiver.0, write),
+        Destination::Open(OpenFile(file)) => {
+            return buffered(&**file, Path::new("standard output"), write);
+        }
         Destination::Path(path) => path,
     };
     // A device or pipe is written to, not replaced.

@@ -77,10 +77,12 @@ pub(super) fn write_members(
             step.status("sending tarball", 0, None, true);
             Ok(())
         }
-        (Destination::Stdout | Destination::Engine(_), true) => Err(Error::Output {
-            output: "tar=false".into(),
-            reason: "a directory needs dest=DIR".into(),
-        }),
+        (Destination::Stdout | Destination::Open(_) | Destination::Engine(_), true) => {
+            Err(Error::Output {
+                output: "tar=false".into(),
+                reason: "a directory needs dest=DIR".into(),
+            })
+        }
         (destination, false) => write_to(destination, |out| {
             // Its time counts from here.
             step.status("sending tarball", 0, None, false);

@@ -1,7 +1,9 @@
 //! Images that a Dockerfile names: in the store, or else at their registry.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::thread;
+use std::time::Duration;
 
 use dockerfile::lower::{ImageRequest, ResolvedImage};
 use engine::CancelToken;
@@ -15,11 +17,64 @@ use crate::ops::source_platform;
 use crate::progress::{Progress, Step};
 use crate::sources::registry::{Found, Remote};
 
+/// How often who waits for another build's look-up looks whether it is done or not wanted now.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Images that were looked up at registries, without their layers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Coming {
     /// By what the graph has of them: the digest that a name stands for, and a platform.
     found: Vec<(Digest, Platform, Arc<Found>)>,
+}
+
+/// What the builds of this process have looked up and not taken in yet, by reference and platform:
+/// the next one that wants it need not ask.
+#[derive(Debug, Default)]
+pub(crate) struct LookedUp(Mutex<HashMap<(String, Platform), Arc<Slot>>>);
+
+/// Locked while somebody asks the registry.
+type Slot = Mutex<Weak<Found>>;
+
+impl LookedUp {
+    /// What another build has found, or what `find` does. Two that want the same at once ask once.
+    fn get(
+        &self,
+        reference: &str,
+        platform: &Platform,
+        cancel: &CancelToken,
+        find: impl FnOnce() -> Result<Found>,
+    ) -> Result<Arc<Found>> {
+        let slot = {
+            let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody looks at any more, and that nobody has.
+            slots.retain(|_, slot| {
+                let is_free = Arc::strong_count(slot) == 1;
+                let has_gone = |found: &Mutex<Weak<Found>>| {
+                    let found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    found.strong_count() == 0
+                };
+                !(is_free && has_gone(slot))
+            });
+            let key = (reference.to_owned(), platform.clone());
+            slots.entry(key).or_default().clone()
+        };
+        let mut slot = loop {
+            match slot.try_lock() {
+                Ok(slot) => break slot,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if cancel.is_cancelled() => {
+                    return Err(Error::Cancelled);
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOOK_INTERVAL),
+            }
+        };
+        if let Some(found) = slot.upgrade() {
+            return Ok(found);
+        }
+        let found = Arc::new(find()?);
+        *slot = Arc::downgrade(&found);
+        Ok(found)
+    }
 }
 
 impl Coming {
@@ -38,18 +93,17 @@ impl Coming {
     }
 
     /// One image may have several names.
-    fn add(&mut self, found: Found, platform: &Platform) {
+    fn add(&mut self, found: Arc<Found>, platform: &Platform) {
         let digest = found.arrival.target.digest;
         let mut known = self.found.iter_mut();
         let known = known.find(|(known, at, _)| *known == digest && at == platform);
         let Some((.., known)) = known else {
-            let found = Arc::new(found);
             self.found.push((digest, platform.clone(), found));
             return;
         };
-        for name in found.arrival.names {
-            if !known.arrival.names.contains(&name) {
-                Arc::make_mut(known).arrival.names.push(name);
+        for name in &found.arrival.names {
+            if !known.arrival.names.contains(name) {
+                Arc::make_mut(known).arrival.names.push(name.clone());
             }
         }
     }
@@ -59,6 +113,7 @@ impl Coming {
 pub(crate) struct LookUp<'l> {
     pub(crate) images: &'l Images,
     pub(crate) remote: &'l Remote,
+    pub(crate) others: &'l LookedUp,
     /// Whether the registry decides also what a name of the store means.
     pub(crate) is_pull: bool,
     pub(crate) cancel: &'l CancelToken,
@@ -98,7 +153,11 @@ impl LookUp<'_> {
         Ok(resolved)
     }
 
-    fn one(&self, request: &ImageRequest, step: &Step) -> Result<(ResolvedImage, Option<Found>)> {
+    fn one(
+        &self,
+        request: &ImageRequest,
+        step: &Step,
+    ) -> Result<(ResolvedImage, Option<Arc<Found>>)> {
         let reference = &request.reference;
         let platform: Platform = source_platform(&request.platform);
         if request.layout.is_some() {
@@ -115,9 +174,14 @@ impl LookUp<'_> {
         {
             return Ok((resolved(image.config_bytes, target.digest), None));
         }
-        let found = self
-            .remote
-            .find(reference, &platform, &step.reporter(), self.cancel);
+        let find = || {
+            self.remote
+                .find(reference, &platform, &step.reporter(), self.cancel)
+        };
+        let found = match self.is_pull {
+            true => find().map(Arc::new),
+            false => self.others.get(reference, &platform, self.cancel, find),
+        };
         let found = found.map_err(|error| match error {
             Error::Registry(source) if !self.is_pull => Error::NotPulled {
                 reference: familiar(reference),

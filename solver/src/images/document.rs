@@ -67,7 +67,7 @@ impl Descriptor {
 }
 
 /// What a program runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// GOARCH value.
     pub architecture: String,

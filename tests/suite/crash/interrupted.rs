@@ -21,7 +21,7 @@ fn running_step() -> (Varve, Running, String) {
 fn one_signal_ends_the_build_with_all_its_processes_mounts_and_cgroups() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let (varve, running, sleep) = running_step();
-        let id = running.id();
+        let id = varve.owner();
         send(&running, signal);
         let outcome = running
             .wait()
@@ -38,7 +38,7 @@ fn one_signal_ends_the_build_with_all_its_processes_mounts_and_cgroups() {
 #[test]
 fn two_signals_end_the_build_at_once_and_it_still_leaves_no_process() {
     let (varve, running, sleep) = running_step();
-    let id = running.id();
+    let id = varve.owner();
     send(&running, Signal::INT);
     send(&running, Signal::INT);
     let outcome = running.wait();
@@ -68,7 +68,7 @@ fn a_build_that_waits_for_another_can_be_interrupted() {
         }
     }
     assert_eq!(ended.wait().code, 128 + 9);
-    let id = running.id();
+    let id = varve.owner();
     send(&running, Signal::TERM);
     assert_eq!(running.wait().code, 143);
     waiting.wait().succeeded();

@@ -33,8 +33,8 @@ fn a_build_killed_in_a_step_keeps_the_finished_steps_and_leaves_nothing_else() {
     let sleep = unique_sleep();
     varve.dockerfile(&endless_step(&sleep));
     let running = Running::start(&mut varve.build_command(["-o", "out"]));
-    let id = running.id();
     wait_for_step(&sleep);
+    let id = varve.owner();
     send(&running, Signal::KILL);
     assert_eq!(running.wait().code, 128 + 9);
     nothing_runs(&varve, &sleep);
@@ -82,10 +82,10 @@ fn a_build_killed_at_any_moment_is_as_if_it_had_not_been() {
         std::fs::remove_file(varve.path("image.tar")).ok();
         let moment = random.moment(whole);
         let running = Running::start(&mut build(round));
-        killed.push(running.id());
         thread::sleep(moment);
         send(&running, Signal::KILL);
         let outcome = running.wait();
+        killed.push(varve.owner());
         println!(
             "round {round}: killed after {moment:?}, exit code {}",
             outcome.code

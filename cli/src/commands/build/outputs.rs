@@ -8,6 +8,7 @@ use solver::request::{
 
 use crate::args::exports::annotations::Annotations;
 use crate::args::exports::{Export, Load};
+use crate::caller::open_stdout;
 use crate::engines;
 use crate::environment::Environment;
 
@@ -112,6 +113,7 @@ fn loaded(load: Load, environment: &Environment) -> anyhow::Result<Output> {
 fn absolute(output: Output) -> anyhow::Result<Output> {
     let resolve = |destination| match destination {
         Destination::Path(path) => anyhow::Ok(Destination::Path(Environment::absolute(&path)?)),
+        Destination::Stdout => Ok(Destination::Open(open_stdout()?)),
         other => Ok(other),
     };
     Ok(match output {

@@ -12,6 +12,7 @@ use solver::request::{BuildRequest, DockerfileSource, NamedContextSource, Networ
 use super::steps;
 use crate::args::contexts::{NamedContext, is_remote};
 use crate::args::{Build, NetworkChoice, exports};
+use crate::caller::Caller;
 use crate::environment::Environment;
 use crate::output::Mode;
 use crate::registries;
@@ -168,8 +169,9 @@ fn default_dockerfile(context: &Path) -> anyhow::Result<PathBuf> {
 
 fn read_stdin() -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = std::io::stdin()
-        .lock()
+    let caller = Caller::current();
+    let read = caller
+        .stdin()
         .take(STDIN_BYTES_MAX + 1)
         .read_to_end(&mut bytes);
     read.context("cannot read the Dockerfile from standard input")?;

@@ -7,6 +7,7 @@ use serde_json::json;
 use solver::request::Built;
 
 use super::request::Asked;
+use crate::environment::Environment;
 use crate::error::print;
 
 /// Writes what was asked for.
@@ -21,12 +22,12 @@ pub(super) fn write(built: &Built, asked: &Asked) -> anyhow::Result<()> {
                 path.display()
             );
         };
-        write_whole(path, &id.to_string())
+        write_whole(&Environment::absolute(path)?, &id.to_string())
             .with_context(|| format!("cannot write the image id to {}", path.display()))?;
     }
     if let Some(path) = &asked.metadata_file {
         let text = serde_json::to_string_pretty(&metadata(built))? + "\n";
-        write_whole(path, &text)
+        write_whole(&Environment::absolute(path)?, &text)
             .with_context(|| format!("cannot write metadata to {}", path.display()))?;
     }
     match built.image_id() {

@@ -1,0 +1,234 @@
+//! For whom a command works: whose terminal it writes to, whose directory relative paths mean, who
+//! may stop it. Mostly that is the process that a person started; a guest's command runs in the
+//! process of another one (see [`crate::owner`]).
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use solver::request::OpenFile;
+use tokio::sync::watch;
+
+/// One who has started a command.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    place: Place,
+    stdin_is_read: AtomicBool,
+    signals: Signals,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// This process's.
+    Here,
+    /// Another process's.
+    Elsewhere {
+        /// Standard input, output and error.
+        streams: [OwnedFd; 3],
+        directory: PathBuf,
+    },
+}
+
+/// A standard stream, without a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream<'c>(BorrowedFd<'c>);
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Caller>>> = const { RefCell::new(None) };
+}
+
+impl Caller {
+    /// One with other standard streams and another working directory than this process.
+    pub(crate) fn elsewhere(streams: [OwnedFd; 3], directory: PathBuf) -> Arc<Self> {
+        Arc::new(Caller::of(Place::Elsewhere { streams, directory }))
+    }
+
+    fn of(place: Place) -> Self {
+        Caller {
+            place,
+            stdin_is_read: AtomicBool::new(false),
+            signals: Signals::default(),
+        }
+    }
+
+    /// Whoever this thread works for. Threads that were not told work for this process.
+    pub(crate) fn current() -> Arc<Self> {
+        static OWN: OnceLock<Arc<Caller>> = OnceLock::new();
+        let own = || {
+            OWN.get_or_init(|| Arc::new(Caller::of(Place::Here)))
+                .clone()
+        };
+        CURRENT.with_borrow(Option::clone).unwrap_or_else(own)
+    }
+
+    /// Does some work on this thread for this caller.
+    pub(crate) fn serve<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        let before = CURRENT.replace(Some(self.clone()));
+        let done = work();
+        CURRENT.set(before);
+        done
+    }
+
+    /// Standard input. It can be read once.
+    pub(crate) fn stdin(&self) -> Stream<'_> {
+        self.stdin_is_read.store(true, Ordering::Relaxed);
+        match &self.place {
+            Place::Here => Stream(rustix::stdio::stdin()),
+            Place::Elsewhere { streams, .. } => Stream(streams[0].as_fd()),
+        }
+    }
+
+    /// Whether somebody has asked for it.
+    pub(crate) fn has_read_stdin(&self) -> bool {
+        self.stdin_is_read.load(Ordering::Relaxed)
+    }
+
+    /// Standard output.
+    pub(crate) fn stdout(&self) -> Stream<'_> {
+        match &self.place {
+            Place::Here => Stream(rustix::stdio::stdout()),
+            Place::Elsewhere { streams, .. } => Stream(streams[1].as_fd()),
+        }
+    }
+
+    /// Standard error.
+    pub(crate) fn stderr(&self) -> Stream<'_> {
+        match &self.place {
+            Place::Here => Stream(rustix::stdio::stderr()),
+            Place::Elsewhere { streams, .. } => Stream(streams[2].as_fd()),
+        }
+    }
+
+    /// Writes a line to standard error.
+    pub(crate) fn say(&self, text: &str) {
+        let line = format!("{}\n", text.trim_end());
+        let written = self.stderr().write_all(line.as_bytes());
+        // Nobody is left to be told.
+        drop(written);
+    }
+
+    /// A path as this caller means it.
+    ///
+    /// # Errors
+    /// The working directory is gone.
+    pub(crate) fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        match &self.place {
+            Place::Elsewhere { directory, .. } if !path.as_os_str().is_empty() => {
+                std::path::absolute(directory.join(path))
+            }
+            _ => std::path::absolute(path),
+        }
+    }
+
+    /// What it wants stopped.
+    pub(crate) fn signals(&self) -> &Signals {
+        &self.signals
+    }
+}
+
+impl Stream<'_> {
+    /// Whether a person sits there.
+    pub(crate) fn is_terminal(self) -> bool {
+        self.0.is_terminal()
+    }
+}
+
+impl AsFd for Stream<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0
+    }
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(self.0, buffer)?)
+    }
+}
+
+impl Write for Stream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The caller's standard output, as something that an image can be written to.
+///
+/// # Errors
+/// There can be no more open files.
+pub(crate) fn open_stdout() -> io::Result<OpenFile> {
+    let stdout = Caller::current().stdout().as_fd().try_clone_to_owned()?;
+    Ok(OpenFile(Arc::new(stdout.into())))
+}
+
+/// Numbers of signals on their way to a command.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    /// The last one; 0 before the first.
+    last: watch::Sender<u8>,
+    is_watched: AtomicBool,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Signals {
+            last: watch::Sender::new(0),
+            is_watched: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Signals {
+    /// Sends one; whether the command ends in order because of it.
+    pub(crate) fn send(&self, signal: u8) -> bool {
+        self.last.send_replace(signal);
+        self.is_watched.load(Ordering::SeqCst)
+    }
+
+    /// Those that come from now on, and the last one that came already.
+    pub(crate) fn watch(&self) -> watch::Receiver<u8> {
+        self.is_watched.store(true, Ordering::SeqCst);
+        self.last.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_works_for_whom_it_was_told_to_and_then_for_this_process_again() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let files = [null(), null(), writer.into()];
+        let caller = Caller::elsewhere(files, "/somewhere".into());
+        caller.serve(|| {
+            Caller::current().say("hello\n");
+            let path = Caller::current().absolute(Path::new("else")).unwrap();
+            assert_eq!(path, Path::new("/somewhere/else"));
+            let path = Caller::current().absolute(Path::new("/else")).unwrap();
+            assert_eq!(path, Path::new("/else"));
+        });
+        assert!(matches!(Caller::current().place, Place::Here));
+        drop(caller);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello\n");
+    }
+
+    #[test]
+    fn a_signal_that_came_before_somebody_watched_is_seen() {
+        let signals = Signals::default();
+        assert!(!signals.send(15));
+        assert_eq!(*signals.watch().borrow(), 15);
+        assert!(signals.send(2));
+    }
+}
