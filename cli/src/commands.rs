@@ -56,6 +56,8 @@ impl Command {
             | Command::Umount(_)
             | Command::Du(_)
             | Command::System(_)
+            | Command::Completion(_)
+            | Command::Man(_)
             | Command::Fsck(_)
             | Command::Doctor(_)
             | Command::Daemon(_)
