@@ -27,7 +27,11 @@ pub(crate) fn connection_error(subject: &Subject, server: String, error: &reqwes
         shortened(&innermost(error).to_string())
     };
     let is_tls = error.url().is_some_and(|url| url.scheme() == "https");
-    let reason = if is_tls && reason == CLOSED {
+    // The alert itself is seen now and then, where it comes before the request is written.
+    let is_refused = ["BadCertificate", "CertificateRequired"]
+        .iter()
+        .any(|alert| reason.ends_with(alert));
+    let reason = if is_tls && (reason == CLOSED || is_refused) {
         format!(
             "{reason} after the TLS handshake, as by a server that wants a client certificate \
              (name one as `client` in certs.d/{server}/hosts.toml)"
