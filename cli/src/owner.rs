@@ -92,7 +92,7 @@ pub(crate) fn serve(
         })?;
     }
     let code = supervise(&events, &front);
-    drop(shared);
+    shared.close();
     Ok(code)
 }
 

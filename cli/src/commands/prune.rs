@@ -1,6 +1,6 @@
 //! `varve prune`: frees the space of what nothing needs any more.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, BufReader};
 
 use snapshotter::gc::{self, Forgotten};
 use snapshotter::{Manager, cache_mounts, leases};
@@ -11,6 +11,7 @@ use store::{Batch, Durability, Table, Timestamp};
 
 use super::cache_list::{self, Chosen};
 use crate::args::{DiskSpace, space as args};
+use crate::caller::Caller;
 use crate::daemon::Site;
 use crate::error::{print, say};
 use crate::output::format::Format;
@@ -91,7 +92,8 @@ fn confirmed(options: &args::Prune, has_rule: bool) -> anyhow::Result<bool> {
     if options.force || options.dry_run || !(options.all || has_rule) {
         return Ok(true);
     }
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    let caller = Caller::current();
+    if !caller.stdin().is_terminal() || !caller.stderr().is_terminal() {
         return Ok(true);
     }
     let what = match has_rule {
@@ -102,7 +104,7 @@ fn confirmed(options: &args::Prune, has_rule: bool) -> anyhow::Result<bool> {
         "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N]"
     ));
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
+    BufReader::new(caller.stdin()).read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 

@@ -16,7 +16,7 @@ use crate::error::say;
 /// How often whoever wants to be alone looks whether it is.
 const ALONE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The parts, as far as some command has needed them. Dropped with the last command.
+/// The parts, as far as some command has needed them. Closed after the last command.
 #[derive(Debug)]
 pub(crate) struct Shared {
     company: Arc<Company>,
@@ -54,6 +54,13 @@ impl Shared {
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes everything in order. Nobody uses it now; the thread that lets guests in still has
+    /// it, and waits for ever.
+    pub(super) fn close(&self) {
+        let parts = std::mem::take(&mut *self.parts());
+        drop(parts);
     }
 
     /// Whether a command that wants this runtime can be carried out here.

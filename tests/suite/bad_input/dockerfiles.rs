@@ -120,11 +120,6 @@ const WRONG: &[Case] = &[
 /// Parsed, and for a later version to lower.
 const NOT_YET: &[Case] = &[
     case(
-        "FROM busybox\nRUN ls\nRUN --mount=type=cache,target=/x ls\n",
-        &[3],
-        "RUN --mount is not supported yet",
-    ),
-    case(
         "FROM busybox\nRUN --security=insecure ls\n",
         &[2],
         "RUN --security=insecure is not supported yet",

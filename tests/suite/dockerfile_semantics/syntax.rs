@@ -48,14 +48,3 @@ fn instructions_are_known_in_any_case_with_any_line_ends() {
     varve.dockerfile("from busybox as Base\r\nenv A=1\r\nrun echo $A \\\r\n  b > /f\r\n");
     assert_eq!(text(&varve.files([""; 0]), "f").trim_end(), "1 b");
 }
-
-#[test]
-fn a_mount_that_cannot_be_made_yet_is_refused_by_name_and_line() {
-    let varve = Varve::new();
-    varve.dockerfile("FROM busybox\nRUN --mount=type=cache,target=/c true\n");
-    let failed = varve.build(["-t", "x"]).code(1);
-    assert!(
-        failed.stderr.contains("--mount") && failed.stderr.contains("   2 | >>>"),
-        "{failed}"
-    );
-}

@@ -88,7 +88,7 @@ fn the_process_is_taken_over_with_home_and_without_doubles() {
     assert_eq!((process.user().uid(), process.user().gid()), (5, 6));
     assert_eq!(process.user().additional_gids().as_ref(), Some(&vec![6, 7]));
     assert_eq!(process.no_new_privileges(), None);
-    assert!(process.rlimits().is_none());
+    assert!(process.rlimits().iter().flatten().next().is_none());
     assert_eq!(spec.hostname().as_deref(), Some(HOSTNAME_DEFAULT));
     assert_eq!(spec.root().as_ref().unwrap().readonly(), Some(false));
 }
