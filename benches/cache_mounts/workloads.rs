@@ -133,6 +133,6 @@ fn cargo(step: &Step) -> String {
          EOF\n\
          RUN --mount=from=rust,source=bin,target=/rust/bin \
            --mount=from=rust,source=lib,target=/rust/lib {mounts} \
-           PATH=/rust/bin:$PATH cargo build --release && cp target/release/app /app && /app\n"
+           PATH=/rust/bin:$PATH cargo build --release && cp target/release/app /app && /app | grep {word}\n"
     )
 }
