@@ -108,8 +108,14 @@ impl Varve {
     /// There was none.
     #[must_use]
     pub fn owner(&self) -> u32 {
-        let id = self.read("root/lock");
-        id.trim().parse().expect("the id of a process")
+        self.last_owner().expect("the id of a process")
+    }
+
+    /// The same, unless the last one was killed before it could write it down.
+    #[must_use]
+    pub fn last_owner(&self) -> Option<u32> {
+        let id = fs::read_to_string(self.path("root/lock")).ok()?;
+        id.trim().parse().ok()
     }
 
     /// The context that [`Varve::build`] builds.
