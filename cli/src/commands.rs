@@ -23,6 +23,7 @@ mod snapshots;
 mod system;
 mod table;
 pub(crate) mod times;
+mod transfer;
 mod usage;
 
 use executor::RuntimeChoice;
