@@ -14,7 +14,8 @@ use crate::id::{BlobId, LinkId, TreeId};
 use crate::key_value::memory::{Medium, Memory};
 use crate::metadata::Metadata;
 use crate::path::{Name, RelPath};
-use crate::store::{RootLock, Store};
+use crate::root_lock::RootLock;
+use crate::store::Store;
 use crate::tree::{Content, Entry, Leaf, Tree, TreeRef, TreeSink, TreeSource};
 
 pub mod random;

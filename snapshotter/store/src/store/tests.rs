@@ -1,5 +1,7 @@
 //! Tests of opening, locking, poisoning and crashing.
 
+use std::io::Write;
+
 use super::*;
 use crate::fixtures::{Found, read_model};
 use crate::fixtures::{
@@ -9,6 +11,7 @@ use crate::fixtures::{
 use crate::key_value::faulty::{Cause, Faulty, Rates};
 use crate::key_value::memory::{Medium, Memory};
 use crate::key_value::rocks::Rocks;
+use crate::root_lock::ROOT_MODE;
 
 fn rocks_store(root: &Path) -> Result<Store> {
     let lock = RootLock::acquire(root)?;

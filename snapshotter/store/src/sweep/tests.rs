@@ -17,7 +17,7 @@ use crate::fixtures::{
 use crate::fsck;
 use crate::key_value::memory::{Medium, Memory};
 use crate::key_value::{KeyValue, Row};
-use crate::store::RootLock;
+use crate::root_lock::RootLock;
 use crate::tree::{TreeRef, TreeSink};
 
 /// Puts a model with the bodies of its files (fixtures' files hold three equal bytes or less).
