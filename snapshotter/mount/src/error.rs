@@ -114,9 +114,10 @@ pub enum Error {
         /// The line, escaped.
         text: String,
     },
-    /// A process with several threads cannot move to a mount namespace as a whole.
+    /// A process with several threads can neither be split nor move to a mount namespace whole.
     #[error(
-        "a private mount namespace must be entered before threads start; there are {count} threads"
+        "a process must be split, or enter a mount namespace, before threads start; there are \
+         {count} threads"
     )]
     ThreadsRunning {
         /// Threads of the process.
