@@ -96,6 +96,23 @@ fn a_step_that_two_builds_have_in_common_runs_once() {
 }
 
 #[test]
+fn a_build_that_waits_for_the_steps_of_an_equal_one_shows_them() {
+    let varve = Varve::new();
+    let marker = format!("varve-equal-{}", std::process::id());
+    varve.dockerfile(&format!(
+        "FROM busybox\nRUN : {marker}; sleep 4; : end\nRUN echo said by the second; sleep 2\nRUN : third\n"
+    ));
+    let first = Running::start(&mut varve.build_command(["-t", "first"]));
+    assert!(eventually(SOON, || is_running(&marker)), "the first step");
+    let second = Running::start(&mut varve.build_command(["-t", "second"]));
+    first.wait().succeeded();
+    let waited = second.wait().success();
+    for line in ["said by the second", "RUN : third"] {
+        assert!(waited.stderr.contains(line), "{waited}");
+    }
+}
+
+#[test]
 fn the_same_name_means_another_directory_in_another_build() {
     let varve = Varve::new();
     varve.dockerfile("FROM busybox\nCOPY file /file\nRUN sleep 1\nRUN cat /file > /read\n");

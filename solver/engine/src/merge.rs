@@ -128,6 +128,9 @@ impl<V: Clone> Scheduler<V> {
         }
         self.node_mut(leader).followers.push(id);
         self.audience_epoch += 1;
+        if self.collects(id) {
+            self.want_inputs(id);
+        }
         self.agenda.push_back(id);
     }
 

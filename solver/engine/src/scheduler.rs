@@ -306,15 +306,26 @@ impl<V: Clone> Scheduler<V> {
 
     /// Asks for the values of the inputs.
     pub(crate) fn begin_collecting(&mut self, id: NodeId, keys: Keys) {
-        let node = self.node_mut(id);
-        node.state = State::Collecting {
+        self.node_mut(id).state = State::Collecting {
             keys,
             complete_inputs: 0,
         };
-        let inputs: Vec<_> = node.inputs.iter().map(|(input, _)| *input).collect();
-        // Those that have not begun begin now: they are wanted by a reader that collects.
-        self.agenda.extend(inputs);
+        self.want_inputs(id);
         self.agenda.push_back(id);
+    }
+
+    /// The node collects: those of its inputs that have not begun begin now, and after them those
+    /// of the nodes that follow it, which follow in their turn.
+    pub(crate) fn want_inputs(&mut self, id: NodeId) {
+        let mut readers = VecDeque::from([id]);
+        while let Some(reader) = readers.pop_front() {
+            let Some(node) = self.nodes.get(&reader) else {
+                continue;
+            };
+            self.agenda
+                .extend(node.inputs.iter().map(|(input, _)| *input));
+            readers.extend(&node.followers);
+        }
     }
 
     /// Goes on once all inputs have values.

@@ -41,9 +41,17 @@ pub fn critical_path(steps: &[StepRecord]) -> Vec<usize> {
     path
 }
 
-/// How long the steps of a path ran, in microseconds.
+/// The time in which a step of the path ran, in microseconds. Steps that another build ran may have
+/// begun before their turn here: what two of them have in common counts once.
 pub fn length_us(steps: &[StepRecord], path: &[usize]) -> u64 {
-    path.iter().map(|index| steps[*index].duration_us()).sum()
+    let (mut length, mut covered_until) = (0, 0);
+    for step in path.iter().map(|index| &steps[*index]) {
+        if let (Some(started), Some(ended)) = (step.started_us, step.ended_us) {
+            length += ended.saturating_sub(started.max(covered_until));
+            covered_until = covered_until.max(ended);
+        }
+    }
+    length
 }
 
 #[cfg(test)]
@@ -109,5 +117,11 @@ mod tests {
         // A circle, and inputs that are not there.
         let steps = [step(5, 5, &[1]), step(5, 5, &[0, 77]), idle];
         assert_eq!(critical_path(&steps).len(), 2);
+    }
+
+    #[test]
+    fn the_path_is_never_longer_than_the_time_it_took() {
+        let steps = [step(0, 30, &[]), step(10, 50, &[0]), step(60, 70, &[1])];
+        assert_eq!(length_us(&steps, &[0, 1, 2]), 60);
     }
 }

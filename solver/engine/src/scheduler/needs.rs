@@ -1,5 +1,6 @@
 //! Who wants what, and what happens when nobody does any more.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::job::{Job, JobId, JobOutcome, Phase};
@@ -40,43 +41,61 @@ impl<V: Clone> Scheduler<V> {
         jobs.find(|job| self.jobs.get(job).is_some_and(|job| job.is_live()))
     }
 
-    /// Whether somebody waits for the node's value: a target, a reader that collects its inputs,
-    /// or a follower. Exact except between the end of a job and [`Self::let_go`].
+    /// Whether somebody waits for the node's value: a target, a reader that collects its inputs
+    /// (see [`Self::collects`]), or a follower. Exact except between the end of a job and
+    /// [`Self::let_go`].
     pub(super) fn is_wanted(&self, id: NodeId) -> bool {
         let node = self.node(id);
-        let collects =
-            |reader: &NodeId| matches!(self.node(*reader).state, State::Collecting { .. });
         let is_target = |job: &JobId| {
             self.jobs
                 .get(job)
                 .is_some_and(|job| job.is_live() && job.has_target(id))
         };
         !node.followers.is_empty()
-            || node.dependents.iter().any(collects)
+            || node.dependents.iter().any(|reader| self.collects(*reader))
             || node.jobs.iter().any(is_target)
     }
 
+    /// Whether the node waits for its inputs: itself, or through the equal step that it follows.
+    ///
+    /// A follower could do without: the leader has equal inputs. But whoever watches its job is to
+    /// see them made, and which of them fails; so they follow the leader's inputs in their turn.
+    pub(crate) fn collects(&self, id: NodeId) -> bool {
+        match &self.node(id).state {
+            State::Collecting { .. } => true,
+            State::Following { evaluated, .. } => {
+                let root = &self.node(self.root(id)).state;
+                evaluated.is_none() && matches!(root, State::Collecting { .. })
+            }
+            _ => false,
+        }
+    }
+
     /// The nodes whose value the job waits for, and on behalf of which vertex of its own: leaders
-    /// of its followers, and what those wait for, may be other jobs' nodes.
+    /// of its followers, and what those wait for, may be other jobs' nodes. The job's own nodes are
+    /// walked first, so that a leader stands for the follower nearest to it.
     pub(super) fn demand(&self, id: JobId) -> BTreeMap<NodeId, VertexId> {
-        let mut demand = BTreeMap::new();
         let Some(job) = self.jobs.get(&id) else {
-            return demand;
+            return BTreeMap::new();
         };
         let targets = job.targets.iter();
-        let mut open: Vec<_> = targets
+        let mut demand: BTreeMap<_, _> = targets
             .map(|(target, _)| (*target, self.node(*target).vertex))
             .collect();
-        while let Some((id, on_behalf_of)) = open.pop() {
-            let is_own = job.has(id) && !job.is_settled(id);
-            let vertex = if is_own {
-                self.node(id).vertex
-            } else {
-                on_behalf_of
-            };
-            if let std::collections::btree_map::Entry::Vacant(entry) = demand.entry(id) {
+        let mut own: Vec<_> = demand.iter().map(|(id, vertex)| (*id, *vertex)).collect();
+        let mut others = Vec::new();
+        while let Some((id, on_behalf_of)) = own.pop().or_else(|| others.pop()) {
+            for next in self.waits_for(id) {
+                let Entry::Vacant(entry) = demand.entry(next) else {
+                    continue;
+                };
+                let is_own = job.has(next) && !job.is_settled(next);
+                let (list, vertex) = match is_own {
+                    true => (&mut own, self.node(next).vertex),
+                    false => (&mut others, on_behalf_of),
+                };
                 entry.insert(vertex);
-                open.extend(self.waits_for(id).into_iter().map(|next| (next, vertex)));
+                list.push((next, vertex));
             }
         }
         demand
@@ -98,11 +117,13 @@ impl<V: Clone> Scheduler<V> {
     /// The nodes whose values the node waits for right now.
     fn waits_for(&self, id: NodeId) -> Vec<NodeId> {
         let node = self.node(id);
-        match &node.state {
-            State::Collecting { .. } => node.inputs.iter().map(|(input, _)| *input).collect(),
-            State::Following { leader, .. } => vec![*leader],
-            _ => Vec::new(),
-        }
+        let leader = match node.state {
+            State::Following { leader, .. } => Some(leader),
+            _ => None,
+        };
+        let inputs = node.inputs.iter().map(|(input, _)| *input);
+        let inputs = inputs.filter(|_| self.collects(id));
+        leader.into_iter().chain(inputs).collect()
     }
 
     /// The job's outcome is known. From here on it wants nothing.

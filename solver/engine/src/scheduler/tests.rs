@@ -352,6 +352,78 @@ fn followers_of_a_failed_leader_fail_with_the_same_error() {
     assert!(desk.scheduler.is_idle() && desk.scheduler.is_clean());
 }
 
+/// Two jobs with the same two steps under names of their own; the first step of the first runs.
+fn two_equal_builds() -> Desk {
+    let mut desk = Desk::new(2);
+    desk.submit(
+        1,
+        &[("below, of 1", &[]), ("top, of 1", &["below, of 1"])],
+        "top, of 1",
+    );
+    desk.settle_keys();
+    desk.submit(
+        2,
+        &[("below, of 2", &[]), ("top, of 2", &["below, of 2"])],
+        "top, of 2",
+    );
+    desk.settle_keys();
+    assert_eq!(desk.running(), [("below, of 1", 1)]);
+    desk
+}
+
+#[test]
+fn whoever_waits_for_an_equal_build_hears_of_all_its_steps_as_they_run() {
+    let mut desk = two_equal_builds();
+    let heard = |desk: &Desk| {
+        let told = desk.reports.iter();
+        let told = told.filter(|(job, _, progress)| {
+            *job == JobId(2) && !matches!(progress, VertexProgress::Queued)
+        });
+        told.map(|(_, name, progress)| format!("{name}: {progress:?}"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(heard(&desk), ["below, of 2: Started"]);
+    desk.end("below, of 1", Ok("value"));
+    assert_eq!(
+        heard(&desk)[1..],
+        [
+            "below, of 2: Completed(Cached(Shared))",
+            "top, of 2: Started"
+        ]
+    );
+    desk.end("top, of 1", Ok("value"));
+    desk.save_all();
+    assert_eq!(heard(&desk)[3..], ["top, of 2: Completed(Cached(Shared))"]);
+    assert_eq!(desk.ended(), [1, 2]);
+    assert!(desk.scheduler.is_idle() && desk.scheduler.is_clean());
+}
+
+#[test]
+fn a_failed_input_of_a_leader_is_named_by_the_followers_own_equal_step() {
+    let mut desk = two_equal_builds();
+    desk.end("below, of 1", Err("exit code 1"));
+    let failed = desk.finished.iter().map(|(job, outcome)| match outcome {
+        JobOutcome::Failed { vertex, .. } => (job.0, *vertex),
+        other => panic!("{other:?}"),
+    });
+    let failed: Vec<_> = failed.collect();
+    assert_eq!(failed, [(1, id("below, of 1")), (2, id("below, of 2"))]);
+    assert!(desk.scheduler.is_idle() && desk.scheduler.is_clean());
+}
+
+#[test]
+fn an_equal_build_goes_on_with_the_steps_of_one_that_leaves() {
+    let mut desk = two_equal_builds();
+    desk.cancel(1);
+    assert!(desk.cancelled.is_empty(), "the second waits for the step");
+    desk.end("below, of 1", Ok("value"));
+    assert_eq!(desk.running(), [("top, of 2", 2)]);
+    desk.end("top, of 2", Ok("value"));
+    desk.save_all();
+    assert_eq!(desk.ended(), [1, 2]);
+    assert!(desk.scheduler.is_idle() && desk.scheduler.is_clean());
+}
+
 #[test]
 fn after_a_failure_nothing_new_starts_for_the_job_and_other_jobs_go_on() {
     let mut desk = Desk::new(2);
