@@ -4,6 +4,7 @@
 //! alike, and cleans up whatever happened to the runtime. Nothing here sets a limit.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,10 @@ pub(crate) const MOUNT_ROOT: &str = "/sys/fs/cgroup";
 /// How long an emptied group may stay busy. The kernel finishes dying processes asynchronously;
 /// microseconds are usual, a machine under load may take a second.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Age at which an empty group of another pid namespace counts as abandoned. A container joins its
+/// group within a second of its making.
+const FOREIGN_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// Depth of groups below a container's own that are looked into; its process cannot create any,
 /// because it sees the hierarchy read-only.
@@ -159,15 +164,15 @@ impl Cgroups {
     /// Removes the empty groups of containers whose varve is dead: one that is killed while it
     /// makes a container has nobody that cleans up after it.
     ///
-    /// Nothing is killed, and a group that is in use cannot be removed, so that the same number in
-    /// another pid namespace does no harm.
+    /// Nothing is killed, and a group that is in use cannot be removed. Whether a maker in another
+    /// pid namespace is alive cannot be asked: its group goes when nobody has used it for long.
     pub(crate) fn remove_abandoned(&self) {
         for (_, groups) in self.directories(&self.own.join(GROUP)) {
             let groups = std::fs::read_dir(groups).into_iter().flatten();
             for entry in groups.flatten() {
                 let name = entry.file_name();
                 let maker = name.to_str().and_then(maker_of);
-                if maker.is_some_and(|pid| !is_alive(pid)) {
+                if maker.is_some_and(|maker| maker.has_abandoned(&entry.path())) {
                     // Not worth a word when it fails: somebody else may be as fast.
                     std::fs::remove_dir(entry.path()).ok();
                 }
@@ -195,14 +200,41 @@ impl Cgroups {
 /// is after the process has died.
 #[must_use]
 pub fn container_id(number: u64) -> String {
-    format!("{GROUP}-{}-{number}", std::process::id())
+    let namespace = pid_namespace();
+    format!("{GROUP}-{}-{namespace:x}-{number}", std::process::id())
 }
 
-/// The process that made the container with this id, when [`container_id`] gave it.
-fn maker_of(id: &str) -> Option<Pid> {
-    let (pid, number) = id.strip_prefix(GROUP)?.strip_prefix('-')?.split_once('-')?;
+/// Who made a container: a process number means something in its pid namespace only.
+#[derive(Debug, PartialEq, Eq)]
+struct Maker {
+    pid: Pid,
+    namespace: u64,
+}
+
+impl Maker {
+    /// Whether nobody will use its group any more.
+    fn has_abandoned(&self, group: &Path) -> bool {
+        if self.namespace == pid_namespace() {
+            return !is_alive(self.pid);
+        }
+        let modified = std::fs::metadata(group).and_then(|group| group.modified());
+        modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > FOREIGN_AGE))
+    }
+}
+
+/// The maker of the container with this id, when [`container_id`] gave it.
+fn maker_of(id: &str) -> Option<Maker> {
+    let mut fields = id.strip_prefix(GROUP)?.strip_prefix('-')?.split('-');
+    let (pid, namespace, number) = (fields.next()?, fields.next()?, fields.next()?);
     number.parse::<u64>().ok()?;
-    Pid::from_raw(pid.parse().ok()?)
+    let namespace = u64::from_str_radix(namespace, 16).ok()?;
+    let pid = Pid::from_raw(pid.parse().ok()?)?;
+    fields.next().is_none().then_some(Maker { pid, namespace })
+}
+
+/// The number of the pid namespace that this process is in; 0 without /proc.
+fn pid_namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino())
 }
 
 fn is_alive(pid: Pid) -> bool {
@@ -327,11 +359,37 @@ mod tests {
     #[test]
     fn an_id_names_the_process_that_made_the_container() {
         let own = maker_of(&container_id(7)).unwrap();
-        assert_eq!(own, rustix::process::getpid());
-        assert!(is_alive(own));
-        for other in ["varve", "varve-1", "varve-1-x", "varve-0-1", "docker-1-1"] {
+        assert_eq!(own.pid, rustix::process::getpid());
+        for other in [
+            "varve",
+            "varve-1",
+            "varve-1-2",
+            "varve-1-x-1",
+            "varve-0-1-1",
+            "varve-1-1-1-1",
+            "docker-1-1-1",
+        ] {
             assert_eq!(maker_of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_fresh_group_of_another_pid_namespace_is_not_abandoned() {
+        let group = tempfile::tempdir().unwrap();
+        // No process has this number: PID_MAX_LIMIT is 4194304.
+        let gone = Pid::from_raw(i32::MAX).unwrap();
+        let maker = |namespace| Maker {
+            pid: gone,
+            namespace,
+        };
+        assert!(maker(pid_namespace()).has_abandoned(group.path()));
+        assert!(!maker(pid_namespace() + 1).has_abandoned(group.path()));
+        let long_ago = std::time::SystemTime::now() - 2 * FOREIGN_AGE;
+        let directory = std::fs::File::open(group.path()).unwrap();
+        directory.set_modified(long_ago).unwrap();
+        assert!(maker(pid_namespace() + 1).has_abandoned(group.path()));
+        let own = container_id(1);
+        assert!(!maker_of(&own).unwrap().has_abandoned(group.path()));
     }
 
     #[test]
