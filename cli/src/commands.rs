@@ -51,12 +51,12 @@ impl Command {
             | Command::Save(_)
             | Command::Load(_)
             | Command::History(_)
+            | Command::Du(_)
+            | Command::System(_)
             | Command::Prune(_) => true,
             // The mounts are to be seen by others, which those of an owner are not.
             Command::Mount(_)
             | Command::Umount(_)
-            | Command::Du(_)
-            | Command::System(_)
             | Command::Completion(_)
             | Command::Man(_)
             | Command::Fsck(_)

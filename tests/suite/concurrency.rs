@@ -58,6 +58,10 @@ fn commands_go_on_beside_a_build_that_does_not_end() {
     assert!(!second.stderr.contains("waiting"), "{second}");
     let listed = varve.varve(["images"]).success();
     assert!(listed.stdout.contains("second"), "{listed}");
+    for words in [&["du"][..], &["system", "df"]] {
+        let counted = varve.varve(words).success();
+        assert!(!counted.stderr.contains("waiting"), "{counted}");
+    }
     varve.varve(["tag", "second", "third"]).succeeded();
     assert_eq!(varve.shell("third", "cat /two"), "two\n");
     varve
