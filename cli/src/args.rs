@@ -15,6 +15,7 @@ pub(crate) mod images;
 pub(crate) mod observation;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod run;
 pub(crate) mod secrets;
 pub(crate) mod space;
 pub(crate) mod steps;
@@ -50,7 +51,8 @@ Exit codes:
   1    the build or the command failed; the reason is on standard error
   2    the command line was wrong
   130  Ctrl-C (143: terminated). A second Ctrl-C ends varve at once.
-  `varve run` exits with the code of the process; 128 + N if signal N killed it.";
+  `varve run` exits with the code of the process, 128 + N if signal N killed it; 125 if there
+  was none because varve failed, 126 if it could not be started, 127 if it was not found.";
 
 /// A container image builder with its own storage.
 ///
@@ -101,7 +103,7 @@ pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<Build>),
     /// Run a process in an image; what it writes is thrown away
-    Run(Run),
+    Run(Box<run::Run>),
     /// List the images in the store
     #[command(visible_alias = "ls")]
     Images(images::Images),
@@ -369,41 +371,6 @@ pub(crate) struct Runtime {
     )]
     #[arg(hide_env_values = true)]
     pub(crate) runtime: executor::RuntimeChoice,
-}
-
-/// `varve run`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  varve run --rm debian cat /etc/os-release
-  varve run --rm -e DEBUG=1 -w /src -u nobody app make test
-Standard input is not connected. The exit code is that of the process.")]
-pub(crate) struct Run {
-    /// Remove the container when it ends (it always is; for habit's sake)
-    #[arg(long)]
-    pub(crate) rm: bool,
-    /// Environment variable; without a value, that of varve's environment (repeatable)
-    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-    /// User, and group, in place of the image's
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub(crate) user: Option<String>,
-    /// Working directory in place of the image's
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-    /// Network of the process
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) network: NetworkChoice,
-    /// Program in place of the image's ENTRYPOINT; an empty one removes it
-    #[arg(long, value_name = "PROGRAM")]
-    pub(crate) entrypoint: Option<String>,
-    /// What makes the container
-    #[command(flatten)]
-    pub(crate) runtime: Runtime,
-    /// The image, then a command in place of its CMD
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    #[arg(value_name = "IMAGE [COMMAND]", num_args = 1..)]
-    pub(crate) image_and_command: Vec<String>,
 }
 
 /// `--format` of lists.

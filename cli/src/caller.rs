@@ -5,12 +5,15 @@
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use solver::request::OpenFile;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+
+use crate::owner::protocol::Answer;
 
 /// One who has started a command.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(crate) struct Caller {
     place: Place,
     stdin_is_read: AtomicBool,
     signals: Signals,
+    /// Leads to the process that was started, which passes signals on.
+    front: OnceLock<UnixStream>,
 }
 
 #[derive(Debug)]
@@ -51,7 +56,28 @@ impl Caller {
             place,
             stdin_is_read: AtomicBool::new(false),
             signals: Signals::default(),
+            front: OnceLock::new(),
         }
+    }
+
+    /// Tells where the process is that was started for it.
+    pub(crate) fn set_front(&self, front: UnixStream) {
+        // Once, by whoever begins to carry a command out.
+        drop(self.front.set(front));
+    }
+
+    /// From now on each signal is the command's own affair: none of them ends it, whoever sends
+    /// them how often.
+    ///
+    /// # Errors
+    /// The process that was started is gone.
+    pub(crate) fn take_signals(&self) -> io::Result<mpsc::UnboundedReceiver<Sent>> {
+        let sent = self.signals.take();
+        match self.front.get() {
+            Some(front) => Answer::AllSignals.send(front)?,
+            None => return Err(io::ErrorKind::NotConnected.into()),
+        }
+        Ok(sent)
     }
 
     /// Whoever this thread works for. Threads that were not told work for this process.
@@ -75,15 +101,20 @@ impl Caller {
     /// Standard input. It can be read once.
     pub(crate) fn stdin(&self) -> Stream<'_> {
         self.stdin_is_read.store(true, Ordering::Relaxed);
-        match &self.place {
-            Place::Here => Stream(rustix::stdio::stdin()),
-            Place::Elsewhere { streams, .. } => Stream(streams[0].as_fd()),
-        }
+        self.terminal_of_stdin()
     }
 
     /// Whether somebody has asked for it.
     pub(crate) fn has_read_stdin(&self) -> bool {
         self.stdin_is_read.load(Ordering::Relaxed)
+    }
+
+    /// Standard input, to ask it about itself without reading it.
+    pub(crate) fn terminal_of_stdin(&self) -> Stream<'_> {
+        match &self.place {
+            Place::Here => Stream(rustix::stdio::stdin()),
+            Place::Elsewhere { streams, .. } => Stream(streams[0].as_fd()),
+        }
     }
 
     /// Standard output.
@@ -173,22 +204,51 @@ pub(crate) struct Signals {
     /// The last one; 0 before the first.
     last: watch::Sender<u8>,
     is_watched: AtomicBool,
+    /// Where each of them goes, if a command wants them so.
+    each: Mutex<Option<mpsc::UnboundedSender<Sent>>>,
 }
+
+/// What comes from the process that was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The signal of this number.
+    Signal(u8),
+    /// It is gone.
+    Gone,
+}
+
+/// What the end of a process is taken for by those who only know signals.
+const SIGTERM: u8 = 15;
 
 impl Default for Signals {
     fn default() -> Self {
         Signals {
             last: watch::Sender::new(0),
             is_watched: AtomicBool::new(false),
+            each: Mutex::default(),
         }
     }
 }
 
 impl Signals {
-    /// Sends one; whether the command ends in order because of it.
-    pub(crate) fn send(&self, signal: u8) -> bool {
-        self.last.send_replace(signal);
+    /// Sends something; whether the command takes care of it.
+    pub(crate) fn send(&self, sent: Sent) -> bool {
+        let each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(each) = &*each {
+            // A command that does not listen any more is about to end.
+            return each.send(sent).is_ok();
+        }
+        self.last.send_replace(match sent {
+            Sent::Signal(signal) => signal,
+            Sent::Gone => SIGTERM,
+        });
         self.is_watched.load(Ordering::SeqCst)
+    }
+
+    fn take(&self) -> mpsc::UnboundedReceiver<Sent> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.each.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
     }
 
     /// Those that come from now on, and the last one that came already.
@@ -227,8 +287,19 @@ mod tests {
     #[test]
     fn a_signal_that_came_before_somebody_watched_is_seen() {
         let signals = Signals::default();
-        assert!(!signals.send(15));
+        assert!(!signals.send(Sent::Gone));
         assert_eq!(*signals.watch().borrow(), 15);
-        assert!(signals.send(2));
+        assert!(signals.send(Sent::Signal(2)));
+    }
+
+    #[test]
+    fn a_command_that_wants_each_signal_gets_each() {
+        let signals = Signals::default();
+        let mut taken = signals.take();
+        for sent in [Sent::Signal(2), Sent::Signal(2), Sent::Gone] {
+            assert!(signals.send(sent));
+            assert_eq!(taken.try_recv(), Ok(sent));
+        }
+        assert_eq!(*signals.watch().borrow(), 0);
     }
 }

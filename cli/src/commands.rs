@@ -84,14 +84,14 @@ impl Command {
 pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<u8> {
     let deletes = matches!(command, Command::Prune(_));
     // Held until the end: what a command has found is not deleted by another one.
-    let (_in_use, _alone) = match &site.shared {
+    let (in_use, _alone) = match &site.shared {
         None => (None, None),
         Some(shared) if deletes => (None, Some(shared.alone())),
         Some(shared) => (Some(shared.in_use()), None),
     };
     match command {
         Command::Build(options) => build::build(site, *options)?,
-        Command::Run(options) => return run::run(site, options),
+        Command::Run(options) => return run::run(site, *options, in_use),
         Command::Images(options) => images::list(site, &options)?,
         Command::Inspect(options) => inspect::inspect(site, &options)?,
         Command::Tag(options) => images::tag(site, &options)?,

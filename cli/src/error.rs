@@ -1,6 +1,7 @@
 //! How a failure is told: one line with the cause and the next step, and the exit code.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,6 +29,32 @@ pub(crate) struct Interrupted {
 pub(crate) struct Told {
     /// The exit code.
     pub(crate) code: u8,
+}
+
+/// `varve run` failed without a process to blame: docker's exit code.
+pub(crate) const EXIT_NOT_RUN: u8 = 125;
+
+/// Prints what is wrong with a command line, or the help that was asked for, and ends the process.
+pub(crate) fn wrong_command_line(error: &clap::Error, words: &[OsString]) -> ! {
+    let is_run = || {
+        // Behind the global options, of which two have a value.
+        let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
+        while let Some(word) = words.next() {
+            match word {
+                "--root" | "--mounts" => drop(words.next()),
+                option if option.starts_with('-') => {}
+                command => return command == "run",
+            }
+        }
+        false
+    };
+    if error.use_stderr() && is_run() {
+        if error.print().is_err() {
+            tracing::debug!("nobody reads what is wrong");
+        }
+        std::process::exit(EXIT_NOT_RUN.into());
+    }
+    error.exit()
 }
 
 /// Prints a failure and gives the exit code.

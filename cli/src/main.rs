@@ -42,7 +42,8 @@ fn main() -> ExitCode {
         return executor::helper_main(&words);
     }
     // Ends the process for --help and for a wrong command line.
-    let arguments = Arguments::parse_from(&words);
+    let arguments = Arguments::try_parse_from(&words)
+        .unwrap_or_else(|error| error::wrong_command_line(&error, &words));
     let environment = Environment::of_this_process();
     match &arguments.command {
         Command::Daemon(options) if options.log_format == LogFormat::Json => {

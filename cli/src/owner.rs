@@ -15,7 +15,7 @@
 
 pub(crate) mod front;
 mod guests;
-mod protocol;
+pub(crate) mod protocol;
 pub(crate) mod shared;
 
 use std::io::Read;
@@ -28,7 +28,7 @@ use anyhow::Context;
 use rustix::process::Signal;
 
 use crate::args::Command;
-use crate::caller::Caller;
+use crate::caller::{Caller, Sent};
 use crate::commands;
 use crate::daemon::Site;
 use crate::error::{self, EXIT_FAILED, EXIT_SIGNAL};
@@ -66,6 +66,7 @@ pub(crate) fn serve(
     let shared = Arc::new(Shared::new(company.clone(), may_be_guest));
     let site = site.shared(shared.clone());
     let caller = Caller::current();
+    caller.set_front(front.try_clone()?);
     {
         let (front, caller, company) = (front.try_clone()?, caller.clone(), company.clone());
         spawn("varve-signals", move || {
@@ -126,15 +127,18 @@ fn run(site: &Site, command: Command) -> Result<u8, BeGuest> {
 fn pass_signals(mut from: UnixStream, caller: &Caller, unheard: impl Fn(u8)) {
     let mut signal = [0];
     loop {
-        let signal = match from.read_exact(&mut signal) {
-            Ok(()) => signal[0],
+        let sent = match from.read_exact(&mut signal) {
+            Ok(()) => Sent::Signal(signal[0]),
             // Killed: so is the command.
-            Err(_) => SIGTERM,
+            Err(_) => Sent::Gone,
         };
-        if !caller.signals().send(signal) {
-            unheard(signal);
+        if !caller.signals().send(sent) {
+            unheard(match sent {
+                Sent::Signal(signal) => signal,
+                Sent::Gone => SIGTERM,
+            });
         }
-        if signal == SIGTERM {
+        if sent == Sent::Gone {
             return;
         }
     }

@@ -1,14 +1,16 @@
 //! One request from the Dockerfile to the exported result. Read this first.
 
+mod running;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dockerfile::lower::Lowered;
 use engine::{CancelToken, Engine, Limits};
-use executor::{Cancel, Executor, Exit, OutputSender, Process};
+use executor::Executor;
 use snapshotter::gc::Collected;
-use snapshotter::{Labels, Manager, Snapshots, leases};
+use snapshotter::{Manager, leases};
 use store::{Batch, Durability};
 
 use crate::cache::Records;
@@ -26,6 +28,8 @@ use crate::progress::Progress;
 use crate::request::{BuildRequest, Built};
 use crate::result::Value;
 use crate::sources::registry::{Registries, Remote};
+
+pub use self::running::{Pull, ReadyContainer, RunImage, RunOptions};
 
 /// Leases that hold what a running build made, until its records do; none outlives the process.
 pub(crate) const LEASE_PREFIX: &str = "build/";
@@ -76,23 +80,6 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-/// How to run a container of an image.
-#[derive(Clone, Debug)]
-pub struct RunOptions {
-    /// Command in place of the image's.
-    pub args: Vec<String>,
-    /// Entry point in place of the image's; an empty one removes it.
-    pub entrypoint: Option<Vec<String>>,
-    /// More environment, `NAME=value`.
-    pub env: Vec<String>,
-    /// User in place of the image's.
-    pub user: Option<String>,
-    /// Working directory in place of the image's.
-    pub cwd: Option<String>,
-    /// The network.
-    pub network: executor::Network,
 }
 
 /// A build that failed, with the text that its message points into.
@@ -407,55 +394,6 @@ impl Solver {
         })
         .await
     }
-
-    /// Runs a container of an image until it ends. What it writes is thrown away.
-    ///
-    /// # Errors
-    /// [`Error::NoImage`]; [`Error::Executor`]; a process that fails is an [`Exit`].
-    pub async fn run(
-        &self,
-        reference: &str,
-        options: RunOptions,
-        output: OutputSender,
-        cancel: Cancel,
-    ) -> Result<Exit> {
-        let reference = reference.to_owned();
-        let (images, snapshots) = (self.images.clone(), self.snapshots.clone());
-        let key = exec_mounts::transient_key("container/");
-        let prepared = {
-            // Until the container's snapshot keeps what is below it.
-            let _building = self.building.read().await;
-            let (key, checked) = (key.clone(), self.checked.clone());
-            blocking(move || {
-                let platform = ops::source_platform(&llb::Platform::host());
-                let found = images.meant_by(&reference, &platform)?;
-                let name = found.called();
-                let image = images.open(&name, &found.target, &platform)?;
-                let value = images.unpack(&name, &image)?;
-                if let Some(tree) = value.tree()
-                    && let Some(id) = ops::missing_object(tree, snapshots.store(), &checked)?
-                {
-                    return Err(Error::Store(store::Error::BlobMissing { id }));
-                }
-                let mounts = snapshots.prepare(&key, value.name(), Labels::new())?;
-                Ok((name, image, mounts))
-            })
-            .await?
-        };
-        let (name, image, mounts) = prepared;
-        let process = container_process(&name, image.config.config, options);
-        let exit = match process {
-            Ok(process) => {
-                self.execution
-                    .run(&mounts, &[], process, output, cancel)
-                    .await
-            }
-            Err(error) => Err(error),
-        };
-        let snapshots = self.snapshots.clone();
-        blocking(move || Ok(snapshots.remove(&key)?)).await?;
-        exit
-    }
 }
 
 /// The lines of the Dockerfile that a vertex comes from, in whichever of the graphs it is.
@@ -471,40 +409,6 @@ fn lines_of(
         }
     }
     Vec::new()
-}
-
-/// The process of a container: the image's, with what the caller replaces.
-fn container_process(
-    name: &str,
-    config: crate::images::document::RunConfig,
-    options: RunOptions,
-) -> Result<Process> {
-    // As docker: another entry point drops the image's arguments with the image's entry point.
-    let cmd = if options.entrypoint.is_some() {
-        None
-    } else {
-        config.cmd
-    };
-    let mut args = options.entrypoint.or(config.entrypoint).unwrap_or_default();
-    match options.args.is_empty() {
-        true => args.extend(cmd.unwrap_or_default()),
-        false => args.extend(options.args),
-    }
-    if args.is_empty() {
-        let reason = "it has neither CMD nor ENTRYPOINT; name a command to run";
-        return Err(Error::bad_image(frontend::familiar(name), reason));
-    }
-    let mut env = config.env.unwrap_or_default();
-    env.extend(options.env);
-    let cwd = options.cwd.unwrap_or(config.working_dir);
-    Ok(Process {
-        args,
-        env,
-        user: options.user.unwrap_or(config.user),
-        cwd: if cwd.is_empty() { "/".into() } else { cwd },
-        network: options.network,
-        ..Process::default()
-    })
 }
 
 /// Solvers of this process. While there is one, build leases may be those of its builds.

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use executor::{Cancel, Executor, Exit, ExtraMount, ExtraMountKind, OutputSender, Process};
+use executor::{
+    Cancel, Executor, Exit, ExtraMount, ExtraMountKind, Process, Stdio, TMPFS_MODE_DEFAULT,
+};
 use mount::{Mount, MountGuard};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -80,7 +82,7 @@ impl Execution {
         mounts: &[Mount],
         shown: &[Shown],
         mut process: Process,
-        output: OutputSender,
+        stdio: Stdio,
         cancel: Cancel,
     ) -> Result<Exit> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -101,7 +103,7 @@ impl Execution {
             id: executor::container_id(number),
             rootfs,
             process,
-            output,
+            stdio,
             cancel,
         };
         let exit = self.executor.run(request).await;
@@ -126,6 +128,9 @@ impl Execution {
         Ok(match &one.kind {
             ShownKind::Memory { size_bytes } => ExtraMountKind::Tmpfs {
                 size_bytes: *size_bytes,
+                mode: TMPFS_MODE_DEFAULT,
+                // As with BuildKit: compilers' checks start programs there.
+                has_programs: true,
                 read_only: one.read_only,
             },
             ShownKind::Directory { path, selector } if selector.as_os_str().is_empty() => {

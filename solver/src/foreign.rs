@@ -14,7 +14,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use executor::{Cancel, Process};
+use executor::{Cancel, Process, Stdio};
 use llb::Platform;
 use mount::Mount;
 use tokio::sync::{Mutex, mpsc};
@@ -95,7 +95,7 @@ async fn try_out(
     };
     let (sender, mut lines) = mpsc::channel(16);
     let drain = async { while lines.recv().await.is_some() {} };
-    let run = execution.run(&mounts, &[], process, sender, Cancel::new());
+    let run = execution.run(&mounts, &[], process, Stdio::Lines(sender), Cancel::new());
     let (exit, ()) = tokio::join!(run, drain);
     match exit {
         Ok(exit) if exit.code() == 0 => Ok(None),

@@ -32,4 +32,5 @@ mod privileged {
     mod real_input;
     mod registries;
     mod run_mounts;
+    mod running;
 }

@@ -138,7 +138,7 @@ impl FromStr for Host {
 }
 
 /// A number of bytes above 0.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(DiskSpace::Bytes(bytes)) if bytes > 0 => Ok(bytes),
         _ => Err(format!("{text:?} is no size; as 64m or 1g")),

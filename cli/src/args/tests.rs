@@ -21,9 +21,9 @@ fn build(line: &str) -> Build {
     }
 }
 
-fn run(line: &str) -> Run {
+fn run(line: &str) -> run::Run {
     match parse(line).command {
-        Command::Run(run) => run,
+        Command::Run(run) => *run,
         other => panic!("{line}: {other:?}"),
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use mount::Forked;
 use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::termios::{OptionalActions, Termios};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
@@ -57,7 +58,9 @@ pub(crate) fn carry_out(site: Site, command: Command, words: &[OsString]) -> any
                 },
                 Ok(Answer::Refused) => may_be_guest = false,
                 // It is about to end.
-                Ok(Answer::Again | Answer::Ended(_)) => std::thread::sleep(AGAIN_INTERVAL),
+                Ok(Answer::Again | Answer::Ended(_) | Answer::AllSignals) => {
+                    std::thread::sleep(AGAIN_INTERVAL)
+                }
                 Err(error) => {
                     tracing::debug!(%error, "cannot be a guest");
                     std::thread::sleep(AGAIN_INTERVAL);
@@ -120,6 +123,8 @@ fn start_again(words: &[OsString]) -> anyhow::Error {
 
 /// Passes signals on until the command has ended.
 fn relay(link: UnixStream) -> anyhow::Result<Outcome> {
+    // A command may change it; whatever becomes of that, the terminal is left as it was.
+    let _terminal = TerminalState::of_stdin();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -137,7 +142,7 @@ fn relay(link: UnixStream) -> anyhow::Result<Outcome> {
             }
         });
         let mut signals = watched()?;
-        let mut first = None;
+        let (mut first, mut are_all_passed) = (None, false);
         let outcome = loop {
             let patience = async {
                 match first {
@@ -151,12 +156,17 @@ fn relay(link: UnixStream) -> anyhow::Result<Outcome> {
             tokio::select! {
                 answer = answered.recv() => match answer.transpose()? {
                     Some(Answer::Accepted | Answer::Refused) => {}
+                    Some(Answer::AllSignals) => {
+                        signals.extend(further()?);
+                        (first, are_all_passed) = (None, true);
+                    }
                     Some(Answer::Again) => break Outcome::Again,
                     Some(Answer::Ended(code)) => break Outcome::Ended(code),
                     None => break Outcome::Lost,
                 },
                 signal = next(&mut signals) => {
-                    if let Some(first) = first.replace(signal) {
+                    let before = if are_all_passed { None } else { first.replace(signal) };
+                    if let Some(first) = before {
                         // Asked twice: whatever it is doing.
                         break Outcome::Ended(EXIT_SIGNAL + first);
                     }
@@ -182,11 +192,48 @@ fn watched() -> io::Result<Vec<(Signals, u8)>> {
     if !is_ignored(&status, hangup.as_raw_value()) {
         kinds.push(hangup);
     }
+    listen(&kinds)
+}
+
+/// The signals that mean something to a command that takes all of them.
+fn further() -> io::Result<Vec<(Signals, u8)>> {
+    listen(&[
+        SignalKind::quit(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+        SignalKind::window_change(),
+    ])
+}
+
+fn listen(kinds: &[SignalKind]) -> io::Result<Vec<(Signals, u8)>> {
     let number = |kind: SignalKind| u8::try_from(kind.as_raw_value()).unwrap_or_default();
+    let kinds = kinds.iter();
     kinds
-        .into_iter()
-        .map(|kind| Ok((signal(kind)?, number(kind))))
+        .map(|kind| Ok((signal(*kind)?, number(*kind))))
         .collect()
+}
+
+/// How the terminal is set, if standard input is one; set so again on drop.
+struct TerminalState(Option<Termios>);
+
+impl TerminalState {
+    fn of_stdin() -> Self {
+        TerminalState(rustix::termios::tcgetattr(rustix::stdio::stdin()).ok())
+    }
+}
+
+impl Drop for TerminalState {
+    fn drop(&mut self) {
+        let stdin = rustix::stdio::stdin();
+        let now = rustix::termios::tcgetattr(stdin);
+        if let (Some(before), Ok(now)) = (&self.0, now)
+            // Of a job in the background, setting it would stop this process.
+            && format!("{now:?}") != format!("{before:?}")
+            && let Err(error) = rustix::termios::tcsetattr(stdin, OptionalActions::Now, before)
+        {
+            tracing::debug!(%error, "cannot set the terminal as it was");
+        }
+    }
 }
 
 /// The signal that comes next.

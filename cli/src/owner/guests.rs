@@ -207,6 +207,7 @@ impl Company {
         };
         Answer::Accepted.send(stream)?;
         let caller = Caller::elsewhere(streams, hello.directory());
+        caller.set_front(stream.try_clone()?);
         {
             let (stream, caller) = (stream.try_clone()?, caller.clone());
             // What does not look at signals is soon done, whoever waits for it.

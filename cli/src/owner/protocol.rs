@@ -168,7 +168,7 @@ impl Hello {
 
 /// What the owner says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The command is being carried out.
     Accepted,
     /// It cannot be a guest here.
@@ -177,6 +177,8 @@ pub(super) enum Answer {
     Again,
     /// The command has ended with this exit code.
     Ended(u8),
+    /// All signals are for the command from now on, and none of them is for its front.
+    AllSignals,
 }
 
 impl Answer {
@@ -184,12 +186,13 @@ impl Answer {
     ///
     /// # Errors
     /// Nobody listens any more.
-    pub(super) fn send(self, mut to: &UnixStream) -> io::Result<()> {
+    pub(crate) fn send(self, mut to: &UnixStream) -> io::Result<()> {
         to.write_all(&match self {
             Answer::Accepted => [0, 0],
             Answer::Refused => [1, 0],
             Answer::Again => [2, 0],
             Answer::Ended(code) => [3, code],
+            Answer::AllSignals => [4, 0],
         })
     }
 
@@ -203,6 +206,7 @@ impl Answer {
             [1, 0] => Answer::Refused,
             [2, 0] => Answer::Again,
             [3, code] => Answer::Ended(code),
+            [4, 0] => Answer::AllSignals,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
@@ -244,6 +248,7 @@ mod tests {
             Answer::Refused,
             Answer::Again,
             Answer::Ended(137),
+            Answer::AllSignals,
         ] {
             let (here, mut there) = UnixStream::pair().unwrap();
             answer.send(&here).unwrap();

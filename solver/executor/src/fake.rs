@@ -21,7 +21,7 @@ pub struct FakeRuntime {
 
 impl FakeRuntime {
     /// Every run does `behaviour`: it may write files into `container.rootfs` and lines into
-    /// `container.output` (with `try_send`).
+    /// the sender of `container.stdio` (with `try_send`).
     pub fn new(behaviour: impl Fn(&Container) -> Result<Exit> + Send + Sync + 'static) -> Self {
         Self {
             behaviour: Box::new(behaviour),

@@ -8,11 +8,13 @@
 //! Its stdin is the socket of `protocol.rs`, its stdout and stderr are those of the container.
 //! Start reading at [`helper_main`].
 
+mod console;
 #[cfg(feature = "embedded-runtime")]
 mod embedded;
 #[cfg(feature = "embedded-runtime")]
 mod error_log;
 mod program;
+mod signals;
 mod supervise;
 
 use std::ffi::OsString;
@@ -21,6 +23,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::process::WindowSize;
 use crate::protocol::{HELPER_ARGUMENT, Report};
 
 /// Exit code of a helper that was called by hand or could not reach its parent.
@@ -59,6 +62,10 @@ pub(crate) struct Job {
     pub(crate) cgroup: PathBuf,
     /// Whether a loopback interface of its own must be brought up.
     pub(crate) loopback: bool,
+    /// Whether the parent sends a file that the container reads.
+    pub(crate) input: bool,
+    /// The size of the container's terminal and the user id of its owner, if it has one.
+    pub(crate) terminal: Option<(WindowSize, u32)>,
 }
 
 /// The name of the embedded runtime as an argument.
@@ -74,12 +81,26 @@ impl Job {
             self.id.clone().into(),
             self.cgroup.clone().into(),
             if self.loopback { "loopback" } else { "-" }.into(),
+            if self.input { "input" } else { "-" }.into(),
+            match &self.terminal {
+                Some((size, uid)) => format!("{}x{}:{uid}", size.rows, size.columns).into(),
+                None => "-".into(),
+            },
         ]
     }
 
     fn parse(arguments: &[OsString]) -> Option<Self> {
-        let [_, _, runtime, bundle, id, cgroup, loopback] = arguments else {
+        let [_, _, runtime, bundle, id, cgroup, loopback, input, terminal] = arguments else {
             return None;
+        };
+        let terminal = match terminal.to_str()? {
+            "-" => None,
+            text => {
+                let (size, uid) = text.split_once(':')?;
+                let (rows, columns) = size.split_once('x')?;
+                let (rows, columns) = (rows.parse().ok()?, columns.parse().ok()?);
+                Some((WindowSize { rows, columns }, uid.parse().ok()?))
+            }
         };
         Some(Self {
             runtime: runtime.clone(),
@@ -87,6 +108,8 @@ impl Job {
             id: id.to_str()?.to_owned(),
             cgroup: cgroup.into(),
             loopback: loopback == "loopback",
+            input: input == "input",
+            terminal,
         })
     }
 }
@@ -122,6 +145,14 @@ mod tests {
             id: "x".to_owned(),
             cgroup: "/varve/x".into(),
             loopback: true,
+            input: true,
+            terminal: Some((
+                WindowSize {
+                    rows: 24,
+                    columns: 80,
+                },
+                1000,
+            )),
         };
         let mut arguments = vec![OsString::from("varve")];
         arguments.extend(job.to_arguments());

@@ -19,8 +19,7 @@
 //! # }
 //! ```
 //!
-//! Absent on purpose: LLB, images, snapshots (the root arrives mounted), resource limits,
-//! terminals.
+//! Absent on purpose: LLB, images, snapshots (the root arrives mounted), resource limits.
 
 mod run;
 
@@ -40,6 +39,10 @@ mod spec;
 
 mod output;
 
+mod stdio;
+
+mod attached;
+
 mod cancel;
 
 mod runtime;
@@ -49,6 +52,8 @@ mod supervised;
 mod sealed;
 
 mod protocol;
+
+mod control;
 
 mod helper;
 
@@ -67,10 +72,12 @@ pub use network::{hosts, resolv_conf};
 pub use output::{LINE_BYTES_MAX, OutputLine, OutputSender, Stream};
 pub use process::{
     ExtraMount, ExtraMountKind, HOSTNAME_DEFAULT, HostEntry, Network, Process, ResourceLimit,
+    TMPFS_MODE_DEFAULT, WindowSize,
 };
 pub use run::{Executor, ID_LENGTH_MAX, RunRequest};
 pub use runtime::{Container, Exit, RunFuture, Runtime, RuntimeChoice};
 pub use spec::{Abilities, CAPABILITIES, CAPABILITIES_MASK, MaskOrder};
+pub use stdio::{Asked, Attached, Stdio};
 pub use stubs::{MountStubs, create_mount_point};
 pub use supervised::SupervisedRuntime;
 pub use user::{User, UserError, lookup as lookup_user};

@@ -33,6 +33,17 @@ pub struct Process {
     pub read_only_root: bool,
     /// Limits of the process and its children, in place of those that it would inherit.
     pub limits: Vec<ResourceLimit>,
+    /// Gives the process a terminal of this size; needs [`crate::Stdio::Attached`].
+    pub terminal: Option<WindowSize>,
+}
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub columns: u16,
 }
 
 /// A limit of setrlimit(2).
@@ -59,6 +70,7 @@ impl Default for Process {
             mounts: Vec::new(),
             read_only_root: false,
             limits: Vec::new(),
+            terminal: None,
         }
     }
 }
@@ -102,6 +114,9 @@ pub struct ExtraMount {
     pub kind: ExtraMountKind,
 }
 
+/// Permissions of a directory in memory unless somebody says otherwise: those of /tmp.
+pub const TMPFS_MODE_DEFAULT: u32 = 0o1777;
+
 /// What an [`ExtraMount`] shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExtraMountKind {
@@ -119,6 +134,10 @@ pub enum ExtraMountKind {
     Tmpfs {
         /// Upper bound in bytes; `None` leaves it to the kernel (half of the memory).
         size_bytes: Option<u64>,
+        /// Permissions of the directory itself.
+        mode: u32,
+        /// Whether programs in it can be started.
+        has_programs: bool,
         /// Whether the process may not write to it.
         read_only: bool,
     },

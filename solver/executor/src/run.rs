@@ -10,11 +10,11 @@ use crate::cancel::Cancel;
 use crate::cgroup::{Cgroups, Setup};
 use crate::error::{Error, Result};
 use crate::network;
-use crate::output::OutputSender;
 use crate::process::{ExtraMountKind, Process};
 use crate::rootfs::RootDir;
 use crate::runtime::{Container, Exit, Runtime};
 use crate::spec::{self, SpecInput};
+use crate::stdio::Stdio;
 use crate::stubs::MountStubs;
 use crate::user::{self, User};
 
@@ -47,8 +47,8 @@ pub struct RunRequest {
     pub rootfs: PathBuf,
     /// The process.
     pub process: Process,
-    /// Where its output goes; somebody must receive while the run goes on.
-    pub output: OutputSender,
+    /// What it reads and writes.
+    pub stdio: Stdio,
     /// Stops it.
     pub cancel: Cancel,
 }
@@ -120,7 +120,8 @@ impl Shared {
             bundle: prepared.bundle.clone(),
             cgroup: prepared.cgroup.clone(),
             process: request.process,
-            output: request.output,
+            uid: prepared.uid,
+            stdio: request.stdio,
             cancel: request.cancel,
         };
         let result = self.runtime.run(container).await;
@@ -132,6 +133,11 @@ impl Shared {
     fn prepare(&self, request: &RunRequest) -> Result<Prepared> {
         check_id(&request.id)?;
         check_process(&request.process)?;
+        if request.process.terminal.is_some() && !matches!(request.stdio, Stdio::Attached(_)) {
+            return Err(Error::InvalidProcess {
+                reason: "a terminal needs somebody who is attached to it".to_owned(),
+            });
+        }
         // First, so that a wrong path is not reported as a user that cannot be found.
         RootDir::open(&request.rootfs)
             .map_err(|source| Error::prepare("open root file system", &request.rootfs, source))?;
@@ -154,6 +160,7 @@ impl Shared {
             stubs: None,
             cgroups,
             cgroup: if has_group { path } else { PathBuf::new() },
+            uid: user.uid,
             bundle,
         };
         match self.fill(request, &user, &mut prepared) {
@@ -195,6 +202,7 @@ struct Prepared {
     stubs: Option<MountStubs>,
     cgroups: Cgroups,
     cgroup: PathBuf,
+    uid: u32,
 }
 
 impl Prepared {

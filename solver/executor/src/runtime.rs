@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::output::OutputSender;
 use crate::process::Process;
 use crate::spec::Abilities;
+use crate::stdio::Stdio;
 
 /// A future of [`Runtime::run`].
 pub type RunFuture<'a> = Pin<Box<dyn Future<Output = Result<Exit>> + Send + 'a>>;
@@ -52,8 +52,10 @@ pub struct Container {
     pub cgroup: PathBuf,
     /// What `config.json` was made from.
     pub process: Process,
-    /// Where the output goes.
-    pub output: OutputSender,
+    /// The user id that the process will have.
+    pub uid: u32,
+    /// What it reads and writes.
+    pub stdio: Stdio,
     /// Stops the run.
     pub cancel: Cancel,
 }

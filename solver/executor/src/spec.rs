@@ -123,6 +123,16 @@ pub(crate) fn generate(input: &SpecInput<'_>) -> Value {
         // No device but those that every runtime adds (null, zero, tty and the like).
         linux["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
     }
+    let mut spec = spec_of(input, linux);
+    if let Some(size) = process.terminal {
+        // runc sets it; for libcontainer the helper does.
+        spec["process"]["consoleSize"] = json!({ "height": size.rows, "width": size.columns });
+    }
+    spec
+}
+
+fn spec_of(input: &SpecInput<'_>, linux: Value) -> Value {
+    let process = input.process;
     // "noNewPrivileges" is left out, which means false: with an explicit false libcontainer would
     // drop CAP_SYS_ADMIN before it loads the seccomp filter, and could not load it any more.
     json!({
@@ -130,7 +140,7 @@ pub(crate) fn generate(input: &SpecInput<'_>) -> Value {
         "hostname": process.effective_hostname(),
         "root": { "path": input.rootfs, "readonly": process.read_only_root },
         "process": {
-            "terminal": false,
+            "terminal": process.terminal.is_some(),
             "user": {
                 "uid": input.user.uid,
                 "gid": input.user.gid,
@@ -260,11 +270,14 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
             }
             ExtraMountKind::Tmpfs {
                 size_bytes,
+                mode,
+                has_programs,
                 read_only,
             } => {
                 let size = size_bytes.map(|bytes| format!("size={bytes}"));
-                // Programs may be started from it, as with BuildKit: compilers' checks do so.
-                let mut options = vec!["nosuid", "nodev", "mode=1777"];
+                let mode = format!("mode={mode:o}");
+                let mut options = vec!["nosuid", "nodev", &mode];
+                options.extend((!has_programs).then_some("noexec"));
                 options.extend(size.as_deref());
                 options.extend(read_only.then_some("ro"));
                 mount(&extra.target, "tmpfs", "tmpfs", &options)

@@ -255,6 +255,8 @@ mod tests {
         let tmpfs = |target: &str| ExtraMount {
             target: target.to_owned(),
             kind: ExtraMountKind::Tmpfs {
+                mode: crate::TMPFS_MODE_DEFAULT,
+                has_programs: true,
                 size_bytes: None,
                 read_only: false,
             },

@@ -2,26 +2,27 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::process::Command;
-use tokio::sync::watch;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::attached::Copying;
 use crate::cancel::Cancel;
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::helper::{EMBEDDED, Job};
 use crate::output::{OutputSender, Stream, pump};
 use crate::process::Network;
-use crate::protocol::{REPORT_BYTES_MAX, Report};
+use crate::protocol::{self, Report};
 use crate::runtime::{Container, Exit, RunFuture, Runtime, RuntimeChoice};
 use crate::sealed::SealedProgram;
 use crate::spec::Abilities;
+use crate::stdio::{Attached, Stdio as Streams};
 
 /// A runtime in a helper process.
 ///
@@ -96,59 +97,112 @@ impl SupervisedRuntime {
         }
     }
 
-    async fn run_container(&self, container: Container) -> Result<Exit> {
-        let io_error = |error: std::io::Error| self.unusable(format!("system error: {error}"));
-        let Container {
-            bundle,
-            output,
-            cancel,
-            ..
-        } = &container;
-        if cancel.is_cancelled() {
+    async fn run_container(&self, mut container: Container) -> Result<Exit> {
+        if container.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
         if !rustix::process::geteuid().is_root() {
             let reason = "making containers needs root; run varve as root";
             return Err(self.unusable(reason.to_owned()));
         }
-        let (ours, theirs) = StdStream::pair().map_err(io_error)?;
-        let (stdout, stdout_writer) = std::io::pipe().map_err(io_error)?;
-        let (stderr, stderr_writer) = std::io::pipe().map_err(io_error)?;
         let job = self.job(&container);
+        match std::mem::replace(&mut container.stdio, Streams::nothing()) {
+            Streams::Lines(output) => self.run_with_lines(&container, &job, output).await,
+            Streams::Attached(attached) => self.run_attached(&container, &job, attached).await,
+        }
+    }
+
+    /// Starts the helper with these as the container's output.
+    async fn start(&self, job: &Job, output: [Stdio; 2]) -> Result<(Child, UnixStream)> {
+        let io_error = |error| self.system_error(error);
+        let (ours, theirs) = UnixStream::pair().map_err(io_error)?;
         let mut command = Command::new(self.helper_path().await?);
         command.arg0("varve").args(job.to_arguments());
         // Nothing of our environment is for the container, and libcontainer reads some of it.
         command.env_clear().current_dir("/");
         // Ctrl-C at the terminal is for varve, which cancels in its own way.
         command.process_group(0);
-        command.stdin(Stdio::from(OwnedFd::from(theirs)));
-        command
-            .stdout(Stdio::from(stdout_writer))
-            .stderr(Stdio::from(stderr_writer));
-        let mut child = command.spawn().map_err(|error| {
+        command.stdin(OwnedFd::from(theirs));
+        let [stdout, stderr] = output;
+        command.stdout(stdout).stderr(stderr);
+        // Our copies of the container's ends of the pipes go with `command`.
+        let child = command.spawn().map_err(|error| {
             self.unusable(format!("cannot execute {}: {error}", self.helper.display()))
         })?;
-        // Holds our copies of the container's ends of the pipes.
-        drop(command);
+        Ok((child, ours))
+    }
 
+    async fn run_with_lines(
+        &self,
+        container: &Container,
+        job: &Job,
+        output: OutputSender,
+    ) -> Result<Exit> {
+        let io_error = |error| self.system_error(error);
+        let (stdout, stdout_writer) = std::io::pipe().map_err(io_error)?;
+        let (stderr, stderr_writer) = std::io::pipe().map_err(io_error)?;
+        let (mut child, control) = self
+            .start(job, [stdout_writer.into(), stderr_writer.into()])
+            .await?;
         let ended = watch::Sender::new(false);
         let pumps = [
-            pump_of(stdout.into(), Stream::Stdout, output, &ended).map_err(io_error)?,
-            pump_of(stderr.into(), Stream::Stderr, output, &ended).map_err(io_error)?,
+            pump_of(stdout.into(), Stream::Stdout, &output, &ended).map_err(io_error)?,
+            pump_of(stderr.into(), Stream::Stderr, &output, &ended).map_err(io_error)?,
         ];
-        ours.set_nonblocking(true).map_err(io_error)?;
-        let control = UnixStream::from_std(ours).map_err(io_error)?;
-        let report = wait_for_report(control, cancel).await;
+        let control = Control::new(control).map_err(io_error)?;
+        let report = control
+            .report(&container.cancel, &mut None, |_| Ok(()))
+            .await;
         let status = child.wait().await.map_err(io_error)?;
-        tracing::trace!(bundle = %bundle.display(), %status, ?report, "helper ended");
+        tracing::trace!(id = container.id, %status, ?report, "helper ended");
         ended.send_replace(true);
         for pump in pumps {
-            if cancel.is_cancelled() {
+            if container.cancel.is_cancelled() {
                 pump.abort();
             }
             finish(pump).await;
         }
-        self.result(report, status, cancel)
+        self.result(report, status, &container.cancel)
+    }
+
+    async fn run_attached(
+        &self,
+        container: &Container,
+        job: &Job,
+        mut attached: Attached,
+    ) -> Result<Exit> {
+        let io_error = |error| self.system_error(error);
+        let (_, nobody) = mpsc::unbounded_channel();
+        let mut asked = Some(std::mem::replace(&mut attached.asked, nobody));
+        let mut copying = Copying::new().map_err(io_error)?;
+        let (mut child, control, files) = match container.process.terminal {
+            Some(_) => {
+                let null = [Stdio::null(), Stdio::null()];
+                let (child, control) = self.start(job, null).await?;
+                (child, control, Some(attached))
+            }
+            None => {
+                let ends = copying.pipes(attached, container.uid).map_err(io_error)?;
+                let output = [ends.output.into(), ends.errors.into()];
+                let (child, control) = self.start(job, output).await?;
+                if let Some(input) = ends.input {
+                    protocol::send_file(&control, &input).map_err(io_error)?;
+                }
+                (child, control, None)
+            }
+        };
+        let mut files = files;
+        let control = Control::new(control).map_err(io_error)?;
+        let report = control
+            .report(&container.cancel, &mut asked, |master| match files.take() {
+                Some(files) => copying.terminal(master, files.input, files.output),
+                None => Ok(()),
+            })
+            .await;
+        let status = child.wait().await.map_err(io_error)?;
+        tracing::trace!(id = container.id, %status, ?report, "helper ended");
+        copying.finish(container.cancel.cancelled()).await;
+        self.result(report, status, &container.cancel)
     }
 
     fn job(&self, container: &Container) -> Job {
@@ -161,7 +215,16 @@ impl SupervisedRuntime {
             id: container.id.clone(),
             cgroup: container.cgroup.clone(),
             loopback: container.process.network == Network::None,
+            input: matches!(
+                &container.stdio,
+                Streams::Attached(Attached { input: Some(_), .. })
+            ) && container.process.terminal.is_none(),
+            terminal: container.process.terminal.map(|size| (size, container.uid)),
         }
+    }
+
+    fn system_error(&self, error: std::io::Error) -> Error {
+        self.unusable(format!("system error: {error}"))
     }
 
     fn result(
@@ -222,25 +285,6 @@ fn missing(program: &Path, what: &str) -> Error {
         runtime: program.display().to_string(),
         reason,
     }
-}
-
-/// Reads the helper's last word. A cancel closes our end, which makes the helper kill.
-async fn wait_for_report(control: UnixStream, cancel: &Cancel) -> Option<Report> {
-    let (reader, writer) = control.into_split();
-    let limit = REPORT_BYTES_MAX as u64 + 1;
-    let mut reader = BufReader::new(reader.take(limit));
-    let mut line = Vec::new();
-    let read = reader.read_until(b'\n', &mut line);
-    tokio::pin!(read);
-    let length = tokio::select! {
-        length = &mut read => length,
-        () = cancel.cancelled() => {
-            // Dropping this half shuts the socket down for writing.
-            drop(writer);
-            read.await
-        }
-    };
-    length.ok().and_then(|_| serde_json::from_slice(&line).ok())
 }
 
 fn pump_of(

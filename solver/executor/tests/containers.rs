@@ -14,5 +14,8 @@ mod privileged;
 #[path = "containers/ends.rs"]
 mod privileged_ends;
 
+#[path = "containers/attached.rs"]
+mod privileged_attached;
+
 #[path = "containers/cgroups.rs"]
 mod privileged_cgroups;

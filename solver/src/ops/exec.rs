@@ -103,6 +103,7 @@ impl ExecOp {
             mounts: Vec::new(),
             read_only_root: root_is_read_only,
             limits: limits.collect(),
+            terminal: None,
         })
     }
 
@@ -177,7 +178,7 @@ impl ExecOp {
             mounts.root(),
             mounts.shown(),
             process,
-            sender,
+            executor::Stdio::Lines(sender),
             cancel.clone(),
         );
         let both = async { tokio::join!(run, forward).0 };

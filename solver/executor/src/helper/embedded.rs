@@ -19,13 +19,18 @@ use libcontainer::workload::{
 use rustix::process::{Pid, Signal};
 use rustix::thread::LinkNameSpaceType;
 
+use super::console::Console;
 use super::supervise::{Launched, is_cancelled, kill, read_report};
 use super::{Job, Launch, error_log, failed};
 use crate::error::StartFailure;
 use crate::protocol::Report;
 
 /// Makes the container and starts its program.
-pub(super) fn launch(job: &Job, control: &UnixStream) -> Launch<Launched> {
+pub(super) fn launch(
+    job: &Job,
+    control: &UnixStream,
+    console: Option<Console>,
+) -> Launch<Launched> {
     if job.cgroup.as_os_str().is_empty() {
         hide_cgroups().map_err(|error| failed("cannot do without cgroups", error))?;
     }
@@ -37,7 +42,8 @@ pub(super) fn launch(job: &Job, control: &UnixStream) -> Launch<Launched> {
     };
     let builder = ContainerBuilder::new(job.id.clone(), SyscallType::Linux)
         .with_executor(workload)
-        .with_root_path(job.bundle.join("state"));
+        .with_root_path(job.bundle.join("state"))
+        .map(|builder| builder.with_console_socket(console.as_ref().map(Console::path)));
     // All copies of the writing end but the container's own are gone after build().
     let built = builder.and_then(|builder| {
         builder
@@ -61,13 +67,19 @@ pub(super) fn launch(job: &Job, control: &UnixStream) -> Launch<Launched> {
             execution: None,
         });
     }
-    let started = match job.loopback.then(|| bring_loopback_up(init)) {
-        Some(Err(error)) => Err(failed("cannot bring up the loopback interface", error)),
-        Some(Ok(())) | None => container
+    let mut start = || {
+        if let Some(console) = &console {
+            console.hand_over(job, control)?;
+        }
+        if job.loopback {
+            bring_loopback_up(init)
+                .map_err(|error| failed("cannot bring up the loopback interface", error))?;
+        }
+        container
             .start()
-            .map_err(|error| failed("cannot start", with_sources(&error))),
+            .map_err(|error| failed("cannot start", with_sources(&error)))
     };
-    started.inspect_err(|_| kill(init))?;
+    start().inspect_err(|_| kill(init))?;
     Ok(Launched {
         init,
         execution: Some(reader),

@@ -1,13 +1,15 @@
 //! A runtime program with runc's command line, started by the helper process.
 
 use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::Pid;
 use serde::Deserialize;
 
-use super::supervise::Launched;
+use super::console::Console;
+use super::supervise::{Launched, kill};
 use super::{Job, Launch, failed};
 use crate::error::StartFailure;
 use crate::protocol::Report;
@@ -19,7 +21,11 @@ const LOG_BYTES_MAX: u64 = 256 * 1024;
 ///
 /// The container is detached, so it holds the output pipes itself, and because this process is a
 /// subreaper it becomes our child when the runtime program has left.
-pub(super) fn launch(job: &Job) -> Launch<Launched> {
+pub(super) fn launch(
+    job: &Job,
+    control: &UnixStream,
+    console: Option<Console>,
+) -> Launch<Launched> {
     let log = job.bundle.join("runtime.log");
     let pid_file = job.bundle.join("init.pid");
     let mut command = Command::new(&job.runtime);
@@ -32,9 +38,14 @@ pub(super) fn launch(job: &Job) -> Launch<Launched> {
         .arg("--bundle")
         .arg(&job.bundle)
         .arg("--pid-file")
-        .arg(&pid_file)
-        .arg(&job.id);
-    command.stdin(Stdio::null());
+        .arg(&pid_file);
+    if let Some(console) = &console {
+        // From there its path is short enough for an address.
+        command.current_dir(&job.bundle);
+        command.arg("--console-socket");
+        command.arg(console.path().file_name().unwrap_or_default());
+    }
+    command.arg(&job.id);
     let status = command
         .status()
         .map_err(|error| failed("cannot start it", error))?;
@@ -44,6 +55,11 @@ pub(super) fn launch(job: &Job) -> Launch<Launched> {
     let pid = std::fs::read_to_string(&pid_file).map_err(|error| failed("no pid file", error))?;
     let init = pid.trim().parse().ok().and_then(Pid::from_raw);
     let init = init.ok_or_else(|| failed("no process id in the pid file", &pid))?;
+    if let Some(console) = console {
+        console
+            .hand_over(job, control)
+            .inspect_err(|_| kill(init))?;
+    }
     Ok(Launched {
         init,
         execution: None,

@@ -5,13 +5,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
+use super::console::Console;
+use super::signals::Signals;
 use super::{EMBEDDED, Job, Launch, failed, program};
 use crate::cgroup::Cgroups;
-use crate::protocol::{REPORT_BYTES_MAX, Report};
+use crate::protocol::{self, REPORT_BYTES_MAX, Report};
 
 /// A process that is running, or about to replace itself by the program of the step.
 #[derive(Debug)]
@@ -29,7 +32,8 @@ pub(super) struct Launched {
 pub(super) fn run(job: &Job, control: &UnixStream) -> io::Result<()> {
     // Processes that a runtime program leaves behind become children of this one.
     nix::sys::prctl::set_child_subreaper(true)?;
-    let report = match launch(job, control) {
+    let launched = take_input(job, control).and_then(|()| launch(job, control));
+    let report = match launched {
         Ok(launched) => watch(&launched, control).unwrap_or_else(|error| {
             // Nothing to watch with: the container must not run unwatched.
             kill(launched.init);
@@ -50,9 +54,16 @@ fn launch(job: &Job, control: &UnixStream) -> Launch<Launched> {
             signal: Signal::KILL.as_raw(),
         });
     }
+    let console = match job.terminal {
+        Some(_) => Some(
+            Console::listen(&job.bundle)
+                .map_err(|error| failed("cannot make a terminal", error))?,
+        ),
+        None => None,
+    };
     #[cfg(feature = "embedded-runtime")]
     if job.runtime == EMBEDDED {
-        return super::embedded::launch(job, control);
+        return super::embedded::launch(job, control, console);
     }
     if job.runtime == EMBEDDED {
         return Err(failed(
@@ -60,17 +71,25 @@ fn launch(job: &Job, control: &UnixStream) -> Launch<Launched> {
             "this build of varve does not contain it",
         ));
     }
-    program::launch(job)
+    program::launch(job, control, console)
+}
+
+/// Makes the file that the parent sends the container's input.
+fn take_input(job: &Job, control: &UnixStream) -> Launch<()> {
+    if !job.input {
+        return Ok(());
+    }
+    let taken = protocol::receive(control, &mut [0]).and_then(|(_, file)| {
+        let file = file.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(rustix::stdio::dup2_stdin(&file)?)
+    });
+    taken.map_err(|error| failed("cannot take the input", error))
 }
 
 /// Whether the parent has closed its end, or died.
 pub(super) fn is_cancelled(control: &UnixStream) -> bool {
-    let mut poll = [PollFd::new(control, PollFlags::IN)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    matches!(rustix::event::poll(&mut poll, Some(&now)), Ok(ready) if ready > 0)
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(rustix::net::recv(control, &mut [0], flags), Ok((0, _)))
 }
 
 /// Waits for the end of the container's first process, and kills it when the parent wants so.
@@ -83,6 +102,7 @@ fn watch(launched: &Launched, control: &UnixStream) -> io::Result<Report> {
     let mut execution = launched.execution.as_ref();
     let mut start_failure = None;
     let mut parent = Some(control);
+    let mut signals = Signals::default();
     loop {
         let mut watched = vec![PollFd::new(&pidfd, PollFlags::IN)];
         watched.extend(parent.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)));
@@ -94,17 +114,17 @@ fn watch(launched: &Launched, control: &UnixStream) -> io::Result<Report> {
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
         let mut ready = ready.into_iter();
         let ended = ready.next().unwrap_or_default();
-        let cancelled = parent.is_some() && ready.next().unwrap_or_default();
+        let told = parent.is_some() && ready.next().unwrap_or_default();
         let executed = execution.is_some() && ready.next().unwrap_or_default();
         if executed && let Some(pipe) = execution.take() {
             start_failure = read_report(pipe)?;
         }
-        if cancelled {
+        if told && !signals.pass_on(control, launched.init)? {
             parent = None;
             kill(launched.init);
         }
         if ended {
-            let status = reap(launched.init)?;
+            let status = signals.explain(reap(launched.init)?);
             // It may have failed and ended before we came to look.
             if let Some(pipe) = execution.take() {
                 start_failure = read_report(pipe)?;
@@ -114,9 +134,11 @@ fn watch(launched: &Launched, control: &UnixStream) -> io::Result<Report> {
     }
 }
 
-/// Gives up our own copies of the container's output, so that its end is the end of the pipes.
+/// Gives up our own copies of the container's pipes, so that its end is theirs.
 fn release_output() -> io::Result<()> {
-    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    let null = std::fs::File::options();
+    let null = null.clone().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
     Ok(())

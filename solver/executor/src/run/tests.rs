@@ -32,7 +32,7 @@ impl Place {
                 id,
                 rootfs,
                 process,
-                output,
+                stdio: Stdio::Lines(output),
                 cancel: Cancel::new(),
             },
             receiver,
@@ -90,7 +90,10 @@ async fn the_runtime_finds_everything_prepared_and_nothing_is_left() {
             text: b"hi".to_vec(),
             ends: true,
         };
-        container.output.try_send(line).unwrap();
+        let Stdio::Lines(output) = &container.stdio else {
+            panic!("lines were asked for");
+        };
+        output.try_send(line).unwrap();
         std::fs::write(container.rootfs.join("made"), "").unwrap();
         Ok(Exit::Code(7))
     }));

@@ -149,6 +149,8 @@ fn extra_mounts_follow_and_may_replace_a_standard_one() {
     let tmpfs = ExtraMount {
         target: "/tmp/x".to_owned(),
         kind: ExtraMountKind::Tmpfs {
+            mode: crate::TMPFS_MODE_DEFAULT,
+            has_programs: true,
             size_bytes: Some(4096),
             read_only: false,
         },

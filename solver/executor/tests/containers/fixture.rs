@@ -130,7 +130,7 @@ impl Fixture {
             id: id.to_owned(),
             rootfs: self.root(),
             process,
-            output,
+            stdio: executor::Stdio::Lines(output),
             cancel: cancel.clone(),
         };
         let receive = async {

@@ -415,6 +415,8 @@ async fn extra_mounts_are_there_in_their_mode_and_gone_afterwards() {
         let tmpfs = ExtraMount {
             target: "/scratch".to_owned(),
             kind: ExtraMountKind::Tmpfs {
+                mode: executor::TMPFS_MODE_DEFAULT,
+                has_programs: true,
                 size_bytes: Some(1 << 20),
                 read_only: false,
             },

@@ -1,0 +1,82 @@
+//! Signals go to the process, and nothing is left of one whose varve was killed.
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::leftovers::{eventually, mounts, processes};
+use support::workspace::{Outcome, Running, Varve};
+
+use super::{SOON, varve};
+
+fn send(running: &Running, signal: Signal) {
+    kill_process(Pid::from_raw(running.id().cast_signed()).unwrap(), signal).unwrap();
+}
+
+/// A container that does `script` after it has said so in the directory that it is given.
+fn start(varve: &Varve, name: &str, script: &str) -> Running {
+    let directory = varve.path("said").display().to_string();
+    let said = format!("{directory}:/said");
+    let mut command = varve.command(["run", "-v", &said, "app", "sh", "-c", script, name]);
+    let running = Running::start(&mut command);
+    let file = varve.path(format!("said/{name}"));
+    assert!(eventually(SOON, || file.exists()), "{name} runs");
+    running
+}
+
+fn outcome(varve: &Varve, script: &str, signals: &[Signal]) -> Outcome {
+    let running = start(varve, "ready", script);
+    for signal in signals {
+        send(&running, *signal);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let outcome = running.wait();
+    std::fs::remove_file(varve.path("said/ready")).unwrap();
+    outcome
+}
+
+#[test]
+fn a_process_handles_signals_or_ends_by_them() {
+    let varve = varve();
+    let handles =
+        "trap 'echo got; exit 5' TERM USR1; : > /said/ready; while :; do sleep 0.05; done";
+    for signal in [Signal::TERM, Signal::USR1] {
+        let ended = outcome(&varve, handles, &[signal]).code(5);
+        assert_eq!(ended.stdout, "got\n");
+    }
+    // The first process of a container; the kernel would keep these from it.
+    let does_nothing = ": > /said/ready; exec sleep 100000";
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
+        let ended = outcome(&varve, does_nothing, &[signal]).code(code);
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+    }
+    let ignores = "trap '' INT TERM; : > /said/ready; while :; do sleep 0.05; done";
+    outcome(&varve, ignores, &[Signal::INT; 3]).code(130);
+}
+
+#[test]
+fn nothing_is_left_of_a_container_whose_varve_was_killed() {
+    let varve = varve();
+    let marker = format!("varve-run-{}", std::process::id());
+    let script = format!(": > /said/$0; : {marker}; while :; do sleep 0.05; done");
+    let owner = start(&varve, "owner", &script);
+    let guest = start(&varve, "guest", &script);
+    assert_eq!(
+        processes(&marker)
+            .iter()
+            .filter(|line| line.contains("guest"))
+            .count(),
+        2
+    );
+    send(&guest, Signal::KILL);
+    guest.wait().code(137);
+    let of = |name: &str| processes(&marker).iter().any(|line| line.contains(name));
+    assert!(
+        eventually(SOON, || !of("guest")),
+        "{:?}",
+        processes(&marker)
+    );
+    assert!(of("owner"));
+    send(&owner, Signal::KILL);
+    owner.wait().code(137);
+    assert!(eventually(SOON, || processes(&marker).is_empty()));
+    assert_eq!(mounts(&varve.root()), Vec::<String>::new());
+    assert_eq!(varve.shell("app", "cat /srv/file"), "made\n");
+}
