@@ -193,8 +193,8 @@ impl ReadyContainer {
     /// store is used meanwhile, so that a collection may run.
     ///
     /// # Errors
-    /// [`Error::BadImage`] if nothing says what to run; [`Error::Executor`]. A process that fails is
-    /// an [`Exit`].
+    /// [`Error::BadImage`] if nothing says what to run; [`Error::Executor`]. A process that fails
+    /// is an [`Exit`].
     pub async fn run(self, options: RunOptions, stdio: Stdio, cancel: Cancel) -> Result<Exit> {
         let process = process(&self.name, self.config, options)?;
         let ran = self

@@ -405,7 +405,10 @@ fn hand_over(
     let failed = |e| Error::io("load the image into", &name, e);
     let mut handover = receiver.begin().map_err(failed)?;
     let written = buffered(&mut handover, &name, write);
-    if let (Err(_), Some(told)) = (&written, handover.failure()) {
+    // Asked only then: who asks hears the answer to the whole.
+    if written.is_err()
+        && let Some(told) = handover.failure()
+    {
         return Err(failed(told));
     }
     written?;
