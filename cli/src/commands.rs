@@ -31,6 +31,7 @@ use executor::RuntimeChoice;
 use crate::args::Command;
 use crate::args::space::{System, SystemCommand};
 use crate::daemon::Site;
+use crate::error::say;
 
 impl Command {
     /// Whether it can be carried out beside others on the same root directory. Those that cannot
@@ -67,6 +68,19 @@ impl Command {
         }
     }
 
+    /// Whether it opens the root directory itself, without being carried out beside others.
+    pub(crate) fn uses_root(&self) -> bool {
+        matches!(
+            self,
+            Command::Mount(_)
+                | Command::Umount(_)
+                | Command::Du(_)
+                | Command::System(_)
+                | Command::Fsck(_)
+                | Command::Doctor(_)
+        )
+    }
+
     /// What it wants containers made by, if it makes any.
     pub(crate) fn runtime(&self) -> Option<&RuntimeChoice> {
         match self {
@@ -89,6 +103,11 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<u8> {
         Some(shared) if deletes => (None, Some(shared.alone())),
         Some(shared) => (Some(shared.in_use()), None),
     };
+    if command.runtime().is_some()
+        && let Some(warning) = site.standing.warning()
+    {
+        say(&warning);
+    }
     match command {
         Command::Build(options) => build::build(site, *options)?,
         Command::Run(options) => return run::run(site, *options, in_use),

@@ -19,6 +19,7 @@ use crate::environment::Environment;
 use crate::error::say;
 use crate::host::Host;
 use crate::owner::shared::Shared;
+use crate::rootless::{self, Standing};
 
 /// How often to look whether another varve has let go of the root directory.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
@@ -45,6 +46,8 @@ pub(crate) struct Site {
     pub(crate) environment: Environment,
     /// The absolute path of the directory of all state.
     pub(crate) root: PathBuf,
+    /// What this process may do.
+    pub(crate) standing: Standing,
     /// What other commands on it have open; `None` for commands that must have it for themselves.
     pub(crate) shared: Option<Arc<Shared>>,
 }
@@ -60,11 +63,37 @@ impl Site {
             None => environment.default_root()?,
         };
         Ok(Site {
+            standing: Standing::at_start(&environment),
             global,
             environment,
             root,
             shared: None,
         })
+    }
+
+    /// The same place, with all rights that there are to be had (see [`rootless::take_rights`]).
+    /// Before the first thread starts.
+    ///
+    /// # Errors
+    /// The root directory is another user's; those of `take_rights`.
+    pub(crate) fn with_rights(self) -> anyhow::Result<Self> {
+        rootless::check_owner(&self.root)?;
+        let standing = rootless::take_rights(&self.environment)?;
+        Ok(Site { standing, ..self })
+    }
+
+    /// As [`Site::with_rights`] for commands that stay in root's mount namespace.
+    ///
+    /// # Errors
+    /// Those of `with_rights`.
+    pub(crate) fn with_rights_of_users(self) -> anyhow::Result<Self> {
+        match self.environment.is_root() {
+            true => {
+                rootless::check_owner(&self.root)?;
+                Ok(self)
+            }
+            false => self.with_rights(),
+        }
     }
 
     /// The same place, with what other commands on it have open.
@@ -141,7 +170,7 @@ impl Site {
     }
 
     fn open_snapshots_of(&self, store: Arc<Store>) -> anyhow::Result<Arc<Manager>> {
-        let host = Host::get(&store, &self.environment)?;
+        let host = Host::get(&store, &self.standing)?;
         let options = host.options(self.global.mounts);
         Ok(Arc::new(Manager::open(store, options)?))
     }
@@ -152,7 +181,7 @@ impl Site {
     /// Those of the store; the root directory is on a file system that cannot hold an upper.
     pub(crate) fn open_containers(&self) -> anyhow::Result<Arc<Containers>> {
         let store = self.open_store()?;
-        let host = Host::get(&store, &self.environment)?;
+        let host = Host::get(&store, &self.standing)?;
         host.check_overlays(&self.root)?;
         let options = host.options(self.global.mounts);
         let manager = Manager::open(store, options)?;
@@ -168,11 +197,11 @@ impl Site {
         choice: &RuntimeChoice,
     ) -> anyhow::Result<SupervisedRuntime> {
         let path = self.environment.get("PATH").unwrap_or(PATH_DEFAULT);
-        Ok(SupervisedRuntime::new(
-            choice,
-            Path::new(OWN_PROGRAM).into(),
-            path,
-        )?)
+        let runtime = SupervisedRuntime::new(choice, Path::new(OWN_PROGRAM).into(), path)?;
+        Ok(match &self.standing {
+            Standing::Nothing { reason } => runtime.refusing(reason),
+            _ => runtime,
+        })
     }
 }
 
@@ -198,7 +227,7 @@ impl Service {
                 shared.service(runtime, || Opened::open(site, runtime))?,
             )),
             None => {
-                if site.environment.is_root() {
+                if site.standing == Standing::Root {
                     // Before the first thread starts, so that no mount outlives this process.
                     mount::enter_private_namespace()?;
                 }

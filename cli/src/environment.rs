@@ -19,19 +19,27 @@ pub(crate) struct Environment {
 impl Environment {
     /// That of this process.
     pub(crate) fn of_this_process() -> Self {
-        Environment::of_variables(std::env::vars_os())
+        let is_root = rustix::process::geteuid().is_root();
+        Environment::of_variables(std::env::vars_os(), is_root)
     }
 
-    /// One with these variables, and this process's user.
-    pub(crate) fn of_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+    /// One with other variables, of the same user.
+    pub(crate) fn with_variables(
+        &self,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        Environment::of_variables(variables, self.is_root)
+    }
+
+    fn of_variables(variables: impl Iterator<Item = (OsString, OsString)>, is_root: bool) -> Self {
         let named = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value));
         Environment {
             variables: variables.filter_map(named).collect(),
-            is_root: rustix::process::geteuid().is_root(),
+            is_root,
         }
     }
 
-    /// Whether varve runs as root.
+    /// Whether varve was started as root.
     pub(crate) fn is_root(&self) -> bool {
         self.is_root
     }

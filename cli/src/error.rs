@@ -151,7 +151,7 @@ fn hint(text: &str) -> Option<&'static str> {
     }
     let is_denied = has("Operation not permitted") || has("Permission denied");
     if is_denied && !rustix::process::geteuid().is_root() {
-        return Some("varve mounts file systems and starts containers, which needs root: use sudo");
+        return Some("`varve doctor` tells what this user can do, and how to do more");
     }
     if has("Read-only file system") && has("/lock") {
         return Some("choose another --root, or make that file system writable");

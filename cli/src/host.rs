@@ -11,14 +11,14 @@ use std::path::Path;
 use anyhow::Context;
 use mount::{Abilities, Ability, ErofsAbility, KernelVersion, ProbeImage};
 use serde::{Deserialize, Serialize};
-use snapshotter::{Method, Options, metadata_image};
+use snapshotter::{Marks, Method, Options, metadata_image};
 use store::{
     BlobId, Content, ContentKey, Delta, DeltaDirectory, DeltaEntry, Leaf, Metadata, Name, Store,
     Timestamp, TreeId, TreeRef,
 };
 
 use crate::args::MountsChoice;
-use crate::environment::Environment;
+use crate::rootless::Standing;
 
 /// File in the root directory that keeps the answer.
 const CACHE: &str = "host.json";
@@ -35,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) no_kernel_mounts: Option<String>,
     /// Why nothing can be mounted that is written to; `None` if it can.
     no_overlays: Option<String>,
+    /// Whether overlayfs has to keep its marks in `user.*` attributes.
+    user_marks: bool,
     /// Whether uppers can do without flushes.
     volatile: bool,
     /// Whether even a single metadata image needs `metacopy=on` (before Linux 6.16).
@@ -49,11 +51,13 @@ struct Circumstances {
     kernel: String,
     /// Device number of the file system of the root.
     device: u64,
-    is_root: bool,
+    /// Which ids there are (user_namespaces(7)).
+    ids: String,
+    may_mount: bool,
 }
 
 impl Circumstances {
-    fn now(root: &Path, environment: &Environment) -> anyhow::Result<Self> {
+    fn now(root: &Path, standing: &Standing) -> anyhow::Result<Self> {
         let device = fs::metadata(root).with_context(|| format!("cannot stat {}", root.display()));
         Ok(Circumstances {
             varve: env!("CARGO_PKG_VERSION").to_owned(),
@@ -63,7 +67,8 @@ impl Circumstances {
                 .to_owned(),
             kernel: KernelVersion::running().to_string(),
             device: device?.dev(),
-            is_root: environment.is_root(),
+            ids: fs::read_to_string("/proc/self/uid_map").unwrap_or_default(),
+            may_mount: standing.may_mount(),
         })
     }
 }
@@ -73,8 +78,8 @@ impl Host {
     ///
     /// # Errors
     /// The root directory cannot be used.
-    pub(crate) fn get(store: &Store, environment: &Environment) -> anyhow::Result<Self> {
-        let circumstances = Circumstances::now(store.root(), environment)?;
+    pub(crate) fn get(store: &Store, standing: &Standing) -> anyhow::Result<Self> {
+        let circumstances = Circumstances::now(store.root(), standing)?;
         let path = store.root().join(CACHE);
         let known = fs::read(&path)
             .ok()
@@ -82,27 +87,28 @@ impl Host {
         if let Some(host) = known.filter(|host: &Host| host.circumstances == circumstances) {
             return Ok(host);
         }
-        Ok(Self::examine(store, environment)?.0)
+        Ok(Self::examine(store, standing)?.0)
     }
 
     /// Tries everything, and remembers the answer.
     ///
     /// # Errors
     /// The root directory cannot be used.
-    pub(crate) fn examine(
-        store: &Store,
-        environment: &Environment,
-    ) -> anyhow::Result<(Self, Abilities)> {
-        let circumstances = Circumstances::now(store.root(), environment)?;
+    pub(crate) fn examine(store: &Store, standing: &Standing) -> anyhow::Result<(Self, Abilities)> {
+        let circumstances = Circumstances::now(store.root(), standing)?;
         let abilities = probe(store)?;
-        let no_kernel_mounts = match environment.is_root() {
-            true => why_not_kernel(&abilities),
-            false => Some("mounting needs root".to_owned()),
+        let no_kernel_mounts = match standing {
+            Standing::Root => why_not_kernel(&abilities),
+            Standing::Mapped { .. } | Standing::SingleId { .. } => {
+                Some("the kernel lets only root mount EROFS images".to_owned())
+            }
+            Standing::Nothing { reason } => Some(reason.clone()),
         };
         let host = Host {
             circumstances,
             no_kernel_mounts,
             no_overlays: why_not_overlays(&abilities),
+            user_marks: has_user_marks(&abilities),
             volatile: abilities.volatile_upper.is_yes(),
             flat_needs_metacopy: !abilities.flat_without_metacopy.is_yes(),
         };
@@ -124,6 +130,10 @@ impl Host {
         Options {
             volatile: self.volatile,
             flat_needs_metacopy: self.flat_needs_metacopy,
+            marks: match self.user_marks {
+                true => Marks::User,
+                false => Marks::Trusted,
+            },
             ..Options::new(self.method(choice))
         }
     }
@@ -157,9 +167,15 @@ impl Host {
 fn why_not_overlays(abilities: &Abilities) -> Option<String> {
     match (&abilities.overlay, &abilities.trusted_xattrs) {
         (Ability::Yes, Ability::Yes) => None,
+        (Ability::Yes, _) if abilities.user_overlay.is_yes() => None,
         (Ability::No { reason }, _) => Some(reason.clone()),
         (_, Ability::No { reason }) => Some(format!("trusted.* attributes do not work: {reason}")),
     }
+}
+
+/// Whether overlays work with marks in `user.*` attributes only.
+fn has_user_marks(abilities: &Abilities) -> bool {
+    !abilities.trusted_xattrs.is_yes() && abilities.user_overlay.is_yes()
 }
 
 /// The first thing that the kernel's way needs and this host does not have.

@@ -17,6 +17,7 @@ mod logging;
 mod output;
 mod owner;
 mod registries;
+mod rootless;
 
 use std::process::ExitCode;
 
@@ -59,7 +60,13 @@ fn main() -> ExitCode {
     let done = Site::find(arguments.global, environment).and_then(|site| {
         match arguments.command.is_shared() {
             true => owner::front::carry_out(site, arguments.command, &words),
-            false => commands::dispatch(&site, arguments.command),
+            false => {
+                let site = match arguments.command.uses_root() {
+                    true => site.with_rights_of_users()?,
+                    false => site,
+                };
+                commands::dispatch(&site, arguments.command)
+            }
         }
     });
     ExitCode::from(done.unwrap_or_else(|error| error::report(&error)))

@@ -33,7 +33,7 @@ use crate::commands;
 use crate::daemon::Site;
 use crate::error::{self, EXIT_FAILED, EXIT_SIGNAL};
 use guests::{Company, Event};
-use protocol::Answer;
+use protocol::{Answer, Surroundings};
 use shared::{BeGuest, Shared};
 
 /// What the first thread of a program gets.
@@ -58,11 +58,10 @@ pub(crate) fn serve(
 ) -> anyhow::Result<u8> {
     // Not in the terminal's foreground: what is typed there is for the front, which passes it on.
     rustix::process::setsid().context("cannot start a session")?;
-    let (company, events) = Company::new(&site);
-    if site.environment.is_root() {
-        // Before the first thread starts, so that no mount outlives this process.
-        mount::enter_private_namespace()?;
-    }
+    // Guests come from where this process still is.
+    let surroundings = Surroundings::here();
+    let site = site.with_rights()?;
+    let (company, events) = Company::new(&site, surroundings);
     let shared = Arc::new(Shared::new(company.clone(), may_be_guest));
     let site = site.shared(shared.clone());
     let caller = Caller::current();

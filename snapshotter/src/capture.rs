@@ -26,6 +26,7 @@ use store::{Ingest, Metadata, Store, TreeRef};
 
 use crate::checkout::set_mtime;
 use crate::error::{Error, Result};
+use crate::marks::Marks;
 
 use bodies::Bodies;
 use upper::{Upper, UpperDirectory};
@@ -78,7 +79,7 @@ pub(crate) enum Take {
 }
 
 /// The tree that shows through an overlay of `upper` over `base` (`None`: a plain directory,
-/// which overlayfs never wrote to and whose `trusted.overlay.*` attributes mean nothing).
+/// which overlayfs never wrote to and whose `marks` mean nothing).
 ///
 /// With [`Take::Move`], what is left of the upper can be deleted; after an error it is as it was.
 ///
@@ -89,10 +90,12 @@ pub(crate) fn capture(
     ingest: &Ingest<'_>,
     upper: &Path,
     base: Option<TreeRef>,
+    marks: Marks,
     take: Take,
 ) -> Result<Captured> {
     let store = ingest.store();
-    let Upper { directories, files } = upper::read(upper, base.is_some(), store.objects().nonce())?;
+    let marks = base.map(|_| marks);
+    let Upper { directories, files } = upper::read(upper, marks, store.objects().nonce())?;
     let mut taken = Taken {
         directories,
         bodies: Bodies::new(files),

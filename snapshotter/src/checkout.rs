@@ -21,6 +21,7 @@ use store::{
 };
 
 use crate::error::{Error, Result};
+use crate::marks::{self, Marks};
 
 /// Writes the delta into the new directory `target`.
 ///
@@ -31,6 +32,7 @@ pub fn write(
     delta: &Delta,
     trees: &dyn TreeSource,
     objects: &Objects,
+    marks: Marks,
     target: &Path,
 ) -> Result<()> {
     if target.exists() {
@@ -39,13 +41,14 @@ pub fn write(
     let mut checkout = Checkout {
         trees,
         objects,
+        marks,
         links: HashMap::new(),
         directories: Vec::new(),
     };
     checkout.delta(&delta.root, target)?;
     // Making an entry changes the time of its directory, so these come last.
     for (directory, metadata) in checkout.directories.iter().rev() {
-        set_metadata(directory, metadata, false)?;
+        set_metadata(directory, metadata, checkout.marks, false)?;
     }
     Ok(())
 }
@@ -53,6 +56,7 @@ pub fn write(
 struct Checkout<'a> {
     trees: &'a dyn TreeSource,
     objects: &'a Objects,
+    marks: Marks,
     links: HashMap<LinkId, PathBuf>,
     /// What was made, with the attributes that it is to get.
     directories: Vec<(PathBuf, Metadata)>,
@@ -70,7 +74,7 @@ impl Checkout<'_> {
                 metadata.unwrap_or_else(Metadata::default_directory),
             )?;
             if delta.opaque {
-                set_xattr(&target, b"trusted.overlay.opaque", b"y")?;
+                set_xattr(&target, self.marks.opaque(), b"y")?;
             }
             for (name, entry) in &delta.entries {
                 let target = target.join(name);
@@ -80,7 +84,7 @@ impl Checkout<'_> {
                     DeltaEntry::Leaf(leaf) => self.leaf(leaf, &target)?,
                     DeltaEntry::Graft(tree) => {
                         self.tree(*tree, &target)?;
-                        set_xattr(&target, b"trusted.overlay.opaque", b"y")?;
+                        set_xattr(&target, self.marks.opaque(), b"y")?;
                     }
                     DeltaEntry::Link(_) => {
                         debug_assert!(false, "store::diff makes no link to a lower file");
@@ -123,6 +127,13 @@ impl Checkout<'_> {
                 symlinkat(&**points_to, CWD, target)
                     .map_err(|e| Error::io("create", target, e.into()))?;
             }
+            device @ (Content::CharDevice { .. } | Content::BlockDevice { .. })
+                if self.marks == Marks::User =>
+            {
+                File::create_new(target).map_err(|e| Error::io("create", target, e))?;
+                let value = marks::stand_in(device).unwrap_or_default();
+                set_xattr(target, marks::DEVICE, value.as_bytes())?;
+            }
             Content::CharDevice { major, minor } => {
                 node(target, FileType::CharacterDevice, *major, *minor)?;
             }
@@ -138,6 +149,7 @@ impl Checkout<'_> {
         set_metadata(
             target,
             &leaf.metadata,
+            self.marks,
             matches!(leaf.content, Content::Symlink { .. }),
         )
     }
@@ -171,19 +183,39 @@ fn set_xattr(target: &Path, name: &[u8], value: &[u8]) -> Result<()> {
 }
 
 /// Owner first (it clears set-uid bits and capabilities), mtime last.
-pub(crate) fn set_metadata(target: &Path, metadata: &Metadata, symlink: bool) -> Result<()> {
+pub(crate) fn set_metadata(
+    target: &Path,
+    metadata: &Metadata,
+    marks: Marks,
+    symlink: bool,
+) -> Result<()> {
     let failed = |operation| move |e: Errno| Error::io(operation, target, e.into());
+    let chown_failed = |errno| match errno {
+        // Of chown(2) only for ids that are not in the user namespace.
+        Errno::INVAL => Error::NoSuchIds {
+            path: target.into(),
+            uid: metadata.uid,
+            gid: metadata.gid,
+        },
+        errno => failed("chown")(errno),
+    };
     let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
-    chownat(CWD, target, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(failed("chown"))?;
+    chownat(CWD, target, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(chown_failed)?;
     if !symlink {
         let mode = Mode::from_raw_mode(metadata.mode.into());
         rustix::fs::chmod(target, mode).map_err(failed("chmod"))?;
     }
     for (name, value) in &metadata.xattrs {
         // What a metadata image would not have either.
-        if erofs::xattr_is_representable(name) {
-            set_xattr(target, name, value)?;
+        if !erofs::xattr_is_representable(name) {
+            continue;
+        }
+        match marks.name_in_layer(name) {
+            Some(name) => set_xattr(target, &name, value)?,
+            None => tracing::warn!(
+                path = %target.display(), name = %name.escape_ascii(),
+                "steps of an ordinary user do not see this attribute"
+            ),
         }
     }
     set_mtime(target, metadata.mtime)

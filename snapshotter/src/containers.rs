@@ -84,7 +84,7 @@ impl Containers {
     /// Database errors; [`Error::Io`].
     pub fn open(manager: Arc<Manager>) -> Result<Arc<Self>> {
         let store = manager.store().clone();
-        let directories = Directories::open(store.clone(), CONTAINERS)?;
+        let directories = Directories::open(store.clone(), CONTAINERS, manager.options().marks)?;
         let index = Index::load(&store)?;
         let text = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
         let hash = blake3::hash(text.trim().as_bytes());

@@ -11,6 +11,7 @@ use store::{Metadata, Store, Usage};
 
 use crate::checkout;
 use crate::error::{Error, Result};
+use crate::marks::Marks;
 
 /// Where overlayfs marks a work directory whose upper was mounted `volatile`.
 const VOLATILE_MARK: &str = "work/incompat/volatile";
@@ -20,17 +21,19 @@ const VOLATILE_MARK: &str = "work/incompat/volatile";
 pub(crate) struct Directories {
     store: Arc<Store>,
     parent: PathBuf,
+    marks: Marks,
     next: AtomicU64,
 }
 
 impl Directories {
     /// Those in the directory `name` below the root.
-    pub(crate) fn open(store: Arc<Store>, name: &str) -> Result<Self> {
+    pub(crate) fn open(store: Arc<Store>, name: &str, marks: Marks) -> Result<Self> {
         let parent = store.root().join(name);
         fs::create_dir_all(&parent).map_err(|e| Error::io("create", &parent, e))?;
         Ok(Directories {
             store,
             parent,
+            marks,
             next: AtomicU64::new(1),
         })
     }
@@ -67,7 +70,7 @@ impl Directories {
         let made = create(&directory)
             .and_then(|()| create(&self.work(number)))
             .and_then(|()| create(&self.upper(number)))
-            .and_then(|()| checkout::set_metadata(&self.upper(number), root, false));
+            .and_then(|()| checkout::set_metadata(&self.upper(number), root, self.marks, false));
         if made.is_err() {
             self.discard(number);
         }

@@ -47,6 +47,21 @@ pub enum Error {
         /// What.
         what: String,
     },
+    /// An ordinary user has not the ids that a file of an image belongs to.
+    #[error(
+        "{} belongs to user {uid} and group {gid} of the image, and an ordinary user here has no \
+         such ids to give it: give the user more of them (`varve doctor` tells how), or run varve \
+         as root",
+        path.display()
+    )]
+    NoSuchIds {
+        /// The file, in a checkout or a writable directory.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
     /// As much is used as may be.
     #[error(
         "the quota of {path} is used up ({used} bytes used{}, {free} bytes free{}): \

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use store::{Delta, Store, TreeRef, TreeSource, diff, failpoint, space};
 
 use crate::error::{Error, Result};
+use crate::marks::Marks;
 use crate::{checkout, link_groups, metadata_image};
 
 /// Directory of the image files, below the root.
@@ -106,6 +107,7 @@ type Slot = Arc<Mutex<Option<Ready>>>;
 pub(crate) struct Images {
     store: Arc<Store>,
     method: Method,
+    marks: Marks,
     slots: Mutex<HashMap<String, Slot>>,
 }
 
@@ -117,7 +119,7 @@ struct Ready {
 }
 
 impl Images {
-    pub(crate) fn new(store: Arc<Store>, method: Method) -> Result<Self> {
+    pub(crate) fn new(store: Arc<Store>, method: Method, marks: Marks) -> Result<Self> {
         let root = store.root();
         for name in [META, MOUNT_POINTS, CHECKOUTS] {
             let path = root.join(name);
@@ -126,6 +128,7 @@ impl Images {
         let images = Images {
             store,
             method,
+            marks,
             slots: Mutex::default(),
         };
         // The root is ours alone, so whoever made these is dead.
@@ -263,14 +266,20 @@ impl Images {
         if !directory.exists() {
             let delta = shape.delta(&*self.store)?;
             let temporary = temporary_name(&directory);
-            let written = checkout::write(&delta, &*self.store, self.store.objects(), &temporary)
-                .and_then(|()| {
-                    // A checkout has no digest to be checked by: it is complete or not there.
-                    let flushed = File::open(&temporary)
-                        .and_then(|file| Ok(rustix::fs::syncfs(&file)?))
-                        .and_then(|()| fs::rename(&temporary, &directory));
-                    flushed.map_err(|e| Error::io("finish", &temporary, e))
-                });
+            let written = checkout::write(
+                &delta,
+                &*self.store,
+                self.store.objects(),
+                self.marks,
+                &temporary,
+            )
+            .and_then(|()| {
+                // A checkout has no digest to be checked by: it is complete or not there.
+                let flushed = File::open(&temporary)
+                    .and_then(|file| Ok(rustix::fs::syncfs(&file)?))
+                    .and_then(|()| fs::rename(&temporary, &directory));
+                flushed.map_err(|e| Error::io("finish", &temporary, e))
+            });
             if written.is_err() && temporary.exists() {
                 self.store.trash().take(&temporary)?;
             }

@@ -2,10 +2,10 @@
 //!
 //! Reading order: [`snapshots`] (the contract), [`manager`] (the real one), [`catalog`] and
 //! [`leases`] (its rows), `mounts` (a chain of snapshots becomes mounts), `images`,
-//! [`metadata_image`], `link_groups` and [`checkout`] (how a tree becomes a lower directory),
-//! `directories` and [`capture`] (how an upper becomes a tree), [`cache_mounts`], [`gc`],
-//! [`repair`] and [`restore`]; [`containers`] (the snapshots that containerd owns), [`plugin`] and
-//! [`filters`] (its door).
+//! [`metadata_image`], `link_groups`, [`checkout`] and [`marks`] (how a tree becomes a lower
+//! directory), `directories` and [`capture`] (how an upper becomes a tree), [`cache_mounts`],
+//! [`gc`], [`repair`] and [`restore`]; [`containers`] (the snapshots that containerd owns),
+//! [`plugin`] and [`filters`] (its door).
 //!
 //! Storage never learns what a build is: nothing here imports the solver.
 
@@ -22,6 +22,7 @@ mod images;
 pub mod leases;
 mod link_groups;
 pub mod manager;
+pub mod marks;
 pub mod metadata_image;
 mod mounts;
 pub mod plugin;
@@ -40,4 +41,5 @@ mod privileged;
 pub use error::{Error, Result};
 pub use images::Method;
 pub use manager::{Manager, Options};
+pub use marks::Marks;
 pub use snapshots::{Info, Kind, Labels, Snapshots};

@@ -13,6 +13,7 @@ use crate::containers;
 use crate::directories::Directories;
 use crate::error::{Error, Result};
 use crate::images::{Images, Method, Shape, mapped_key};
+use crate::marks::Marks;
 use crate::snapshots::{Info, Kind, Labels, Snapshots, check_key, check_labels};
 
 /// A tree of up to this many inodes is always used whole: its image is made in 2 ms, and a single
@@ -34,6 +35,8 @@ const SNAPSHOTS: &str = "snapshots";
 pub struct Options {
     /// How trees become lower directories.
     pub method: Method,
+    /// Where overlayfs keeps its marks.
+    pub marks: Marks,
     /// Whether uppers are mounted `volatile`: no flush until commit. For build steps, whose upper
     /// is worthless until they end; never for containers.
     pub volatile: bool,
@@ -54,6 +57,7 @@ impl Options {
         };
         Options {
             method,
+            marks: Marks::Trusted,
             volatile: false,
             flat_needs_metacopy: false,
             flat_inodes_max,
@@ -85,8 +89,8 @@ impl Manager {
     /// # Errors
     /// Database errors; [`Error::Io`].
     pub fn open(store: Arc<Store>, options: Options) -> Result<Self> {
-        let images = Images::new(store.clone(), options.method)?;
-        let directories = Directories::open(store.clone(), SNAPSHOTS)?;
+        let images = Images::new(store.clone(), options.method, options.marks)?;
+        let directories = Directories::open(store.clone(), SNAPSHOTS, options.marks)?;
         let (changing, committing) = (Mutex::default(), Mutex::default());
         let manager = Manager {
             store,
@@ -290,6 +294,7 @@ impl Manager {
             &ingest,
             &self.directories.upper(directory),
             base,
+            self.options.marks,
             Take::Move,
         )?;
         let tree = captured.tree;

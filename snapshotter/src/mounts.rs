@@ -7,6 +7,7 @@ use crate::catalog::{self, Row, State};
 use crate::error::{Error, Result};
 use crate::images::{Method, Shape};
 use crate::manager::Manager;
+use crate::marks::Marks;
 use crate::snapshots::Kind;
 
 impl Manager {
@@ -33,6 +34,7 @@ impl Manager {
         let mut overlay = OverlayOptions {
             metacopy: kernel && (lowers.len() > 1 || options.flat_needs_metacopy),
             lowers,
+            userxattr: options.marks == Marks::User,
             // Hard links break on copy-up, as under every containerd, whatever this host's default.
             index: Some(false),
             ..OverlayOptions::default()
@@ -47,7 +49,9 @@ impl Manager {
             overlay.volatile = options.volatile;
             // `metacopy=on` forces it. Whether a step can rename a directory must not depend on
             // the shape of its base.
-            overlay.redirect_dir = options.volatile.then_some(RedirectDir::On);
+            // In a user namespace there are none: rename(2) answers EXDEV, and programs copy.
+            let redirects = options.volatile && options.marks == Marks::Trusted;
+            overlay.redirect_dir = redirects.then_some(RedirectDir::On);
         }
         Ok(vec![overlay.to_mount()?])
     }

@@ -63,6 +63,14 @@ impl Execution {
         &self.directory
     }
 
+    /// Checks that processes can be run here at all, before anything is mounted for one.
+    ///
+    /// # Errors
+    /// [`Error::Executor`] tells why not.
+    pub(crate) fn check(&self) -> Result<()> {
+        Ok(self.executor.check()?)
+    }
+
     /// Checks that programs of a platform run here.
     ///
     /// # Errors
@@ -144,8 +152,8 @@ impl Execution {
                 if self.memory.is_none() {
                     return Err(Error::Secret {
                         id: owner.id.clone(),
-                        reason: "no file system in memory can be mounted to keep it in; run varve \
-                                 as root",
+                        reason: "no file system in memory can be mounted to keep it in; `varve \
+                                 doctor` tells why",
                     });
                 }
                 let file = SecretFile::create(&place, value, owner)?;

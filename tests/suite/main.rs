@@ -31,6 +31,7 @@ mod privileged {
     mod progress;
     mod real_input;
     mod registries;
+    mod rootless;
     mod run_mounts;
     mod running;
 }

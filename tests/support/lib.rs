@@ -26,6 +26,7 @@ pub mod small_disk;
 pub mod transcript;
 pub mod tree;
 pub mod umoci;
+pub mod user;
 pub mod valve;
 pub mod workspace;
 

@@ -1,5 +1,7 @@
 //! `varve doctor`: what this machine can do, which way varve goes on it, and why.
 
+mod rights;
+
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +14,7 @@ use crate::daemon::Site;
 use crate::error::print;
 use crate::host::Host;
 use crate::output::size;
+use crate::rootless::Standing;
 
 /// Width of the column with what is asked.
 const LABEL_COLUMNS: usize = 30;
@@ -21,28 +24,21 @@ const LABEL_COLUMNS: usize = 30;
 /// # Errors
 /// The root directory cannot be used.
 pub(super) fn doctor(site: &Site, options: &args::Doctor) -> anyhow::Result<()> {
-    if site.environment.is_root() {
+    if site.standing == Standing::Root {
         mount::enter_private_namespace()?;
     }
     let store = site.open_store()?;
-    let (host, abilities) = Host::examine(&store, &site.environment)?;
+    let (host, abilities) = Host::examine(&store, &site.standing)?;
     let mut text = String::new();
     let mut line = |label: &str, value: &str| {
         text.push_str(&format!("{label:<LABEL_COLUMNS$} {value}\n"));
     };
     line("varve", env!("CARGO_PKG_VERSION"));
-    line(
-        "user",
-        if site.environment.is_root() {
-            "root"
-        } else {
-            "not root"
-        },
-    );
+    line("user", &site.standing.describe());
     line("state", &site.root.display().to_string());
     line("file system of the state", &file_system(&site.root));
     line("free space", &free_space(&site.root));
-    line("control groups", control_groups());
+    line("control groups", control_groups(&site.standing));
     let runtime = match site.container_runtime(&options.runtime.runtime) {
         Ok(runtime) => runtime.name(),
         Err(error) => format!("no: {error}"),
@@ -52,6 +48,7 @@ pub(super) fn doctor(site: &Site, options: &args::Doctor) -> anyhow::Result<()> 
         line(name, &value);
     }
     text.push_str(&format!("\n{}\n", way(&host, site.global.mounts)));
+    text.push_str(&rights::describe(&site.standing));
     print(&text)
 }
 
@@ -113,7 +110,10 @@ fn free_space(path: &Path) -> String {
 }
 
 /// How the host has mounted its control groups (cgroups(7)).
-fn control_groups() -> &'static str {
+fn control_groups(standing: &Standing) -> &'static str {
+    if *standing != Standing::Root {
+        return "none of their own for steps, unless that of varve is delegated to this user";
+    }
     let is = |path: &str| Path::new(path).exists();
     match (
         is("/sys/fs/cgroup/cgroup.controllers"),

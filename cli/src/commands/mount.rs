@@ -42,6 +42,11 @@ pub(super) fn mount(site: &Site, options: &args::Mount) -> anyhow::Result<()> {
         let format = options.format.clone().unwrap_or_default();
         return print(&format.list(&rows.collect::<Vec<_>>(), &columns)?);
     };
+    anyhow::ensure!(
+        site.environment.is_root(),
+        "other programs do not see what an ordinary user's varve mounts: run varve as root, or copy \
+         the files out: varve cp {text}:/ DIRECTORY"
+    );
     let (name, image) = opened(&images, text)?;
     let mounted = images.mount(&name, &image, options.directory.as_deref());
     let directory = mounted.with_context(|| format!("cannot mount {}", familiar_tagged(&name)))?;

@@ -16,7 +16,6 @@ use super::{pass_signals, run, spawn};
 use crate::args::Arguments;
 use crate::caller::Caller;
 use crate::daemon::Site;
-use crate::environment::Environment;
 use crate::error::EXIT_FAILED;
 
 /// What the owner's first thread has to know.
@@ -74,10 +73,12 @@ impl Drop for Guest {
 }
 
 impl Company {
-    /// The own command alone.
-    pub(super) fn new(site: &Site) -> (Arc<Self>, Receiver<Event>) {
+    /// The own command alone. `surroundings` are those in which it was started.
+    pub(super) fn new(
+        site: &Site,
+        surroundings: io::Result<Surroundings>,
+    ) -> (Arc<Self>, Receiver<Event>) {
         let (events, receiver) = channel();
-        let surroundings = Surroundings::here();
         let surroundings =
             surroundings.inspect_err(|error| tracing::warn!(%error, "nobody can be a guest here"));
         let company = Company {
@@ -218,8 +219,9 @@ impl Company {
         }
         let site = Site {
             global: arguments.global,
-            environment: Environment::of_variables(hello.variables()),
+            environment: self.site.environment.with_variables(hello.variables()),
             root: self.site.root.clone(),
+            standing: self.site.standing.clone(),
             shared: Some(shared),
         };
         let code = caller.serve(|| run(&site, arguments.command));

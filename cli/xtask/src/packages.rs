@@ -125,6 +125,11 @@ const PACKAGES: &[Package] = &[
         reason: "`ip` shows what network a RUN step got",
     },
     Package {
+        names: &["uidmap"],
+        purpose: Purpose::Test,
+        reason: "newuidmap and newgidmap: an ordinary user builds with many ids",
+    },
+    Package {
         names: &["openssh-client"],
         purpose: Purpose::Test,
         reason: "ssh-agent and ssh-add, whose keys RUN steps use",

@@ -126,6 +126,8 @@ pub struct Abilities {
     pub kernel: KernelVersion,
     /// An overlay of plain directories with an upper directory: the fallback `dirs`.
     pub overlay: Ability,
+    /// The same with marks in `user.*` attributes: what a user namespace has (Linux 5.11).
+    pub user_overlay: Ability,
     /// EROFS images.
     pub erofs: ErofsAbility,
     /// Data-only lower directories below a metadata image (Linux 6.5).
@@ -158,6 +160,7 @@ impl Abilities {
         vec![
             ("kernel", self.kernel.to_string()),
             ("overlay", self.overlay.to_string()),
+            ("overlay of an ordinary user", self.user_overlay.to_string()),
             ("erofs images", self.erofs.to_string()),
             (
                 "data-only lower directories",

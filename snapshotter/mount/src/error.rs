@@ -114,6 +114,14 @@ pub enum Error {
         /// The line, escaped.
         text: String,
     },
+    /// The program that gives a user further ids refused.
+    #[error("{} refused to map the ids of this user: {said}", program.display())]
+    MapRefused {
+        /// The program.
+        program: PathBuf,
+        /// What it said.
+        said: String,
+    },
     /// A process with several threads can neither be split nor move to a mount namespace whole.
     #[error(
         "a process must be split, or enter a mount namespace, before threads start; there are \

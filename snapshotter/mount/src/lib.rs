@@ -10,7 +10,8 @@
 //! - [`apply`], [`mount_erofs`], [`mount_overlay`], [`mount_id_mapped`]: make mounts, each under a
 //!   [`MountGuard`];
 //! - [`unmount`], [`unmount_detached`], [`mounts_below`]: end them, also those of a dead process;
-//! - [`enter_private_namespace`]: mounts that cannot outlive the process; [`fork_process`];
+//! - [`enter_private_namespace`]: mounts that cannot outlive the process;
+//!   [`enter_user_namespace`]: mounts of an ordinary user; [`fork_process`];
 //! - [`Abilities`]: what this host can do, found by doing it.
 //!
 //! What is absent on purpose: making images.
@@ -27,6 +28,7 @@ mod fork;
 mod guard;
 mod namespace;
 mod table;
+mod user_namespace;
 
 mod abilities;
 mod probe;
@@ -49,3 +51,4 @@ pub use overlay::{LOWER_COUNT_MAX, Lower, OverlayOptions, RedirectDir};
 pub use overlay_mount::{mount_overlay, renew_work_directory};
 pub use probe::ProbeImage;
 pub use table::{MountEntry, mounts_below, parse_mountinfo, unmount_all_below};
+pub use user_namespace::{MapWriter, enter_user_namespace, may_set_groups, own_ids};

@@ -54,12 +54,12 @@ impl Abilities {
                 reason: reason.clone(),
             },
         };
-        let volatile_upper = Ability::of(bench.plain_overlay(true));
+        let volatile_upper = Ability::of(bench.plain_overlay(true, false));
         // Unmounting an overlay that is not volatile syncs the whole file system of the store.
         let volatile = volatile_upper.is_yes();
         let overlay = match &volatile_upper {
             Ability::Yes => Ability::Yes,
-            Ability::No { .. } => Ability::of(bench.plain_overlay(false)),
+            Ability::No { .. } => Ability::of(bench.plain_overlay(false, false)),
         };
         let data_only = vec![bench.path("objects")];
         let lowers = vec![lower(0)];
@@ -89,6 +89,7 @@ impl Abilities {
         let abilities = Self {
             kernel: KernelVersion::running(),
             overlay,
+            user_overlay: Ability::of(bench.plain_overlay(volatile, true)),
             erofs,
             data_only_lowers: with_images(one, &images[..1]),
             flat_without_metacopy: with_images(flat, &images[..1]),
@@ -202,15 +203,21 @@ impl Bench {
         guard.unmount()
     }
 
-    /// An overlay of plain directories: reads a lower file and replaces it.
-    fn plain_overlay(&self, volatile: bool) -> Result<(), Error> {
-        let name = if volatile { "volatile" } else { "plain" };
+    /// An overlay of plain directories: reads a lower file and replaces it, and a directory.
+    fn plain_overlay(&self, volatile: bool, userxattr: bool) -> Result<(), Error> {
+        let name = match (volatile, userxattr) {
+            (true, false) => "volatile",
+            (false, false) => "plain",
+            (_, true) => "user",
+        };
         self.write(&format!("{name}-lower/file"), b"lower")?;
+        self.write(&format!("{name}-lower/directory/file"), b"lower")?;
         let upper = self.upper(name)?;
         let options = OverlayOptions {
             lowers: vec![Lower::Directory(self.path(&format!("{name}-lower")))],
             upper: Some(upper.clone()),
             volatile,
+            userxattr,
             ..OverlayOptions::default()
         };
         let merged = self.make_directory("merged")?;
@@ -219,6 +226,18 @@ impl Bench {
         expect_content(&file, b"lower")?;
         fs::write(&file, b"upper").map_err(|error| Error::system("write", &file, error))?;
         expect_content(&upper.0.join("file"), b"upper")?;
+        if userxattr {
+            // Without marks the first works, and the second shows what was below.
+            let inside = merged.join("directory");
+            fs::remove_dir_all(&inside)
+                .and_then(|()| fs::create_dir(&inside))
+                .map_err(|error| Error::system("replace", &inside, error))?;
+            let count = fs::read_dir(&inside).map_or(1, Iterator::count);
+            if count != 0 {
+                let error = io::Error::other("what was below shows through");
+                return Err(Error::system("replace", &inside, error));
+            }
+        }
         guard.unmount()
     }
 

@@ -12,10 +12,7 @@ use store::{Content, Metadata, Name, Timestamp, Xattrs};
 
 use super::read_xattrs;
 use crate::error::{Error, Result};
-
-const XATTR_OPAQUE: &[u8] = b"trusted.overlay.opaque";
-const XATTR_REDIRECT: &[u8] = b"trusted.overlay.redirect";
-const XATTR_METACOPY: &[u8] = b"trusted.overlay.metacopy";
+use crate::marks::{self, Marks, Meaning};
 
 /// Labels by which the host's security modules know its files: they mean nothing elsewhere.
 /// File capabilities (`security.capability`) are the program's own and stay.
@@ -89,14 +86,16 @@ struct Attributes {
     opaque: bool,
     metacopy: bool,
     redirect: Option<Vec<u8>>,
+    /// What the file stands for.
+    device: Option<Content>,
 }
 
-/// Reads `upper`. `marked` tells whether overlayfs wrote to it, so that its marks count;
+/// Reads `upper`. `marks` are those of overlayfs, if it wrote to it;
 /// `reserved` is the name that the root may not have.
-pub(super) fn read(upper: &Path, marked: bool, reserved: &str) -> Result<Upper> {
+pub(super) fn read(upper: &Path, marks: Option<Marks>, reserved: &str) -> Result<Upper> {
     let mut reader = Reader {
         root: upper,
-        marked,
+        marks,
         waiting: VecDeque::from([(upper.to_owned(), 0)]),
         announced: 1,
         files: Vec::new(),
@@ -125,7 +124,7 @@ pub(super) fn read(upper: &Path, marked: bool, reserved: &str) -> Result<Upper> 
 
 struct Reader<'r> {
     root: &'r Path,
-    marked: bool,
+    marks: Option<Marks>,
     /// Directories that were seen but not read yet, with their depths, in the order of the indices
     /// that entries name them by.
     waiting: VecDeque<(PathBuf, usize)>,
@@ -204,6 +203,9 @@ impl Reader<'_> {
             rustix::fs::minor(found.rdev()),
         );
         Ok(UpperContent::Other(if kind.is_file() {
+            if let Some(device) = &attributes.device {
+                return Ok(UpperContent::Other(device.clone()));
+            }
             if attributes.metacopy {
                 return Ok(UpperContent::Lower {
                     redirect: attributes.redirect.clone(),
@@ -233,7 +235,7 @@ impl Reader<'_> {
     }
 
     fn attributes(&self, path: &Path) -> Result<Attributes> {
-        attributes(path, self.marked)
+        attributes(path, self.marks)
     }
 
     fn refuse(&self, path: &Path, reason: String) -> Error {
@@ -259,20 +261,38 @@ fn metadata(found: &fs::Metadata, xattrs: Xattrs) -> Metadata {
     }
 }
 
-/// `marked` tells whether overlayfs's marks count.
-fn attributes(path: &Path, marked: bool) -> Result<Attributes> {
+/// `marks` are those of overlayfs, if they count.
+fn attributes(path: &Path, marks: Option<Marks>) -> Result<Attributes> {
     let mut attributes = Attributes::default();
     for (name, value) in read_xattrs(path)? {
+        let meaning = marks.map_or(Meaning::Own((&*name).into()), |marks| marks.meaning(&name));
+        let name = match meaning {
+            Meaning::Opaque => {
+                attributes.opaque = &*value == b"y";
+                continue;
+            }
+            Meaning::Metacopy => {
+                attributes.metacopy = true;
+                continue;
+            }
+            Meaning::Redirect => {
+                attributes.redirect = Some(value);
+                continue;
+            }
+            Meaning::Device => {
+                attributes.device = marks::device(&value);
+                continue;
+            }
+            Meaning::Ignored => continue,
+            Meaning::Own(name) => name,
+        };
         match &*name {
-            XATTR_OPAQUE if marked => attributes.opaque = &*value == b"y",
-            XATTR_METACOPY if marked => attributes.metacopy = true,
-            XATTR_REDIRECT if marked => attributes.redirect = Some(value),
             other if other.starts_with(OVERLAY_XATTR_PREFIX) => {}
             other if HOST_LABELS.iter().any(|label| other.starts_with(label)) => {}
             // What no metadata image could show again (`system.nfs4_acl`).
             other if !erofs::xattr_is_representable(other) => {}
             _ => {
-                attributes.visible.insert(name.into(), value.into());
+                attributes.visible.insert((&*name).into(), value.into());
             }
         }
     }
@@ -282,5 +302,5 @@ fn attributes(path: &Path, marked: bool) -> Result<Attributes> {
 /// The attributes of a file or directory, overlayfs's own left out.
 pub(super) fn read_metadata(path: &Path) -> Result<Metadata> {
     let found = fs::symlink_metadata(path).map_err(|e| Error::io("stat", path, e))?;
-    Ok(metadata(&found, attributes(path, false)?.visible))
+    Ok(metadata(&found, attributes(path, None)?.visible))
 }

@@ -12,6 +12,7 @@ use super::usage::sum;
 use super::{Containers, Ground};
 use crate::capture::{Take, capture};
 use crate::error::{Error, Result};
+use crate::marks::Marks;
 use crate::snapshots::Kind;
 
 impl Containers {
@@ -86,7 +87,7 @@ impl Containers {
             let _shield = store.begin();
             let ingest = store.begin();
             let upper = self.directories.upper(*number);
-            let captured = capture(&ingest, &upper, base, Take::Copy)?;
+            let captured = capture(&ingest, &upper, base, Marks::Trusted, Take::Copy)?;
             failpoint::passed("become-tree.captured");
             let usage = delta::usage(&diff(base, captured.tree, &ingest)?);
             let usage = sum(*applied, usage);
@@ -228,7 +229,9 @@ impl Containers {
         match row.state {
             State::Open { directory, .. } if row.info.kind == Kind::Active => {
                 let upper = self.directories.upper(directory);
-                Ok(Some(capture(ingest, &upper, base, Take::Copy)?.tree))
+                Ok(Some(
+                    capture(ingest, &upper, base, Marks::Trusted, Take::Copy)?.tree,
+                ))
             }
             _ => Ok(base),
         }

@@ -21,6 +21,7 @@ pub(super) fn of(error: Error) -> Status {
         | Error::Image { .. }
         | Error::Capture { .. }
         | Error::OverQuota { .. }
+        | Error::NoSuchIds { .. }
         | Error::Io { .. } => Code::Unknown,
     };
     if matches!(code, Code::Unknown | Code::DataLoss | Code::Unavailable) {

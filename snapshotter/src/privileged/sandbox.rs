@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::manager::{Manager, Options};
 use crate::snapshots::{Labels, Snapshots};
-use crate::{Method, Result, checkout, metadata_image};
+use crate::{Marks, Method, Result, checkout, metadata_image};
 
 pub(super) struct Sandbox {
     pub(super) manager: Manager,
@@ -225,7 +225,7 @@ impl Sandbox {
         if self.manager.method() == Method::Directories {
             let target = self.directory();
             let delta = store::diff(None, tree, store).unwrap();
-            checkout::write(&delta, store, objects, &target).unwrap();
+            checkout::write(&delta, store, objects, Marks::Trusted, &target).unwrap();
             return look(&target);
         }
         let image = self.directory.path().join("flat.erofs");

@@ -147,10 +147,14 @@ impl Cgroups {
         match failed {
             None => self,
             Some((directory, error)) => {
-                tracing::warn!(
-                    "containers get no cgroup of their own: cannot create {}: {error}",
-                    directory.display()
-                );
+                let place = directory.display();
+                // An ordinary user rarely has a group that may be divided.
+                match mount::own_ids() {
+                    None => tracing::warn!(
+                        "containers get no cgroup of their own: cannot create {place}: {error}"
+                    ),
+                    Some(_) => tracing::debug!(%place, %error, "no cgroup for containers"),
+                }
                 self.remove(path);
                 Self {
                     setup: Setup::Unavailable,

@@ -33,6 +33,18 @@ pub enum Error {
     #[error(transparent)]
     User(#[from] crate::user::UserError),
 
+    /// An ordinary user has not as many ids as the step wants.
+    #[error(
+        "the {kind} id {id} of this step is not among the ids that an ordinary user has here: \
+         give the user more of them (`varve doctor` tells how), or run varve as root"
+    )]
+    NoSuchId {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The id inside the container.
+        id: u32,
+    },
+
     /// The working directory cannot be made or is no directory.
     #[error("failed to create working directory {cwd}")]
     WorkingDirectory {

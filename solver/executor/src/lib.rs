@@ -57,6 +57,8 @@ mod control;
 
 mod helper;
 
+mod ids;
+
 #[cfg(any(test, feature = "testing"))]
 mod fake;
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use crate::cancel::Cancel;
 use crate::cgroup::{Cgroups, Setup};
 use crate::error::{Error, Result};
+use crate::ids::Ids;
 use crate::network;
 use crate::process::{ExtraMountKind, Process};
 use crate::rootfs::RootDir;
@@ -65,6 +66,14 @@ impl Executor {
                 cgroups: OnceLock::new(),
             }),
         }
+    }
+
+    /// Whether processes can be run here at all. To be asked before a root file system is mounted.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] with the reason.
+    pub fn check(&self) -> Result<()> {
+        self.shared.runtime.check()
     }
 
     /// Runs a process to its end. Dropping the future cancels; the cleaning up then goes on in
@@ -142,6 +151,8 @@ impl Shared {
         RootDir::open(&request.rootfs)
             .map_err(|source| Error::prepare("open root file system", &request.rootfs, source))?;
         let user = user::lookup(&request.rootfs, &request.process.user)?;
+        let ids = Ids::here();
+        ids.check(&user)?;
         let bundle = self.state.join(&request.id);
         make_bundle(&bundle)?;
         let detect = || {
@@ -163,7 +174,7 @@ impl Shared {
             uid: user.uid,
             bundle,
         };
-        match self.fill(request, &user, &mut prepared) {
+        match self.fill(request, &user, &ids, &mut prepared) {
             Ok(()) => Ok(prepared),
             Err(error) => {
                 prepared.put_back();
@@ -172,7 +183,13 @@ impl Shared {
         }
     }
 
-    fn fill(&self, request: &RunRequest, user: &User, prepared: &mut Prepared) -> Result<()> {
+    fn fill(
+        &self,
+        request: &RunRequest,
+        user: &User,
+        ids: &Ids,
+        prepared: &mut Prepared,
+    ) -> Result<()> {
         let process = &request.process;
         make_working_directory(&request.rootfs, &process.cwd, user)?;
         prepared.stubs = Some(MountStubs::create(&request.rootfs, &process.mounts)?);
@@ -189,6 +206,7 @@ impl Shared {
             cgroups: &prepared.cgroups,
             cgroup_path: &prepared.cgroup,
             abilities: self.runtime.abilities(),
+            ids,
         });
         prepared.write("config.json", spec.to_string().as_bytes())?;
         Ok(())

@@ -28,6 +28,14 @@ pub trait Runtime: std::fmt::Debug + Send + Sync {
         Abilities::RUNC
     }
 
+    /// Whether containers can be made at all, so that nothing need be prepared for one.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`].
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs the process of `container` to its end, or to `container.cancel`.
     ///
     /// The output is sent while it is printed; all of it has been sent when this returns. A

@@ -68,9 +68,12 @@ impl SealedProgram {
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
         let mount = rustix::mount::fsmount(&context, flags, attributes)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self {
-            fd: rustix::fs::openat(&mount, name, flags, Mode::empty())?,
-        })
+        let fd = rustix::fs::openat(&mount, name, flags, Mode::empty())?;
+        // Mounts are not seen through an overlay, and the program itself may be one
+        // (`docker run -v varve:/usr/bin/varve`).
+        let sealed = rustix::fs::fstat(&fd)?;
+        let is_it = sealed.st_ino == wanted.ino() && sealed.st_size.cast_unsigned() == wanted.len();
+        is_it.then_some(Self { fd }).ok_or(Errno::XDEV.into())
     }
 
     /// Copies `program` into sealed memory.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cgroup::{Cgroups, MOUNT_ROOT, Setup};
+use crate::ids::Ids;
 use crate::process::{ExtraMountKind, Network, Process};
 use crate::user::User;
 use seccomp::DeviceNodes;
@@ -107,6 +108,7 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) cgroups: &'a Cgroups,
     pub(crate) cgroup_path: &'a Path,
     pub(crate) abilities: Abilities,
+    pub(crate) ids: &'a Ids,
 }
 
 /// The configuration of a container.
@@ -144,7 +146,7 @@ fn spec_of(input: &SpecInput<'_>, linux: Value) -> Value {
             "user": {
                 "uid": input.user.uid,
                 "gid": input.user.gid,
-                "additionalGids": input.user.groups,
+                "additionalGids": input.ids.groups(&input.user.groups),
                 "umask": UMASK,
             },
             "args": process.args,
@@ -226,13 +228,15 @@ fn bind(target: &str, source: &Path, options: &[&str]) -> Value {
     json!({ "destination": target, "type": "bind", "source": source, "options": options })
 }
 
-const DEVPTS_OPTIONS: [&str; 6] = [
+/// The group of terminals (`tty`) on every distribution.
+const TERMINAL_GROUP: u32 = 5;
+
+const DEVPTS_OPTIONS: [&str; 5] = [
     "nosuid",
     "noexec",
     "newinstance",
     "ptmxmode=0666",
     "mode=0620",
-    "gid=5",
 ];
 
 fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
@@ -243,15 +247,10 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &isolated),
         mount("/dev", "tmpfs", "tmpfs", &dev),
-        mount("/dev/pts", "devpts", "devpts", &DEVPTS_OPTIONS),
+        terminals(input.ids),
         mount("/dev/shm", "tmpfs", "shm", &shm),
         mount("/dev/mqueue", "mqueue", "mqueue", &isolated),
-        mount(
-            "/sys",
-            "sysfs",
-            "sysfs",
-            &["nosuid", "noexec", "nodev", "ro"],
-        ),
+        kernel_objects(input.ids),
         bind("/etc/resolv.conf", input.resolv_conf, &bound),
         bind("/etc/hosts", input.hosts, &bound),
     ];
@@ -293,6 +292,29 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
         }
     }
     mounts
+}
+
+fn terminals(ids: &Ids) -> Value {
+    let mut options = DEVPTS_OPTIONS.to_vec();
+    if ids.has_group(TERMINAL_GROUP) {
+        options.push("gid=5");
+    }
+    mount("/dev/pts", "devpts", "devpts", &options)
+}
+
+/// In a user namespace sysfs can only be mounted together with a network of its own: there the
+/// host's is shown instead.
+fn kernel_objects(ids: &Ids) -> Value {
+    match ids.are_all() {
+        true => {
+            let options = ["nosuid", "noexec", "nodev", "ro"];
+            mount("/sys", "sysfs", "sysfs", &options)
+        }
+        false => {
+            let options = ["nosuid", "noexec", "nodev", "rbind", "ro"];
+            bind("/sys", Path::new("/sys"), &options)
+        }
+    }
 }
 
 fn readonly_paths(input: &SpecInput<'_>) -> Vec<&'static str> {

@@ -33,6 +33,7 @@ pub struct SupervisedRuntime {
     kind: Kind,
     helper: PathBuf,
     sealed: OnceLock<SealedProgram>,
+    refusal: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +67,18 @@ impl SupervisedRuntime {
             kind,
             helper,
             sealed: OnceLock::new(),
+            refusal: None,
         })
+    }
+
+    /// The same for a process that cannot make containers, because of this.
+    #[must_use]
+    pub fn refusing(self, reason: &str) -> Self {
+        let reason = format!("making containers needs root or a user namespace: {reason}");
+        Self {
+            refusal: Some(reason),
+            ..self
+        }
     }
 
     /// What to execute: for the embedded runtime a sealed form of it, because its last act is to
@@ -100,10 +112,6 @@ impl SupervisedRuntime {
     async fn run_container(&self, mut container: Container) -> Result<Exit> {
         if container.cancel.is_cancelled() {
             return Err(Error::Cancelled);
-        }
-        if !rustix::process::geteuid().is_root() {
-            let reason = "making containers needs root; run varve as root";
-            return Err(self.unusable(reason.to_owned()));
         }
         let job = self.job(&container);
         match std::mem::replace(&mut container.stdio, Streams::nothing()) {
@@ -263,6 +271,11 @@ impl Runtime for SupervisedRuntime {
             Kind::Embedded => Abilities::LIBCONTAINER,
             Kind::Program(_) => Abilities::RUNC,
         }
+    }
+
+    fn check(&self) -> Result<()> {
+        let refusal = self.refusal.clone();
+        refusal.map_or(Ok(()), |reason| Err(self.unusable(reason)))
     }
 
     fn run(&self, container: Container) -> RunFuture<'_> {

@@ -109,8 +109,9 @@ impl ExecOp {
 
     async fn run(&self, inputs: &[Value], context: OpContext) -> Result<Vec<Value>> {
         let mut process = self.process()?;
+        let execution = &self.environment.execution;
+        execution.check()?;
         if let Some(platform) = &self.platform {
-            let execution = &self.environment.execution;
             execution.check_platform(platform).await?;
         }
         let mut mounts = {

@@ -98,15 +98,30 @@ fn hide_cgroups() -> std::io::Result<()> {
     let mut mounts = crate::cgroup::Cgroups::detect().into_mount_points();
     // Those mounted last lie on top.
     mounts.reverse();
-    for point in mounts {
-        rustix::mount::unmount(&point, UnmountFlags::DETACH)?;
-    }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    for point in mounts {
+        match rustix::mount::unmount(&point, UnmountFlags::DETACH) {
+            // In a user namespace what was mounted outside cannot be taken apart.
+            Err(rustix::io::Errno::INVAL) => return cover_cgroups(flags),
+            unmounted => unmounted?,
+        }
+    }
     let root = Path::new(crate::cgroup::MOUNT_ROOT);
     if root.is_dir() {
         rustix::mount::mount("tmpfs", root, "tmpfs", flags, None::<&std::ffi::CStr>)?;
     }
     Ok(())
+}
+
+/// Puts the version 2 hierarchy in the place of all. In a user namespace libcontainer goes on where
+/// it may not write to that; of version 1 it would still see the mounts and insist.
+fn cover_cgroups(flags: rustix::mount::MountFlags) -> std::io::Result<()> {
+    // The kernel mounts it for whoever owns a cgroup namespace.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)?;
+    let (root, options) = (crate::cgroup::MOUNT_ROOT, None::<&std::ffi::CStr>);
+    Ok(rustix::mount::mount(
+        "cgroup2", root, "cgroup2", flags, options,
+    )?)
 }
 
 /// Moves this process, which needs no network itself, into the container's namespace.

@@ -1,6 +1,7 @@
 //! The configuration, read back by the OCI types that the embedded runtime uses.
 
 use super::*;
+use crate::ids::Ids;
 use crate::process::{ExtraMount, HOSTNAME_DEFAULT};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccompAction, Spec};
 
@@ -23,6 +24,7 @@ fn generate_with(process: &Process, cgroups: &Cgroups, abilities: Abilities) -> 
         cgroups,
         cgroup_path: Path::new("/varve/x"),
         abilities,
+        ids: &Ids::all(),
     });
     serde_json::from_value(value).unwrap()
 }

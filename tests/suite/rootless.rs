@@ -1,0 +1,55 @@
+//! An ordinary user builds and runs as root does, and gets the same images.
+
+mod ids;
+
+use std::fs;
+use std::path::Path;
+
+use support::user::User;
+use support::workspace::Varve;
+
+/// Everything that has owners, modes, links, attributes and deletions in it.
+const MANY_OWNERS: &str = "\
+FROM busybox
+COPY --chown=7:8 file /copied
+RUN id -u && touch x && chown 1:1 x && chown 65534:65534 /etc/group
+RUN mkdir -m 2775 d && chown 70:80 d && touch d/f && ln d/f hard && ln -s d/f soft && \
+    chmod 4755 d/f && mkfifo -m 640 d/p && chown -h 5:6 soft
+RUN echo 'bob:x:1234:1234::/tmp:/bin/sh' >> /etc/passwd && echo 'bob:x:1234:' >> /etc/group
+RUN rm -rf d && mkdir d && touch d/g && mv /tmp /other && mkdir -m 1777 /tmp
+RUN mkdir -p a/b && touch a/b/c && mv a moved && chown -R 3:4 /other /bin
+RUN mv moved again && rm again/b/c
+USER bob
+WORKDIR /home/bob/work
+RUN id -un && echo hello > file && test $(stat -c %u file) = 1234
+";
+
+fn write_context(varve: &Varve, dockerfile: &str) {
+    varve.dockerfile(dockerfile);
+    varve.write("context/file", "content\n");
+}
+
+const EPOCH: (&str, &str) = ("SOURCE_DATE_EPOCH", "1700000000");
+
+#[test]
+fn a_users_image_is_bit_for_bit_that_of_root() {
+    let varve = Varve::new();
+    write_context(&varve, MANY_OWNERS);
+    let user = User::new(&varve, 1);
+    let built = |command: &mut std::process::Command| {
+        let built = support::workspace::run(command.env(EPOCH.0, EPOCH.1)).success();
+        assert!(built.stderr.contains(" bob\n"), "{built}");
+    };
+    built(&mut user.build_command(["-otype=oci,dest=image.tar"]));
+    built(&mut varve.build_command(["-otype=oci,dest=image.tar"]));
+    let (theirs, ours) = (user.home().join("image.tar"), varve.path("image.tar"));
+    assert!(fs::read(theirs).unwrap() == fs::read(ours).unwrap());
+    assert_eq!(mounts_below(&user.home()), [""; 0]);
+}
+
+fn mounts_below(directory: &Path) -> Vec<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let here = directory.to_str().unwrap();
+    let lines = mounts.lines().filter(|line| line.contains(here));
+    lines.map(ToOwned::to_owned).collect()
+}
