@@ -10,6 +10,7 @@ mod csv;
 mod disk_space;
 pub(crate) mod documents;
 pub(crate) mod exports;
+mod familiar;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod observation;
@@ -259,6 +260,8 @@ Examples:
   varve build -t app .                          CONTEXT/Dockerfile, its last stage
   varve build -f docker/Dockerfile.prod .       another file; FILE.dockerignore beside it counts
   varve build - < Dockerfile                    no context at all
+  git archive HEAD | varve build -t app -       an archive as context
+  varve build -t app https://example.com/app.git#v2:docker
   varve build --build-context base=oci-layout:///images/debian:12 .
                                                 FROM base means that image
   varve build --platform linux/amd64,linux/arm64 -t app -o type=oci,dest=app.tar .
@@ -268,8 +271,13 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_HELP)]
 pub(crate) struct Build {
-    /// Directory that COPY and ADD read from; `-` for a Dockerfile on standard input
+    /// What COPY and ADD read from: a directory, a git repository, `-` for standard input
     #[arg(value_name = "CONTEXT")]
+    #[arg(
+        long_help = "What COPY and ADD read from: a directory; a git repository, as \
+        https://HOST/PATH.git, git://, ssh:// or USER@HOST:PATH, each with #REVISION:DIRECTORY; \
+        or `-`: an archive on standard input, or a Dockerfile there that needs no context"
+    )]
     pub(crate) context: String,
     /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
@@ -286,11 +294,12 @@ pub(crate) struct Build {
     /// Label of the image (repeatable)
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub(crate) labels: Vec<String>,
-    /// Directory, image or layout under a name of its own (repeatable)
+    /// Directory, repository, image or layout under a name of its own (repeatable)
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = contexts::parse)]
     #[arg(
-        long_help = "Directory, image or layout that FROM and --from can name (repeatable): \
-        NAME=DIR, NAME=docker-image://REFERENCE (of the store or of a registry), \
+        long_help = "Directory, repository, image or layout that FROM and --from can name (repeatable): \
+        NAME=DIR, NAME=https://HOST/PATH.git#REVISION:DIRECTORY, \
+        NAME=docker-image://REFERENCE (of the store or of a registry), \
         NAME=oci-layout://PATH[:TAG|@DIGEST]"
     )]
     pub(crate) named_contexts: Vec<(String, NamedContext)>,
@@ -357,6 +366,9 @@ pub(crate) struct Build {
     /// What RUN steps get
     #[command(flatten)]
     pub(crate) steps: StepOptions,
+    /// What changes nothing
+    #[command(flatten)]
+    _familiar: familiar::Familiar,
 }
 
 /// Options of everything that runs containers.

@@ -3,6 +3,7 @@
 //! process of another one (see [`crate::owner`]).
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -102,6 +103,14 @@ impl Caller {
     pub(crate) fn stdin(&self) -> Stream<'_> {
         self.stdin_is_read.store(true, Ordering::Relaxed);
         self.terminal_of_stdin()
+    }
+
+    /// Standard input, for somebody who outlives the borrow.
+    ///
+    /// # Errors
+    /// There are too many open files.
+    pub(crate) fn stdin_file(&self) -> io::Result<File> {
+        Ok(self.stdin().0.try_clone_to_owned()?.into())
     }
 
     /// Whether somebody has asked for it.

@@ -49,6 +49,14 @@ impl Environment {
         self.variables.get(name)?.to_str()
     }
 
+    /// All variables, for programs that work on the caller's behalf.
+    pub(crate) fn all(&self) -> Vec<(OsString, OsString)> {
+        let variables = self.variables.iter();
+        variables
+            .map(|(name, value)| (name.into(), value.clone()))
+            .collect()
+    }
+
     /// A path in a variable that is set and not empty.
     fn path(&self, name: &str) -> Option<PathBuf> {
         let value = self.variables.get(name).filter(|value| !value.is_empty())?;

@@ -180,7 +180,8 @@ impl Solver {
     ) -> Result<Built, BuildFailure> {
         exporters::check(&request)?;
         let _building = self.building.read().await;
-        let text = frontend::read(&request, progress)?;
+        let request = self.fetch_contexts(request, progress, cancel).await?;
+        let text = frontend::read(&request, self.snapshots.store(), progress)?;
         let remote = Remote::new(&request.registries, progress);
         let prepared = self
             .prepare((&request, &text), &remote, progress, cancel)
@@ -234,6 +235,17 @@ impl Solver {
             blocking(move || exporters::export(&export, &images, &snapshots, &progress)).await?;
         built.warnings = prepared.warnings;
         Ok(built)
+    }
+
+    async fn fetch_contexts(
+        &self,
+        request: BuildRequest,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<BuildRequest> {
+        let (store, progress) = (self.snapshots.store().clone(), progress.clone());
+        let cancel = cancel.clone();
+        blocking(move || frontend::fetch_contexts(request, &store, &progress, &cancel)).await
     }
 
     /// Makes the graphs, where it may wait for files and registries.

@@ -66,10 +66,18 @@ pub enum Error {
         file: &'static str,
     },
     /// A build context directory that was not given.
-    #[error("no build context named {name:?} was given; pass --build-context {name}=DIR")]
+    #[error("{}", no_context(name))]
     NoContext {
         /// Its name.
         name: String,
+    },
+    /// A context that is no directory could not be fetched.
+    #[error("failed to fetch context {name}: {reason}")]
+    Context {
+        /// The context, without passwords.
+        name: String,
+        /// What happened.
+        reason: String,
     },
     /// An image that is not in the store.
     #[error(
@@ -249,6 +257,16 @@ impl Error {
             what: what.into(),
             reason: reason.into(),
         }
+    }
+}
+
+/// A build without any context, or without one that the Dockerfile names.
+fn no_context(name: &str) -> String {
+    match name {
+        "context" => "the build has no context to copy from: name a directory in place of `-`, or \
+            pass an archive with its files on standard input"
+            .to_owned(),
+        _ => format!("no build context named {name:?} was given; pass --build-context {name}=DIR"),
     }
 }
 

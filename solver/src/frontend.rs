@@ -1,6 +1,7 @@
 //! The Dockerfile frontend: reads the Dockerfile and the ignore file, resolves the images that
 //! lowering asks for, and ends with a graph.
 
+mod fetch;
 mod lookup;
 
 use std::collections::BTreeMap;
@@ -13,17 +14,23 @@ use dockerfile::lower::{
     Lowered, Lowering, NamedContext, Options, ResolvedImages, lower, normalize_reference,
 };
 use snapshotter::leases::{self, Lease, Reference};
-use store::Batch;
+use store::{Batch, Store};
 
 use crate::cache::now;
 use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::images::Images;
+use crate::ops::LocalContext;
 use crate::progress::{Progress, Step};
-use crate::request::{BuildRequest, DockerfileSource, NamedContextSource};
+use crate::request::{BuildRequest, ContextSource, DockerfileSource, NamedContextSource};
 use crate::sources::layout::Layout;
+use crate::sources::remote;
 
+pub(crate) use self::fetch::fetch_contexts;
 pub(crate) use self::lookup::{Coming, LookUp, LookedUp};
+
+/// Name of a Dockerfile, unless another is given.
+const DOCKERFILE: &str = "Dockerfile";
 
 /// Name of the main context in the graph.
 const CONTEXT: &str = "context";
@@ -41,7 +48,7 @@ pub struct Text {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) lowered: Vec<Lowered>,
-    pub(crate) contexts: BTreeMap<String, PathBuf>,
+    pub(crate) contexts: BTreeMap<String, LocalContext>,
     pub(crate) warnings: Vec<String>,
     /// Images whose layers are still at their registry.
     pub(crate) coming: Coming,
@@ -51,19 +58,18 @@ pub(crate) struct Prepared {
 ///
 /// # Errors
 /// [`Error::Io`] in BuildKit's words.
-pub(crate) fn read(request: &BuildRequest, progress: &Progress) -> Result<Text> {
+pub(crate) fn read(request: &BuildRequest, store: &Store, progress: &Progress) -> Result<Text> {
     let name = match &request.dockerfile {
-        DockerfileSource::Bytes(_) => "Dockerfile".into(),
-        DockerfileSource::File(path) => path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        DockerfileSource::Bytes(_) | DockerfileSource::InContext(None) => DOCKERFILE.into(),
+        DockerfileSource::File(path) => last_name(path),
+        DockerfileSource::InContext(Some(path)) => last_name(Path::new(path)),
     };
     let step = progress.step(format!("[internal] load build definition from {name}"));
     let bytes = match &request.dockerfile {
         DockerfileSource::Bytes(bytes) => Ok(bytes.clone()),
         DockerfileSource::File(path) => read_bounded(path)
             .map_err(|source| Error::io("failed to read dockerfile: open", path, source)),
+        DockerfileSource::InContext(path) => read_in_context(request, path.as_deref(), store),
     };
     if let Ok(bytes) = &bytes {
         let size = bytes.len() as u64;
@@ -73,6 +79,29 @@ pub(crate) fn read(request: &BuildRequest, progress: &Progress) -> Result<Text> 
         name,
         bytes: step.end(bytes)?,
     })
+}
+
+fn last_name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// A Dockerfile of a context that was fetched.
+fn read_in_context(request: &BuildRequest, path: Option<&str>, store: &Store) -> Result<Vec<u8>> {
+    let usual = [DOCKERFILE, "dockerfile"];
+    let names = path.map_or(usual.to_vec(), |path| vec![path]);
+    if let Some(ContextSource::Tree(tree)) = request.context {
+        for name in &names {
+            let bytes_max = dockerfile::DOCKERFILE_SIZE_MAX as u64;
+            if let Some(bytes) = remote::read_file(store, tree, name, bytes_max)? {
+                return Ok(bytes);
+            }
+        }
+    }
+    let missing = io::Error::from(rustix::io::Errno::NOENT);
+    let name = names[0];
+    Err(Error::io("failed to read dockerfile: open", name, missing))
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
@@ -101,9 +130,12 @@ pub(crate) fn prepare(
     let parsed = dockerfile::parse(&text.bytes)?;
     let excludes = load_ignore(request, progress)?;
     let mut contexts = BTreeMap::new();
-    if let Some(context) = &request.context {
-        contexts.insert(CONTEXT.to_owned(), context.clone());
-    }
+    let main = match &request.context {
+        Some(ContextSource::Directory(path)) => Some(LocalContext::Directory(path.clone())),
+        Some(ContextSource::Tree(tree)) => Some(LocalContext::Tree(*tree)),
+        Some(ContextSource::Remote(_)) | None => None,
+    };
+    contexts.extend(main.map(|context| (CONTEXT.to_owned(), context)));
     let named = name_contexts(request, images, &mut contexts, progress)?;
     let platforms = target_platforms(&request.platforms)?;
     let epoch = request
@@ -244,12 +276,9 @@ fn load_ignore(request: &BuildRequest, progress: &Progress) -> Result<Vec<String
         name.push(".dockerignore");
         candidates.push(path.with_file_name(name));
     }
-    candidates.extend(
-        request
-            .context
-            .as_ref()
-            .map(|context| context.join(".dockerignore")),
-    );
+    if let Some(ContextSource::Directory(context)) = &request.context {
+        candidates.push(context.join(".dockerignore"));
+    }
     let step = progress.step("[internal] load .dockerignore");
     let patterns = read_ignore(&candidates, Some(&step));
     step.end(patterns)
@@ -286,7 +315,7 @@ fn read_ignore(candidates: &[PathBuf], step: Option<&Step>) -> Result<Vec<String
 fn name_contexts(
     request: &BuildRequest,
     images: &Images,
-    directories: &mut BTreeMap<String, PathBuf>,
+    contexts: &mut BTreeMap<String, LocalContext>,
     progress: &Progress,
 ) -> Result<BTreeMap<String, NamedContext>> {
     let mut named = BTreeMap::new();
@@ -296,12 +325,25 @@ fn name_contexts(
                 reference: reference.clone(),
             },
             NamedContextSource::Directory(path) => {
-                directories.insert(name.clone(), path.clone());
+                contexts.insert(name.clone(), LocalContext::Directory(path.clone()));
                 let excludes = read_ignore(&[path.join(".dockerignore")], None)?;
                 NamedContext::Local {
                     name: name.clone(),
                     excludes,
                 }
+            }
+            NamedContextSource::Tree(tree) => {
+                contexts.insert(name.clone(), LocalContext::Tree(*tree));
+                NamedContext::Local {
+                    name: name.clone(),
+                    excludes: Vec::new(),
+                }
+            }
+            NamedContextSource::Remote(remote) => {
+                return Err(Error::Context {
+                    name: remote.name(),
+                    reason: "it has not been fetched".to_owned(),
+                });
             }
             NamedContextSource::Layout { path, tag, digest } => {
                 let title = format!("[context {name}] load metadata from {}", path.display());

@@ -43,8 +43,8 @@ pub(crate) struct Environment {
     pub(crate) agents: Agents,
     /// How its vertices are called.
     pub(crate) ids: VertexIds,
-    /// Local directories of this build, by name.
-    pub(crate) contexts: BTreeMap<String, PathBuf>,
+    /// Contexts of this build, by name.
+    pub(crate) contexts: BTreeMap<String, LocalContext>,
     /// Images that this build has looked up at registries.
     pub(crate) coming: Coming,
     /// Where the layers of images are that the store has not.
@@ -55,6 +55,15 @@ impl Environment {
     pub(crate) fn store(&self) -> &Arc<Store> {
         self.snapshots.store()
     }
+}
+
+/// What a local source of a graph stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum LocalContext {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// A tree of the store, taken as a whole.
+    Tree(TreeRef),
 }
 
 /// An error of ours as the engine carries it.

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use store::TreeRef;
+
 use crate::content::Digest;
 use crate::images::document::Descriptor;
 
@@ -22,6 +24,7 @@ use crate::agents::Agents;
 use crate::secrets::Secrets;
 
 pub use crate::sources::registry::Registries;
+pub use crate::sources::remote::{ArchiveSource, GitSource, RemoteSource};
 
 /// One build.
 #[derive(Clone, Debug)]
@@ -29,7 +32,7 @@ pub struct BuildRequest {
     /// Where the Dockerfile is read from.
     pub dockerfile: DockerfileSource,
     /// The build context; `None` for a build without one.
-    pub context: Option<PathBuf>,
+    pub context: Option<ContextSource>,
     /// `--build-context`, by name.
     pub named_contexts: BTreeMap<String, NamedContextSource>,
     /// The stage to build; the last one when `None`.
@@ -71,9 +74,22 @@ pub struct StepInputs {
     pub extra_hosts: Vec<HostIp>,
 }
 
+/// What the build context is.
+#[derive(Clone, Debug)]
+pub enum ContextSource {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// Something that is fetched at the beginning of the build.
+    Remote(RemoteSource),
+    /// A tree of the store, which is what something fetched becomes.
+    Tree(TreeRef),
+}
+
 /// Where a Dockerfile comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DockerfileSource {
+    /// A file of a context that is fetched; `Dockerfile` or `dockerfile` when `None`.
+    InContext(Option<String>),
     /// A file. A `<file>.dockerignore` beside it wins over the context's own.
     File(PathBuf),
     /// Bytes that the caller has read, from standard input.
@@ -81,10 +97,14 @@ pub enum DockerfileSource {
 }
 
 /// What a named context stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum NamedContextSource {
     /// A local directory.
     Directory(PathBuf),
+    /// Something that is fetched at the beginning of the build.
+    Remote(RemoteSource),
+    /// A tree of the store, which is what something fetched becomes.
+    Tree(TreeRef),
     /// An image of the store or of a registry, by reference.
     Image(String),
     /// An image of an OCI layout (or archive): `path`, then a tag or a digest if it has several.

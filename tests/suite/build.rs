@@ -4,4 +4,5 @@ mod contexts;
 mod images;
 mod inputs;
 mod process;
+mod remote_contexts;
 mod stages;

@@ -9,6 +9,7 @@ pub mod containerd_config;
 pub mod daemon;
 pub mod debian_base;
 pub mod forged_image;
+pub mod git_server;
 pub mod layered_image;
 pub mod layout;
 pub mod leftovers;

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use solver::content::Digest;
+use solver::request::GitSource;
 
 /// What a named context stands for, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NamedContext {
     /// A directory of this machine.
     Directory(PathBuf),
+    /// A git repository.
+    Git(GitSource),
     /// An image of the store.
     Image(String),
     /// An image in a layout or archive.
@@ -35,9 +38,12 @@ pub(crate) fn parse(text: &str) -> Result<(String, NamedContext), String> {
         NamedContext::Image(reference.to_owned())
     } else if let Some(layout) = value.strip_prefix("oci-layout://") {
         parse_layout(layout)?
-    } else if is_remote(value) {
+    } else if let Some(git) = GitSource::parse(value) {
+        NamedContext::Git(git)
+    } else if is_url(value) {
         return Err(format!(
-            "{value} is remote, which is not supported yet: fetch it and name the directory"
+            "{value} is a file to be downloaded, which is not supported yet: fetch it and name the \
+             directory"
         ));
     } else {
         NamedContext::Directory(PathBuf::from(value))
@@ -45,16 +51,9 @@ pub(crate) fn parse(text: &str) -> Result<(String, NamedContext), String> {
     Ok((name.to_owned(), context))
 }
 
-/// Whether a context is a URL or a repository, which BuildKit would fetch.
-pub(crate) fn is_remote(context: &str) -> bool {
-    let schemes = [
-        "http://",
-        "https://",
-        "git://",
-        "ssh://",
-        "git@",
-        "github.com/",
-    ];
+/// Whether a context is a file that would have to be downloaded.
+pub(crate) fn is_url(context: &str) -> bool {
+    let schemes = ["http://", "https://"];
     schemes.iter().any(|scheme| context.starts_with(scheme))
 }
 
@@ -121,7 +120,7 @@ mod tests {
             ("a", "NAME=VALUE"),
             ("=x", "NAME=VALUE"),
             ("a=", "NAME=VALUE"),
-            ("a=https://example.com/x.git", "not supported yet"),
+            ("a=https://example.com/x.tar", "not supported yet"),
             ("a=oci-layout://l@sha256:12", "no digest"),
         ] {
             let error = parse(text).unwrap_err();

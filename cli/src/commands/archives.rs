@@ -1,7 +1,6 @@
 //! `varve save` and `varve load`.
 
 use std::fs::File;
-use std::os::fd::AsFd;
 
 use anyhow::{Context, bail};
 use solver::exporters::save::Saved;
@@ -59,13 +58,11 @@ pub(super) fn load(site: &Site, options: &Load) -> anyhow::Result<()> {
         }
         _ => {
             let caller = Caller::current();
-            let stdin = caller.stdin();
-            if stdin.is_terminal() {
+            if caller.stdin().is_terminal() {
                 bail!("requested load from a terminal: name an archive with -i, or redirect one");
             }
-            let input = stdin.as_fd().try_clone_to_owned();
-            let input = input.context("cannot read standard input")?;
-            (File::from(input), "standard input".to_owned())
+            let input = caller.stdin_file().context("cannot read standard input")?;
+            (input, "standard input".to_owned())
         }
     };
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::request::{BuildRequest, BuiltLayer, DockerfileSource};
+use crate::request::{BuildRequest, BuiltLayer, ContextSource, DockerfileSource};
 
 /// A finished build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +78,15 @@ impl Asked {
     pub fn of(request: &BuildRequest) -> Self {
         let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
         Asked {
-            context: request.context.as_deref().map(text),
+            context: match &request.context {
+                Some(ContextSource::Directory(path)) => Some(text(path)),
+                Some(ContextSource::Remote(remote)) => Some(remote.name()),
+                Some(ContextSource::Tree(_)) | None => None,
+            },
             dockerfile: match &request.dockerfile {
+                DockerfileSource::InContext(name) => {
+                    name.clone().unwrap_or_else(|| "Dockerfile".to_owned())
+                }
                 DockerfileSource::File(path) => text(path),
                 DockerfileSource::Bytes(_) => "-".into(),
             },

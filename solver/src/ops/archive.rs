@@ -1,7 +1,6 @@
 //! `ADD archive.tar /`: local archives are unpacked in place of being copied.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read};
 
 use bzip2::bufread::MultiBzDecoder;
 use layer::{Compression, Decoder, Limits, MAGIC_BYTES};
@@ -39,7 +38,7 @@ pub(crate) fn unpack_into(
     let objects = ingest.store().objects();
     let open = || -> Result<Box<dyn Read + Send>> {
         let failed = |error| Error::io("read", objects.path(blob), error);
-        decoded(objects.open_blob(blob)?).map_err(failed)
+        decoded(BufReader::new(objects.open_blob(blob)?)).map_err(failed)
     };
     if !starts_with_header(open()?) {
         return Ok(false);
@@ -59,13 +58,13 @@ pub(crate) fn unpack_into(
     Ok(true)
 }
 
-/// The bytes of a file without the compression that it may have.
-fn decoded(mut file: File) -> io::Result<Box<dyn Read + Send>> {
-    let mut start = [0; MAGIC_BYTES];
-    let length = file.read(&mut start)?;
-    let start = &start[..length];
-    file.rewind()?;
-    let input = BufReader::new(file);
+/// The bytes of a file without the compression that it may have. The first read of the input gives
+/// at least [`MAGIC_BYTES`], if there are as many.
+pub(crate) fn decoded<'r>(
+    mut input: impl BufRead + Send + 'r,
+) -> io::Result<Box<dyn Read + Send + 'r>> {
+    let start = input.fill_buf()?;
+    let start = &start[..start.len().min(MAGIC_BYTES)];
     Ok(match Compression::detect(start) {
         Ok(compression) => Box::new(Decoder::new(compression, input)?),
         // What layers cannot have.
@@ -77,15 +76,26 @@ fn decoded(mut file: File) -> io::Result<Box<dyn Read + Send>> {
     })
 }
 
+/// Whether bytes begin as something compressed that [`decoded`] understands.
+pub(crate) fn is_compressed(start: &[u8]) -> bool {
+    let start = &start[..start.len().min(MAGIC_BYTES)];
+    !matches!(Compression::detect(start), Ok(Compression::None))
+}
+
 /// Whether a tar starts here, which docker too finds out by the header of its first entry.
 fn starts_with_header(input: impl Read) -> bool {
     let mut header = Vec::new();
     // What cannot be decompressed is copied as it is.
     let read = input.take(HEADER_BYTES as u64).read_to_end(&mut header);
-    if read.is_err() || header.len() != HEADER_BYTES {
+    read.is_ok() && is_tar(&header)
+}
+
+/// Whether bytes begin with the header of a tar's entry.
+pub(crate) fn is_tar(start: &[u8]) -> bool {
+    let Some(header) = start.get(..HEADER_BYTES) else {
         return false;
-    }
-    let claimed = tar::Header::from_byte_slice(&header).cksum();
+    };
+    let claimed = tar::Header::from_byte_slice(header).cksum();
     let bytes = header.iter().enumerate().map(|(at, byte)| match at {
         // The field itself counts as spaces.
         148..156 => u32::from(b' '),

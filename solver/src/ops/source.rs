@@ -13,7 +13,7 @@ use crate::images::Image;
 use crate::images::arrival::Arrival;
 use crate::images::document::Platform;
 use crate::images::intake::{Intake, LayerSource};
-use crate::ops::{Environment, build_lease, op_error, snapshot_name};
+use crate::ops::{Environment, LocalContext, build_lease, op_error, snapshot_name};
 use crate::progress::Reporter;
 use crate::result::Value;
 use crate::sources::local;
@@ -28,11 +28,15 @@ pub(super) fn convert(
     environment: Arc<Environment>,
 ) -> Result<Arc<dyn Op<Value = Value>>> {
     if let Some(source) = LocalSource::read(source)? {
-        let directory = environment.contexts.get(&source.name).cloned();
-        let directory = directory.ok_or_else(|| Error::NoContext {
+        let context = environment.contexts.get(&source.name).cloned();
+        let context = context.ok_or_else(|| Error::NoContext {
             name: source.name.clone(),
         })?;
-        let scanned = Mutex::default();
+        let (directory, tree) = match context {
+            LocalContext::Directory(path) => (path, None),
+            LocalContext::Tree(tree) => (PathBuf::new(), Some(tree)),
+        };
+        let scanned = Mutex::new(tree);
         return Ok(Arc::new(LocalOp {
             source,
             directory,
@@ -151,13 +155,15 @@ impl Op for ImageOp {
     }
 }
 
-/// A directory of the machine.
+/// A build context.
 #[derive(Debug)]
 struct LocalOp {
     source: LocalSource,
+    /// The directory; of no meaning if the tree is known.
     directory: PathBuf,
     environment: Arc<Environment>,
-    /// What the scan for the key found, so that the directory is read once.
+    /// The tree: of a context that was fetched, or what the scan for the key found, so that the
+    /// directory is read once.
     scanned: Mutex<Option<store::TreeRef>>,
 }
 

@@ -77,6 +77,16 @@ pub fn scan(
     Ok((tree, Scanned { files, bytes_read }))
 }
 
+/// Forgets what files of a directory were like: it will not be scanned again.
+///
+/// # Errors
+/// Database errors.
+pub(crate) fn forget(store: &Store, directory: &Path) -> Result<()> {
+    let directory =
+        fs::canonicalize(directory).map_err(|e| Error::io("open context", directory, e))?;
+    Memory::open(store, &directory).forget()
+}
+
 fn patterns(patterns: &[String]) -> Result<Option<Ignore>> {
     match patterns {
         [] => Ok(None),

@@ -1,16 +1,19 @@
 //! From the command line to a request: what the files, the environment and standard input say.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use executor::RuntimeChoice;
 use solver::frontend::{familiar, normalize};
-use solver::request::{BuildRequest, DockerfileSource, NamedContextSource, NetworkMode, NoCache};
+use solver::request::{
+    ArchiveSource, BuildRequest, ContextSource, DockerfileSource, GitSource, NamedContextSource,
+    NetworkMode, NoCache, RemoteSource,
+};
 
 use super::steps;
-use crate::args::contexts::{NamedContext, is_remote};
+use crate::args::contexts::{NamedContext, is_url};
 use crate::args::{Build, NetworkChoice, exports};
 use crate::caller::Caller;
 use crate::environment::Environment;
@@ -22,16 +25,8 @@ use super::outputs;
 /// Most bytes of a Dockerfile on standard input: far more than any frontend takes.
 const STDIN_BYTES_MAX: u64 = 16 << 20;
 
-/// Where a tar archive says what it is, and how (POSIX.1-1988).
-const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
-
-/// How compressed archives begin: gzip, bzip2, xz, zstd.
-const COMPRESSED: [&[u8]; 4] = [
-    &[0x1f, 0x8b],
-    b"BZh",
-    &[0xfd, b'7', b'z', b'X', b'Z'],
-    &[0x28, 0xb5, 0x2f, 0xfd],
-];
+/// By so many bytes an archive is known.
+const ARCHIVE_START_BYTES: u64 = 512;
 
 /// What the command line asks for beside the build.
 #[derive(Debug)]
@@ -53,7 +48,7 @@ pub(super) fn make(
     options: Build,
     environment: &Environment,
 ) -> anyhow::Result<(BuildRequest, Asked)> {
-    let (dockerfile, context) = sources(&options.context, options.file.as_deref())?;
+    let (dockerfile, context) = sources(&options, environment)?;
     let tags = options.tags;
     // Before anything is built: a name that cannot be given would waste it all.
     for tag in &tags {
@@ -74,7 +69,7 @@ pub(super) fn make(
     let named = options
         .named_contexts
         .into_iter()
-        .map(|(name, value)| named(&name, value));
+        .map(|(name, value)| named(&name, value, environment));
     let request = BuildRequest {
         dockerfile,
         context,
@@ -112,26 +107,28 @@ pub(super) fn make(
 
 /// Where the Dockerfile and the context are.
 fn sources(
-    context: &str,
-    file: Option<&Path>,
-) -> anyhow::Result<(DockerfileSource, Option<PathBuf>)> {
+    options: &Build,
+    environment: &Environment,
+) -> anyhow::Result<(DockerfileSource, Option<ContextSource>)> {
+    let (context, file) = (&options.context, options.file.as_deref());
     let is_stdin = file == Some(Path::new("-"));
     if context == "-" {
-        return match file {
-            None => Ok((DockerfileSource::Bytes(read_stdin()?), None)),
-            Some(_) if is_stdin => {
-                bail!(
-                    "standard input cannot be both the context and the Dockerfile; name a directory"
-                )
-            }
-            Some(_) => bail!(
-                "with `-` as context the Dockerfile is read from standard input: leave -f out, or \
-                 name a directory as context"
-            ),
-        };
+        return piped(file);
     }
-    if is_remote(context) {
-        bail!("the context {context} is remote, which is not supported yet: fetch it first");
+    if let Some(git) = GitSource::parse(context) {
+        let git = git_source(git, &options.build_args, environment);
+        let dockerfile = match is_stdin {
+            true => DockerfileSource::Bytes(read_stdin()?),
+            false => DockerfileSource::InContext(in_context(file)),
+        };
+        let context = ContextSource::Remote(RemoteSource::Git(git));
+        return Ok((dockerfile, Some(context)));
+    }
+    if is_url(context) {
+        bail!(
+            "the context {context} is a file to be downloaded, which is not supported yet: fetch \
+             it first, and pass an archive on standard input with `-` as context"
+        );
     }
     let directory = directory(Path::new(context), "unable to prepare context")?;
     let dockerfile = match file {
@@ -139,7 +136,54 @@ fn sources(
         Some(file) => DockerfileSource::File(Environment::absolute(file)?),
         None => DockerfileSource::File(default_dockerfile(&directory)?),
     };
-    Ok((dockerfile, Some(directory)))
+    Ok((dockerfile, Some(ContextSource::Directory(directory))))
+}
+
+/// What `-` as context means: an archive with everything, or a Dockerfile that needs nothing.
+fn piped(file: Option<&Path>) -> anyhow::Result<(DockerfileSource, Option<ContextSource>)> {
+    if file == Some(Path::new("-")) {
+        bail!("standard input cannot be both the context and the Dockerfile; name a directory");
+    }
+    let mut start = Vec::new();
+    let input = Caller::current().stdin_file();
+    let input = input.and_then(|mut input| {
+        input
+            .by_ref()
+            .take(ARCHIVE_START_BYTES)
+            .read_to_end(&mut start)?;
+        Ok(input)
+    });
+    let input = input.context("cannot read the context from standard input")?;
+    if ArchiveSource::is_archive(&start) {
+        let archive = RemoteSource::Archive(ArchiveSource::new(start, input));
+        let dockerfile = DockerfileSource::InContext(in_context(file));
+        return Ok((dockerfile, Some(ContextSource::Remote(archive))));
+    }
+    if file.is_some() {
+        bail!(
+            "with `-` as context and no archive on standard input, the Dockerfile is read from \
+             there: leave -f out, or name a directory as context"
+        );
+    }
+    let dockerfile = dockerfile_of(Cursor::new(start).chain(input))?;
+    Ok((DockerfileSource::Bytes(dockerfile), None))
+}
+
+/// The path of `-f` in a context that is fetched.
+fn in_context(file: Option<&Path>) -> Option<String> {
+    file.map(|file| file.to_string_lossy().into_owned())
+}
+
+/// With what git needs of the caller.
+fn git_source(git: GitSource, build_args: &[String], environment: &Environment) -> GitSource {
+    let keeps = build_args
+        .iter()
+        .any(|entry| entry == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
+    GitSource {
+        keeps_git_directory: keeps,
+        environment: environment.all(),
+        ..git
+    }
 }
 
 fn directory(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
@@ -168,35 +212,20 @@ fn default_dockerfile(context: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn read_stdin() -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let caller = Caller::current();
-    let read = caller
-        .stdin()
-        .take(STDIN_BYTES_MAX + 1)
-        .read_to_end(&mut bytes);
-    read.context("cannot read the Dockerfile from standard input")?;
-    check_stdin(&bytes)?;
-    Ok(bytes)
+    dockerfile_of(Caller::current().stdin())
 }
 
-fn check_stdin(bytes: &[u8]) -> anyhow::Result<()> {
-    let (offset, magic) = TAR_MAGIC;
-    let is_tar = bytes
-        .get(offset..)
-        .is_some_and(|rest| rest.starts_with(magic));
-    if is_tar || COMPRESSED.iter().any(|magic| bytes.starts_with(magic)) {
-        bail!(
-            "standard input is an archive, which is not supported as context yet: unpack it and \
-             name the directory"
-        );
-    }
+fn dockerfile_of(input: impl Read) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = input.take(STDIN_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.context("cannot read the Dockerfile from standard input")?;
     if bytes.is_empty() {
         bail!("standard input is empty, but the Dockerfile was to be read from it");
     }
     if bytes.len() as u64 > STDIN_BYTES_MAX {
         bail!("standard input has more than 16 MiB, which is too large for a Dockerfile");
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// `--build-arg`, and the one variable that buildx passes on unasked.
@@ -236,12 +265,20 @@ fn labels(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(labels)
 }
 
-fn named(name: &str, value: NamedContext) -> anyhow::Result<(String, NamedContextSource)> {
+fn named(
+    name: &str,
+    value: NamedContext,
+    environment: &Environment,
+) -> anyhow::Result<(String, NamedContextSource)> {
     // As buildx does: `docker.io/library/alpine:latest` and `alpine` are one name.
     let full = normalize(name).with_context(|| format!("invalid context name {name:?}"))?;
     let what = format!("build context {name}");
     let source = match value {
         NamedContext::Directory(path) => NamedContextSource::Directory(directory(&path, &what)?),
+        NamedContext::Git(git) => {
+            let git = git_source(git, &[], environment);
+            NamedContextSource::Remote(RemoteSource::Git(git))
+        }
         NamedContext::Image(reference) => {
             NamedContextSource::Image(normalize(&reference).context(what)?)
         }

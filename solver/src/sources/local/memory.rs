@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use store::codec::{Decoder, Encoder};
-use store::{Batch, BlobId, Name, Store, Table};
+use store::{Batch, BlobId, Durability, Name, Store, Table};
 
 use super::now_nanoseconds;
 use crate::error::Result;
@@ -58,6 +58,15 @@ impl<'s> Memory<'s> {
             prefix,
             opened: now_nanoseconds(),
         }
+    }
+
+    /// Removes all rows.
+    pub(super) fn forget(&self) -> Result<()> {
+        let mut batch = Batch::new();
+        for row in self.store.rows().scan(Table::Context, &self.prefix) {
+            batch.delete(Table::Context, row?.0);
+        }
+        Ok(self.store.write(batch, Durability::Process)?)
     }
 
     fn key(&self, below: &str) -> Vec<u8> {
