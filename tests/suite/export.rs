@@ -4,6 +4,7 @@ mod archives;
 mod attributes;
 mod files;
 mod layers;
+mod many;
 mod platforms;
 mod reproducible;
 mod saved;

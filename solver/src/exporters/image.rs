@@ -174,7 +174,6 @@ fn assemble_one(
     usual: Compression,
     step: &Step,
 ) -> Result<Assembled> {
-    let store = snapshots.store();
     let epoch = attributes.epoch.unwrap_or(result.epoch);
     if attributes.rewrite_timestamp == Some(true) && epoch.is_none() {
         step.show(EventKind::Warning {
@@ -183,8 +182,7 @@ fn assemble_one(
     }
     let look = Look::new(attributes, usual, epoch)?;
     let layers = layers::layers(&result.value, images, snapshots)?;
-    let pack = |layer| layers::pack(layer, &look, images, store, step);
-    let layers = layers.iter().map(pack).collect::<Result<Vec<_>>>()?;
+    let layers = layers::pack_all(&layers, &look, images, step)?;
     let config = config(&result.image, &layers, epoch)?;
     let created = config.created.clone();
     let (manifest_type, config_type) = match attributes.docker_media_types {

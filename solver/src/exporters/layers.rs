@@ -1,5 +1,7 @@
 //! The layers of a result: which there are, and each as a tar.
 
+mod keeping;
+
 use std::io;
 
 use layer::{Below, Compression, Encoding, PackOptions};
@@ -7,8 +9,9 @@ use snapshotter::{Manager, catalog};
 use store::codec::{Decoder, Encoder};
 use store::{Batch, Durability, Store, Table, Timestamp, TreeRef, diff};
 
+use self::keeping::Keeping;
 use super::meter::Meter;
-use crate::content::{Digest, Located, note};
+use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::images::document::{self, Descriptor};
@@ -33,6 +36,15 @@ pub(super) enum Layer {
 pub(super) struct Change {
     pub(super) below: Option<TreeRef>,
     pub(super) tree: TreeRef,
+}
+
+impl Change {
+    fn options(&self, epoch: Option<i64>) -> PackOptions {
+        PackOptions {
+            clamp_mtime: epoch,
+            below: self.below.map_or(Below::Nothing, Below::Tree),
+        }
+    }
 }
 
 /// A layer as it stands in a manifest.
@@ -167,6 +179,12 @@ impl Look {
     }
 }
 
+/// What the bytes of a layer depend on besides its files, as text for a key.
+fn look_words(encoding: Encoding, clamp: Option<i64>) -> String {
+    let version = encoding.stream_version();
+    format!(" {encoding:?} {version} {clamp:?}")
+}
+
 fn packed_key(change: &Change, look: &Look) -> Vec<u8> {
     let mut key = blake3::Hasher::new_derive_key("varve 2026-11 packed layer v1");
     key.update(&[PACK_VERSION])
@@ -174,31 +192,52 @@ fn packed_key(change: &Change, look: &Look) -> Vec<u8> {
     if let Some(below) = &change.below {
         key.update(below.id.as_bytes());
     }
-    key.update(format!(" {:?} {:?}", look.encoding, look.clamp).as_bytes());
+    key.update(look_words(look.encoding, look.clamp).as_bytes());
     [b"packed/", &key.finalize().as_bytes()[..]].concat()
 }
 
-/// Packs a layer, or finds that it was packed before. Compressed layers are kept as content, plain
-/// ones are not: they are made again where they are needed.
-pub(super) fn pack(
+/// Packs layers, or finds that they were packed before. Compressed layers are kept as content,
+/// plain ones are not: they are made again where they are needed.
+pub(super) fn pack_all(
+    layers: &[Layer],
+    look: &Look,
+    images: &Images,
+    step: &Step,
+) -> Result<Vec<Packed>> {
+    let mut keeping = Keeping::new(images.content().store());
+    let pack = |layer| pack_one(layer, look, images, &mut keeping, step);
+    let packed = layers.iter().map(pack).collect::<Result<_>>()?;
+    keeping.commit()?;
+    Ok(packed)
+}
+
+/// Packs one layer, as [`pack_all`].
+pub(super) fn pack(layer: &Layer, look: &Look, images: &Images, step: &Step) -> Result<Packed> {
+    let mut keeping = Keeping::new(images.content().store());
+    let packed = pack_one(layer, look, images, &mut keeping, step)?;
+    keeping.commit()?;
+    Ok(packed)
+}
+
+fn pack_one(
     layer: &Layer,
     look: &Look,
     images: &Images,
-    store: &Store,
+    keeping: &mut Keeping<'_>,
     step: &Step,
 ) -> Result<Packed> {
     let (change, created) = match layer {
         Layer::Own(change, created) => (change, *created),
         Layer::Foreign(descriptor, diff_id) => {
-            return foreign(descriptor, *diff_id, look, images, store, step);
+            return foreign(descriptor, *diff_id, look, images, keeping, step);
         }
     };
     let key = packed_key(change, look);
     let is_plain = look.compression() == Compression::None;
-    let found = known(&key, is_plain, images, store)?;
+    let found = known(&key, is_plain, images)?;
     let (digest, size, diff_id) = match found {
         Some(found) => found,
-        None => pack_anew(change, look, key, images, step)?,
+        None => pack_anew(change, look, key, keeping, step)?,
     };
     Ok(Packed {
         descriptor: look.descriptor(look.compression().media_type(), digest, size),
@@ -218,10 +257,10 @@ fn pack_anew(
     change: &Change,
     look: &Look,
     key: Vec<u8>,
-    images: &Images,
+    keeping: &mut Keeping<'_>,
     step: &Step,
 ) -> Result<Known> {
-    let store = images.content().store();
+    let store = keeping.store();
     let id = format!("packing layer {}", &change.tree.id.to_string()[..ID_DIGITS]);
     let pack = |out: &mut (dyn io::Write + Send)| {
         let mut meter = Meter::new(out, step, id, None);
@@ -236,29 +275,15 @@ fn pack_anew(
             store.write(note_packed(key, &packed), Durability::Process)?;
             packed
         }
-        Compression::Gzip | Compression::Zstd => keep(store, key, pack)?,
+        Compression::Gzip | Compression::Zstd => {
+            keeping.keep(pack, |packed| note_packed(key, packed))?
+        }
     };
     for socket in &packed.skipped {
         tracing::warn!(socket, "a socket cannot be part of a layer and is left out");
     }
     report(&packed, step);
     Ok((packed.digest, packed.size, packed.diff_id))
-}
-
-/// Makes a layer and keeps its bytes as content.
-fn keep(
-    store: &Store,
-    key: Vec<u8>,
-    make: impl FnOnce(&mut (dyn io::Write + Send)) -> Result<layer::Packed>,
-) -> Result<layer::Packed> {
-    let ingest = store.begin();
-    let mut body = ingest.blob_writer();
-    let packed = make(&mut body)?;
-    let (blob, size) = body.commit()?;
-    let mut batch = note_packed(key, &packed);
-    note(&mut batch, packed.digest, Located { blob, size });
-    ingest.commit(batch)?;
-    Ok(packed)
 }
 
 fn note_packed(key: Vec<u8>, packed: &layer::Packed) -> Batch {
@@ -282,7 +307,7 @@ fn foreign(
     diff_id: Digest,
     look: &Look,
     images: &Images,
-    store: &Store,
+    keeping: &mut Keeping<'_>,
     step: &Step,
 ) -> Result<Packed> {
     let (compression, wanted) = (
@@ -291,7 +316,7 @@ fn foreign(
     );
     let (media_type, digest, size) = match compression {
         Some(compression) if look.is_forced && compression != wanted => {
-            let (digest, size) = recompress(descriptor, diff_id, look, images, store, step)?;
+            let (digest, size) = recompress(descriptor, diff_id, look, images, keeping, step)?;
             (wanted.media_type(), digest, size)
         }
         _ => (&*descriptor.media_type, descriptor.digest, descriptor.size),
@@ -309,20 +334,21 @@ fn recompress(
     diff_id: Digest,
     look: &Look,
     images: &Images,
-    store: &Store,
+    keeping: &mut Keeping<'_>,
     step: &Step,
 ) -> Result<(Digest, u64)> {
     let mut key = blake3::Hasher::new_derive_key("varve 2026-11 recompressed layer v1");
     key.update(descriptor.digest.as_bytes());
-    key.update(format!(" {:?}", look.encoding).as_bytes());
+    key.update(look_words(look.encoding, None).as_bytes());
     let key = [b"packed/", &key.finalize().as_bytes()[..]].concat();
-    if let Some((digest, size, _)) = known(&key, false, images, store)? {
+    if let Some((digest, size, _)) = known(&key, false, images)? {
         return Ok((digest, size));
     }
     let what = || format!("layer {}", descriptor.digest);
     let located = images.content().find(descriptor.digest)?;
     let located = located.ok_or_else(|| Error::bad_image(what(), "it is not in the store"))?;
-    let packed = keep(store, key, |out| {
+    let store = keeping.store();
+    let make = |out: &mut (dyn io::Write + Send)| {
         let body = io::BufReader::new(store.objects().open_blob(located.blob)?);
         let packed = layer::recompress(body, look.encoding, out)?;
         if packed.diff_id != diff_id {
@@ -330,14 +356,15 @@ fn recompress(
             return Err(Error::bad_image(what(), reason));
         }
         Ok(packed)
-    })?;
+    };
+    let packed = keeping.keep(make, |packed| note_packed(key, packed))?;
     report(&packed, step);
     Ok((packed.digest, packed.size))
 }
 
 /// What a layer was packed to before, if that can be used again.
-fn known(key: &[u8], is_plain: bool, images: &Images, store: &Store) -> Result<Option<Known>> {
-    let Some(row) = store.rows().get(Table::Layer, key)? else {
+fn known(key: &[u8], is_plain: bool, images: &Images) -> Result<Option<Known>> {
+    let Some(row) = images.content().store().rows().get(Table::Layer, key)? else {
         return Ok(None);
     };
     let mut row = Decoder::new("packed layer row", &row);
@@ -360,11 +387,7 @@ pub(super) fn write(
     out: impl io::Write + Send,
 ) -> Result<layer::Packed> {
     let delta = diff(change.below, change.tree, store)?;
-    let below = change.below.map_or(Below::Nothing, Below::Tree);
-    let options = PackOptions {
-        clamp_mtime: epoch,
-        below,
-    };
+    let options = change.options(epoch);
     Ok(layer::pack_layer(
         &delta,
         store,
@@ -373,4 +396,46 @@ pub(super) fn write(
         encoding,
         out,
     )?)
+}
+
+/// Writes the tar of a change whose digest and size are known from an earlier time. Packing is a
+/// function of the trees and bodies are checked on their way, so nothing is digested again.
+///
+/// # Errors
+/// Those of packing; [`Error::BadImage`] if the tar has another size than that.
+pub(super) fn write_again(
+    change: &Change,
+    (epoch, size): (Option<i64>, u64),
+    store: &Store,
+    out: &mut (dyn io::Write + Send),
+) -> Result<()> {
+    let delta = diff(change.below, change.tree, store)?;
+    let options = change.options(epoch);
+    let mut counted = Counted { out, count: 0 };
+    layer::pack(&delta, store, store.objects(), &options, &mut counted)?;
+    if counted.count != size {
+        let reason = format!("it packs to {} bytes now, not to {size}", counted.count);
+        return Err(Error::bad_image(
+            format!("layer {}", change.tree.id),
+            reason,
+        ));
+    }
+    Ok(())
+}
+
+struct Counted<'w> {
+    out: &'w mut (dyn io::Write + Send),
+    count: u64,
+}
+
+impl io::Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use layer::Encoding;
 use serde_json::json;
 
 use super::files::write_to;
@@ -160,7 +159,7 @@ fn layer_member(
         size,
         &mut |out| match (kept, &layer.change) {
             (false, Some(change)) => {
-                layers::write(change, clamp, content.store(), Encoding::PLAIN, out).map(drop)
+                layers::write_again(change, (clamp, size), content.store(), out)
             }
             _ => content.copy_to(digest, out).map(drop),
         },

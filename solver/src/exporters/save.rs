@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layer::{Compression, Encoding};
+use layer::Compression;
 use serde_json::json;
 
 use super::layers::{self, Change, Layer, Look};
@@ -226,7 +226,7 @@ impl Walk<'_> {
         for clamp in [None, epoch] {
             let look = Look::new(&ImageAttributes::default(), Compression::None, clamp)?;
             let own = Layer::Own(change, None);
-            let packed = layers::pack(&own, &look, self.images, store, self.step)?;
+            let packed = layers::pack(&own, &look, self.images, self.step)?;
             if packed.descriptor.digest == layer.digest {
                 return Ok(Source {
                     size: packed.descriptor.size,
@@ -246,8 +246,7 @@ impl Contents {
             members.stream(&name, source.size, &mut |out| match &source.packed {
                 None => content.copy_to(*digest, out).map(drop),
                 Some((change, clamp)) => {
-                    let store = content.store();
-                    layers::write(change, *clamp, store, Encoding::PLAIN, out).map(drop)
+                    layers::write_again(change, (*clamp, source.size), content.store(), out)
                 }
             })?;
         }

@@ -3,6 +3,9 @@
 //! As pigz does it: the input is cut into pieces, each is compressed with the end of the piece
 //! before it as dictionary and ends on a byte boundary, so the results can stand one behind the
 //! other. Where it is cut does not depend on the number of threads or on how bytes are written.
+//! `piece.rs` is what happens to each.
+
+mod piece;
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -10,13 +13,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use flate2::{Compress, Crc, FlushCompress, Status};
+use flate2::Crc;
 
 /// Length of a piece in bytes. Part of what the stream looks like: a change changes digests.
 const PIECE_BYTES: usize = 256 * 1024;
-
-/// How far back deflate can refer, in bytes.
-const WINDOW_BYTES: usize = 32 * 1024;
 
 /// Threads that compress; beyond this the single thread that writes is the limit.
 const THREADS_MAX: usize = 16;
@@ -48,7 +48,7 @@ pub(crate) struct GzipWriter<W: Write> {
 
 impl<W: Write> GzipWriter<W> {
     /// Starts the threads and writes the header.
-    pub(crate) fn new(mut output: W, level: u32) -> io::Result<Self> {
+    pub(crate) fn new(mut output: W, level: i32) -> io::Result<Self> {
         output.write_all(&HEADER)?;
         let count = thread::available_parallelism()
             .map_or(1, usize::from)
@@ -143,45 +143,14 @@ fn lost_thread() -> io::Error {
     io::Error::other("a thread that compresses has ended")
 }
 
-fn compress_all(jobs: &Mutex<Receiver<Job>>, level: u32) {
+fn compress_all(jobs: &Mutex<Receiver<Job>>, level: i32) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        // A fresh state for each piece: what zlib-rs keeps over a reset changes which matches it
-        // finds, so the stream would depend on which thread took which piece before.
-        let mut compress = Compress::new(flate2::Compression::new(level), false);
         // Nobody waits for the result if writing has failed.
-        drop(job.reply.send(compress_piece(&mut compress, &job)));
-    }
-}
-
-fn compress_piece(compress: &mut Compress, job: &Job) -> io::Result<Vec<u8>> {
-    let window = &job.before[job.before.len().saturating_sub(WINDOW_BYTES)..];
-    if !window.is_empty() {
-        compress.set_dictionary(window)?;
-    }
-    // Deflate adds five bytes to each 16 KiB that it cannot compress, and the flush a few more.
-    let mut output = Vec::with_capacity(job.piece.len() + job.piece.len() / 1024 + 64);
-    let flush = if job.last {
-        FlushCompress::Finish
-    } else {
-        FlushCompress::Sync
-    };
-    loop {
-        let taken = compress.total_in() as usize;
-        let status = compress.compress_vec(&job.piece[taken..], &mut output, flush)?;
-        let complete = match status {
-            Status::StreamEnd => true,
-            // Room left over means that nothing was held back.
-            _ => {
-                !job.last
-                    && compress.total_in() as usize == job.piece.len()
-                    && output.len() < output.capacity()
-            }
-        };
-        if complete {
-            return Ok(output);
-        }
-        output.reserve(output.capacity() / 2);
+        drop(
+            job.reply
+                .send(piece::compress(&job.piece, &job.before, level, job.last)),
+        );
     }
 }

@@ -290,11 +290,10 @@ impl Gathering<'_> {
     ) -> Result<Descriptor> {
         let created = config.created.as_deref().and_then(|text| text.parse().ok());
         let epoch = created.map(|time: jiff::Timestamp| time.as_second());
-        let store = self.images.content().store();
         for epoch in [None, epoch] {
             let own = Layer::Own(*change, None);
             let look = Look::new(&ImageAttributes::default(), Compression::Gzip, epoch)?;
-            let packed = layers::pack(&own, &look, self.images, store, self.step)?;
+            let packed = layers::pack(&own, &look, self.images, self.step)?;
             if packed.diff_id == diff_id {
                 return Ok(packed.descriptor);
             }
