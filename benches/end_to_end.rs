@@ -14,6 +14,8 @@ use benches::report::{self, Row};
 use benches::side::{Buildkit, Varve};
 use benches::{Options, Side, Workload, base_image, machine, program};
 
+#[path = "end_to_end/growth.rs"]
+mod growth;
 #[path = "end_to_end/workloads.rs"]
 mod workloads;
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let names: Vec<_> = WORKLOADS
         .iter()
         .map(|workload| (workload.name, workload.title))
+        .chain([(growth::NAME, growth::TITLE)])
         .collect();
     program::run(TARGET, NEEDS, &names, measure_all)
 }
@@ -75,6 +78,14 @@ fn measure_all(options: &Options, home: &Path) -> Result<ExitCode> {
                 .with_context(|| format!("remove {}", place.display()))?;
         }
         rows.push(row);
+    }
+    if options.selects(growth::NAME) {
+        let place = home.join(growth::NAME);
+        rows.push(growth::measure(&mut sides, &place)?);
+        if !options.keep {
+            std::fs::remove_dir_all(&place)
+                .with_context(|| format!("remove {}", place.display()))?;
+        }
     }
     report::finish(PEER, &rows, &machine, options)
 }

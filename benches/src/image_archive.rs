@@ -49,8 +49,12 @@ pub(crate) fn check(path: &Path, compression: Compression, layer_bytes_min: u64)
         size >= layer_bytes_min,
         "the largest layer has {size} bytes; at least {layer_bytes_min} were built"
     );
+    let expected = match compression {
+        Compression::Uncompressed => "tar",
+        compressed => compressed.word(),
+    };
     ensure!(
-        media_type.ends_with("gzip") == (compression == Compression::Gzip),
+        media_type.ends_with(expected),
         "the largest layer is {media_type}, which is not what was asked for"
     );
     Ok(size)

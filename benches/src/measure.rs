@@ -1,6 +1,5 @@
 //! Lets the sides take turns at a workload, and keeps the times.
 
-use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use crate::figure::{Outcome, Samples, Unit};
 use crate::image_archive;
 use crate::report;
 use crate::side::{Build, Export, Side};
-use crate::workload::{CHECK, Content, Place, RESULT, Workload};
+use crate::workload::{CHECK, Content, Moment, Place, RESULT, Workload};
 
 /// Somebody who takes turns.
 pub trait Contestant {
@@ -128,14 +127,19 @@ fn one_round(
         export: None,
     };
     let timed = Build {
-        export: workload.export.map(|compression| Export {
+        export: workload.export.map(|exported| Export {
             file: home.join(format!("{}.tar", side.name())),
-            compression,
+            compression: exported.compression,
         }),
         ..plain.clone()
     };
-    if timed.export.is_some() {
-        side.build(&plain)?;
+    match workload.export.map(|exported| exported.moment) {
+        None | Some(Moment::Building) => {}
+        Some(Moment::Built) => drop(side.build(&plain)?),
+        Some(Moment::Exported) => {
+            side.build(&timed)?;
+            timed.export.iter().try_for_each(Export::remove)?;
+        }
     }
     // What others have left to write would be written in our time.
     rustix::fs::sync();
@@ -161,16 +165,19 @@ fn check_archive(workload: &Workload, export: &Export) -> Result<u64> {
     // Compressed, the payload keeps three quarters of its size.
     let layer_bytes_min = match workload.content {
         Content::Payload(mebibytes) => u64::try_from(mebibytes)? * (1 << 20) / 2,
+        // Its texts become a third.
+        Content::Application(mebibytes) => u64::try_from(mebibytes)? * (1 << 20) / 4,
         Content::Tree(_) | Content::Nothing => 1,
     };
     let bytes = image_archive::check(&export.file, export.compression, layer_bytes_min)?;
-    fs::remove_file(&export.file).with_context(|| format!("remove {}", export.file.display()))?;
+    export.remove()?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::fs;
     use std::rc::Rc;
 
     use anyhow::bail;

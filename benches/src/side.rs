@@ -43,21 +43,40 @@ pub struct Export {
 pub enum Compression {
     /// gzip, at each side's usual level.
     Gzip,
+    /// zstd, at each side's usual level.
+    Zstd,
     /// None.
     Uncompressed,
 }
 
 impl Export {
+    /// Removes the archive, so that the next one is a new file.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn remove(&self) -> Result<()> {
+        let file = &self.file;
+        std::fs::remove_file(file).with_context(|| format!("remove {}", file.display()))
+    }
+
     /// For `-o` and `--output`: both sides understand the same words.
     fn words(&self) -> String {
-        let compression = match self.compression {
-            Compression::Gzip => "gzip",
-            Compression::Uncompressed => "uncompressed",
-        };
         format!(
-            "type=oci,dest={},compression={compression}",
-            self.file.display()
+            "type=oci,dest={},compression={}",
+            self.file.display(),
+            self.compression.word()
         )
+    }
+}
+
+impl Compression {
+    /// As both sides call it; media types of compressed layers end with it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Uncompressed => "uncompressed",
+        }
     }
 }
 

@@ -18,9 +18,9 @@ pub const CHECK: &str = "check";
 
 /// A workload, as a row of a table.
 ///
-/// A round is, for each side: `edit`; for an export, a build without it; then the timed build of
-/// stage `result`; then an untimed build of stage `check`. The round before the first timed one
-/// fills the caches, unless the workload is `cold`.
+/// A round is, for each side: `edit`; what comes before the [`Moment`] of an export; then the timed
+/// build of stage `result`; then an untimed build of stage `check`. The round before the first
+/// timed one fills the caches, unless the workload is `cold`.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
     /// One word to select it by.
@@ -39,7 +39,7 @@ pub struct Workload {
     /// Whether each round begins with empty state.
     pub cold: bool,
     /// What is written besides the cache.
-    pub export: Option<Compression>,
+    pub export: Option<Exported>,
     /// Whether the state has few but large files: it is removed at once. Many removed files would
     /// make ext4 slow for what comes after, so they stay until the end.
     pub bulky: bool,
@@ -47,6 +47,26 @@ pub struct Workload {
     pub target: Target,
     /// What shall be reached: the budget of the design.
     pub budget: Target,
+}
+
+/// An archive that a workload writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exported {
+    /// Of its layers.
+    pub compression: Compression,
+    /// What is timed.
+    pub moment: Moment,
+}
+
+/// When an archive is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The image was built a moment ago: only the export is timed.
+    Built,
+    /// The same image was exported a moment ago.
+    Exported,
+    /// In one command with the build.
+    Building,
 }
 
 /// What a context holds.
@@ -58,6 +78,8 @@ pub enum Content {
     Tree(usize),
     /// One file `payload` of so many MiB.
     Payload(usize),
+    /// So many MiB as an application has them: texts, some images, some keys.
+    Application(usize),
 }
 
 /// The directories of one workload, which all sides read.
@@ -92,6 +114,9 @@ impl Workload {
             Content::Tree(count) => files::write_tree(&place.context, count)?,
             Content::Payload(mebibytes) => {
                 files::write_payload(&place.context.join("payload"), mebibytes)?;
+            }
+            Content::Application(mebibytes) => {
+                files::write_application(&place.context, mebibytes)?;
             }
         }
         Ok(place)

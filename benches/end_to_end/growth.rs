@@ -1,0 +1,97 @@
+//! `disk-20`: what the state of each side takes on the disk after an image of 500 MB was built and
+//! built again twenty times, with one file in a hundred edited before each time. Nothing is
+//! exported, nothing is cleaned up: this is what a cache of builds costs.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use benches::figure::{Outcome, Samples, Target, Unit};
+use benches::report::{self, Row};
+use benches::side::Build;
+use benches::workload::RESULT;
+use benches::{Side, files};
+
+/// To select it by.
+pub(crate) const NAME: &str = "disk-20";
+
+/// What the table says.
+pub(crate) const TITLE: &str = "disk after 20 rebuilds of a 500 MB image, 1 % edited each";
+
+const MEBIBYTES: usize = 500;
+
+const REBUILDS: usize = 20;
+
+/// What must be reached.
+const TARGET: Target = Target::Ratio(0.4);
+
+const DOCKERFILE: &str = "FROM base AS result\nCOPY . /app\n";
+
+/// Builds, all sides in each round, in the new directory `home`. A side that fails takes no further
+/// part.
+pub(crate) fn measure(sides: &mut [Box<dyn Side>], home: &Path) -> Result<Row> {
+    let (context, recipe) = (home.join("context"), home.join("recipe"));
+    for directory in [&context, &recipe] {
+        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    }
+    files::write_application(&context, MEBIBYTES)?;
+    fs::write(recipe.join("Dockerfile"), DOCKERFILE)?;
+    let build = Build {
+        context: context.clone(),
+        recipe,
+        target: RESULT,
+        export: None,
+    };
+    let mut failures: Vec<Option<String>> = sides.iter().map(|_| None).collect();
+    for round in 0..=REBUILDS {
+        if round > 0 {
+            files::edit_one_percent(&context, round)?;
+        }
+        for (side, failure) in sides.iter_mut().zip(&mut failures) {
+            if failure.is_some() {
+                continue;
+            }
+            let built = match round {
+                0 => side.begin(&home.join(side.name())),
+                _ => Ok(()),
+            };
+            let built = built.and_then(|()| side.build(&build));
+            if let Err(error) = built {
+                let text = format!(
+                    "{} fails at {NAME} in round {round}: {error:#}",
+                    side.name()
+                );
+                report::failure(&text);
+                *failure = Some(text);
+            }
+        }
+    }
+    let mut outcomes: Vec<(&'static str, Outcome)> = Vec::new();
+    for (side, failure) in sides.iter_mut().zip(failures) {
+        side.end();
+        outcomes.push((
+            side.name(),
+            match failure {
+                Some(text) => Err(text),
+                None => Ok(taken(side.name(), &home.join(side.name()))?),
+            },
+        ));
+    }
+    Ok(Row {
+        unit: Unit::Megabytes,
+        budget: Some(TARGET),
+        ..Row::new(NAME, TITLE, TARGET, outcomes)
+    })
+}
+
+/// What the directory takes once all of it is on the disk.
+fn taken(side: &str, state: &Path) -> Result<Samples> {
+    rustix::fs::sync();
+    // Far below 2^52.
+    let megabytes = files::disk_bytes(state)? as f64 / 1e6;
+    report::progress(NAME, side, REBUILDS, &Unit::Megabytes.shown(megabytes));
+    Ok(Samples {
+        values: vec![megabytes],
+        layer_bytes: None,
+    })
+}
