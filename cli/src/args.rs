@@ -27,6 +27,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Mode;
 
+use crate::completion::scripts::COMMAND as COMPLETE;
+
 use self::contexts::NamedContext;
 pub(crate) use self::disk_space::DiskSpace;
 use self::exports::Export;
@@ -46,6 +48,7 @@ Examples:
   varve build --target test --build-arg V=2 .  build up to a stage, with an argument
   varve run --rm hello                         run it
   varve doctor                                 what this machine can do, and what is used
+  varve COMMAND --help                         all of a command, with examples
 
 Exit codes:
   0    all went well
@@ -86,7 +89,8 @@ pub(crate) struct Global {
     /// Log what varve itself does, to standard error
     #[arg(long, global = true)]
     pub(crate) debug: bool,
-    /// How trees are mounted: `auto` tries the kernel's way and falls back to plain directories
+    /// How trees are mounted: kernel (EROFS images), dirs (plain directories, copied out), or as a
+    /// self-test finds best
     #[arg(
         long,
         global = true,
@@ -94,7 +98,7 @@ pub(crate) struct Global {
         default_value = "auto",
         value_enum
     )]
-    #[arg(hide_short_help = true)]
+    #[arg(hide_short_help = true, hide_possible_values = true)]
     pub(crate) mounts: MountsChoice,
 }
 
@@ -149,6 +153,9 @@ pub(crate) enum Command {
     Completion(documents::Completion),
     /// Write man pages
     Man(documents::Man),
+    /// Answer a shell that completes a command line
+    #[command(name = COMPLETE, hide = true)]
+    Complete(documents::Complete),
     /// Serve containerd: its snapshotter and differ
     Daemon(Daemon),
     /// List the snapshots that a daemon has for containerd
@@ -415,7 +422,12 @@ pub(crate) struct Import {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit code 0: all is well, or was repaired. 1: something is damaged.
-What a repair takes out is a cache miss afterwards: the next build makes it again.")]
+What a repair takes out is a cache miss afterwards: the next build makes it again.
+
+Examples:
+  varve fsck                                    read and check everything
+  varve fsck --quick                            look at lengths only
+  varve fsck --repair --source /mnt/backup      mend what is damaged, from copies if there are any")]
 pub(crate) struct Fsck {
     /// Bring back what is damaged from other copies, and take out the rest with everything that
     /// needs it
@@ -432,6 +444,10 @@ pub(crate) struct Fsck {
 
 /// `varve doctor`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  varve doctor                                  before the first build, or when one is slow
+  varve doctor --root /mnt/varve                of another directory: file systems differ")]
 pub(crate) struct Doctor {
     /// What would make the containers
     #[command(flatten)]

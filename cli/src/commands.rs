@@ -60,6 +60,7 @@ impl Command {
             | Command::Umount(_)
             | Command::Completion(_)
             | Command::Man(_)
+            | Command::Complete(_)
             | Command::Fsck(_)
             | Command::Doctor(_)
             | Command::Daemon(_)
@@ -134,6 +135,7 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<u8> {
         Command::Doctor(options) => doctor::doctor(site, &options)?,
         Command::Completion(options) => documents::completion(&options)?,
         Command::Man(options) => documents::man(&options)?,
+        Command::Complete(options) => documents::complete(site, &options)?,
         Command::Daemon(options) => daemon::daemon(site, options)?,
         Command::Debug(options) => debug::debug(&options)?,
         Command::Snapshots(options) => snapshots::snapshots(&options)?,

@@ -5,12 +5,14 @@
 mod args;
 mod caller;
 mod commands;
+mod completion;
 mod configuration;
 mod connect;
 mod daemon;
 mod engines;
 mod environment;
 mod error;
+mod help;
 mod host;
 mod interrupt;
 mod logging;
@@ -19,9 +21,11 @@ mod owner;
 mod registries;
 mod rootless;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::args::observation::LogFormat;
 use crate::args::{Arguments, Command};
@@ -42,10 +46,11 @@ fn main() -> ExitCode {
     if executor::is_helper(&words) {
         return executor::helper_main(&words);
     }
-    // Ends the process for --help and for a wrong command line.
-    let arguments = Arguments::try_parse_from(&words)
-        .unwrap_or_else(|error| error::wrong_command_line(&error, &words));
     let environment = Environment::of_this_process();
+    let arguments = match Arguments::try_parse_from(&words) {
+        Ok(arguments) => arguments,
+        Err(error) => explain(&error, &words, &environment),
+    };
     match &arguments.command {
         Command::Daemon(options) if options.log_format == LogFormat::Json => {
             logging::as_json(arguments.global.debug, &environment);
@@ -70,4 +75,15 @@ fn main() -> ExitCode {
         }
     });
     ExitCode::from(done.unwrap_or_else(|error| error::report(&error)))
+}
+
+/// Ends the process, with `--help` as it was asked for or what is wrong with the command line.
+fn explain(error: &clap::Error, words: &[OsString], environment: &Environment) -> ! {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        help::command(environment).get_matches_from(words);
+    }
+    error::wrong_command_line(error, words)
 }

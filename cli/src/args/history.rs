@@ -72,8 +72,18 @@ pub(crate) struct List {
 #[derive(Debug, Subcommand)]
 pub(crate) enum HistoryCommand {
     /// List builds, newest first
+    #[command(after_help = "\
+Examples:
+  varve history ls
+  varve history ls --filter status=error       what has failed
+  varve history ls --format '{{.Ref}} {{.Name}}'   for a script")]
     Ls(List),
     /// Print what a build wrote, step by step
+    #[command(after_help = "\
+Examples:
+  varve history logs                           of the last build
+  varve history logs ^1                        of the one before
+  varve history logs 12 --progress rawjson     for a program")]
     Logs {
         /// Which build [default: the last]
         #[arg(value_name = "BUILD", default_value = "^0", hide_default_value = true)]
@@ -83,6 +93,10 @@ pub(crate) enum HistoryCommand {
         progress: LogForm,
     },
     /// Show what is known of a build
+    #[command(after_help = "\
+Examples:
+  varve history inspect                        of the last build
+  varve history inspect 12 --format json       all that is known of build 12")]
     Inspect {
         /// Which build [default: the last]
         #[arg(value_name = "BUILD", default_value = "^0", hide_default_value = true)]
@@ -92,6 +106,10 @@ pub(crate) enum HistoryCommand {
         format: InspectForm,
     },
     /// Write a build as a page with a timeline, and show it
+    #[command(after_help = "\
+Examples:
+  varve history open                           the last build, in a browser
+  varve history open 12 -o page.html --no-open   to send it to somebody")]
     Open {
         /// Which build [default: the last]
         #[arg(value_name = "BUILD", default_value = "^0", hide_default_value = true)]
@@ -104,6 +122,10 @@ pub(crate) enum HistoryCommand {
         no_open: bool,
     },
     /// Forget builds
+    #[command(after_help = "\
+Examples:
+  varve history rm 3 4
+  varve history rm --all")]
     Rm {
         /// Which builds
         #[arg(

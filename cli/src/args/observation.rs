@@ -73,14 +73,25 @@ pub(crate) struct Snapshots {
 pub(crate) enum SnapshotsCommand {
     /// List the snapshots, with what each adds to its parent and when it was made
     #[command(visible_alias = "list")]
+    #[command(after_help = "\
+Examples:
+  varve snapshots ls
+  varve snapshots ls --format json")]
     Ls {
         /// Form of the list
         #[arg(long, value_enum, default_value_t)]
         format: ListFormat,
     },
     /// Show which snapshot lies on which
+    #[command(after_help = "\
+Examples:
+  varve snapshots tree")]
     Tree,
     /// Show what snapshots take, without their parents
+    #[command(after_help = "\
+Examples:
+  varve snapshots usage                        of all
+  varve snapshots usage --bytes KEY            of one, in bytes")]
     Usage {
         /// Only this snapshot
         #[arg(value_name = "KEY")]
@@ -106,6 +117,9 @@ pub(crate) struct Debug {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
     /// Print as JSON what the daemon is doing: calls, snapshots, what waits, metrics
+    #[command(after_help = "\
+Examples:
+  varve debug dump | jq .snapshots")]
     Dump,
 }
 

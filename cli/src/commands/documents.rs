@@ -2,26 +2,42 @@
 //! say what the program does.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::Context;
 use clap::{Command, CommandFactory};
 
 use crate::args::{Arguments, documents as args};
+use crate::completion::{self, scripts};
+use crate::daemon::Site;
+use crate::environment::Environment;
 use crate::error::print;
+use crate::help;
+
+/// This program, also if its file was replaced.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Prints what a shell has to read.
 ///
 /// # Errors
 /// Standard output cannot be written.
 pub(super) fn completion(options: &args::Completion) -> anyhow::Result<()> {
+    if let Some(script) = scripts::script(options.shell) {
+        return print(&script);
+    }
     let mut script = Vec::new();
-    clap_complete::generate(
-        options.shell,
-        &mut Arguments::command(),
-        "varve",
-        &mut script,
-    );
+    let mut command = Arguments::command();
+    clap_complete::generate(options.shell, &mut command, "varve", &mut script);
     print(&String::from_utf8_lossy(&script))
+}
+
+/// Answers a shell.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(super) fn complete(site: &Site, options: &args::Complete) -> anyhow::Result<()> {
+    let found = completion::candidates(&options.words, &site.root, Path::new(OWN_PROGRAM));
+    print(&scripts::lines(options.shell, &found))
 }
 
 /// Writes man pages.
@@ -32,31 +48,22 @@ pub(super) fn man(options: &args::Man) -> anyhow::Result<()> {
     let mut command = Arguments::command();
     // Gives every command its full name and the options of all commands.
     command.build();
+    let page = |command: &Command| help::page(command).context("cannot make a man page");
     let Some(directory) = &options.directory else {
         return print(&String::from_utf8_lossy(&page(&command)?));
     };
-    fs::create_dir_all(directory)
+    let directory = Environment::absolute(directory)?;
+    fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
     let mut rest = vec![command];
     while let Some(command) = rest.pop() {
-        let name = command.get_display_name().unwrap_or(command.get_name());
-        let path = directory.join(format!("{name}.1"));
+        let path = directory.join(format!("{}.1", help::name_of(&command)));
         fs::write(&path, page(&command)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        rest.extend(command.get_subcommands().cloned());
+        let below = command.get_subcommands().filter(|one| !one.is_hide_set());
+        rest.extend(below.cloned());
     }
     Ok(())
-}
-
-fn page(command: &Command) -> anyhow::Result<Vec<u8>> {
-    let name = command.get_display_name().unwrap_or(command.get_name());
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone())
-        .title(name.to_uppercase())
-        .manual("varve manual")
-        .render(&mut page)
-        .context("cannot make a man page")?;
-    Ok(page)
 }
 
 #[cfg(test)]
@@ -79,20 +86,32 @@ mod tests {
                 "{page}"
             );
         }
-        assert!(read("varve-images.1").contains("Examples:"));
+        for section in ["EXAMPLES", "ENVIRONMENT", "FILES", "\"SEE ALSO\""] {
+            let heading = format!(".SH {section}\n");
+            let quoted = format!(".SH \"{section}\"\n");
+            let page = read("varve-images.1");
+            assert!(page.contains(&heading) || page.contains(&quoted), "{page}");
+        }
+        let hidden = fs::read_dir(directory.path().join("man1")).unwrap();
+        let mut hidden = hidden.map(|entry| entry.unwrap().file_name());
+        assert!(!hidden.any(|name| name.to_string_lossy().contains("__")));
         assert!(read("varve-prune.1").contains("dry\\-run"));
     }
 
     #[test]
-    fn every_shell_gets_a_script_with_all_commands() {
+    fn every_shell_gets_a_script() {
         use clap_complete::Shell;
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        for shell in [Shell::Elvish, Shell::PowerShell] {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "varve", &mut script);
             let script = String::from_utf8(script).unwrap();
             for word in ["build", "images", "inspect", "umount", "dry-run"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }
+        }
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = scripts::script(shell).unwrap();
+            assert!(script.contains("varve __complete"), "{script}");
         }
     }
 }
