@@ -35,7 +35,7 @@ const PEER: &str = "overlayfs";
 
 /// What `--help` says besides the flags.
 const NEEDS: &str = "\
-VARVE_BIN names the binary to measure. containerd 2 is the one that `cargo xtask install` puts into
+VARVE_BIN names the binary to measure. containerd 2 is the one that `cargo xtask setup` puts into
 the cache; runc, docker-registry, skopeo and mmdebstrap are looked for on PATH.";
 
 /// Where containerd, its shims and runc keep what cannot be told to lie elsewhere.

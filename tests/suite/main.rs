@@ -22,6 +22,7 @@ mod privileged {
     mod image_things;
     mod isolation;
     mod mounted_image;
+    mod packaging;
     mod plugin_bad_input;
     mod plugin_contract;
     mod plugin_crash;

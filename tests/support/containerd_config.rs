@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where `cargo xtask install` puts containerd 2, below the cache directory.
+/// Where `cargo xtask setup` puts containerd 2, below the cache directory.
 const SECOND: &str = "varve/tools/containerd-2/usr/bin";
 
 /// Not needed, in the way of a second containerd on this machine, or asking the host for what it
@@ -32,7 +32,7 @@ const DISABLED: &[&str] = &[
 pub enum Version {
     /// The one that is installed: 1.6 on Debian 12.
     System,
-    /// The one that `cargo xtask install` puts into the cache.
+    /// The one that `cargo xtask setup` puts into the cache.
     Second,
 }
 
@@ -59,7 +59,7 @@ impl Version {
             return Ok(directory);
         }
         Err(format!(
-            "no containerd in {}; run: cargo xtask install",
+            "no containerd in {}; run: cargo xtask setup",
             directory.display()
         ))
     }

@@ -40,6 +40,26 @@ pub fn workspace_root() -> PathBuf {
         .map_or_else(|| manifest_dir.to_owned(), Path::to_owned)
 }
 
+/// `cargo xtask` as a program: what runs the tests (`VARVE_TEST_XTASK`), or the one beside
+/// [`varve_binary`], which `cargo build --workspace --bins` makes. It works on this checkout.
+///
+/// # Panics
+/// Where there is none, with the command that builds it.
+#[must_use]
+pub fn xtask() -> std::process::Command {
+    let named = std::env::var_os("VARVE_TEST_XTASK").map(PathBuf::from);
+    let program = named.unwrap_or_else(|| varve_binary().with_file_name("xtask"));
+    assert!(
+        program.is_file(),
+        "no xtask in {}; run: cargo build --workspace --bins",
+        program.display()
+    );
+    let mut xtask = std::process::Command::new(program);
+    // Those of this test's package are not its own.
+    xtask.env_remove("CARGO_MANIFEST_DIR");
+    xtask
+}
+
 /// The `varve` binary to test: what `cargo xtask test` has just built (`VARVE_BIN`), or else the
 /// one beside this test's own directory, which `cargo build --workspace --bin varve` makes.
 ///

@@ -1,14 +1,23 @@
-//! The command line of `cargo xtask`, by hand: five commands with a flag or two need no library.
+//! The command line of `cargo xtask`, by hand: a few commands with a flag or two need no library.
+
+use std::path::PathBuf;
 
 use crate::demo;
 use crate::error::{Error, Result};
+use crate::package;
 
 /// What `cargo xtask` prints for `help`, and where it does not understand.
 pub(crate) const USAGE: &str = "\
 cargo xtask demo [--keep] [--release]   build and run an example image, and see what is cached
 cargo xtask test [--unprivileged]       format, lints, house rules and every test
 cargo xtask bench [NAME] [-- ARGS]      the workloads of benches/ against a release build
-cargo xtask install                     only install packages and build the RocksDB archive
+cargo xtask setup                       only install packages and build the RocksDB archive
+cargo xtask install [--prefix DIR] [--destdir DIR] [--profile NAME]
+                                        build for release; put program, man pages, completions and
+                                        systemd units below /usr/local or DIR
+cargo xtask package [binary|deb|tar] [--out DIR] [--binary FILE] [--fast]
+                                        what a release consists of, in target/package or DIR; of
+                                        FILE instead of a program built for it; with --fast larger
 cargo xtask rocksdb                     print the environment that links the RocksDB archive;
                                         use it as: eval \"$(cargo xtask rocksdb)\"
 
@@ -26,7 +35,9 @@ pub(crate) enum Task {
         name: Option<String>,
         arguments: Vec<String>,
     },
-    Install,
+    Setup,
+    Install(package::Installation),
+    Package(package::Order),
     Rocksdb,
     Help,
 }
@@ -47,7 +58,9 @@ impl Task {
                 unprivileged: !flags(task, rest, &["--unprivileged"])?.is_empty(),
             }),
             "bench" => Ok(bench(rest)),
-            "install" => flags(task, rest, &[]).map(|_| Self::Install),
+            "setup" => flags(task, rest, &[]).map(|_| Self::Setup),
+            "install" => installation(rest).map(Self::Install),
+            "package" => order(rest).map(Self::Package),
             "rocksdb" => flags(task, rest, &[]).map(|_| Self::Rocksdb),
             "help" | "--help" | "-h" => Ok(Self::Help),
             other => Err(Error::new(format!("there is no task {other:?}\n\n{USAGE}"))),
@@ -64,6 +77,70 @@ fn bench(words: &[String]) -> Task {
     let name = own.first().cloned();
     let arguments = own.iter().skip(1).chain(handed_on).cloned().collect();
     Task::Bench { name, arguments }
+}
+
+fn installation(words: &[String]) -> Result<package::Installation> {
+    let names = ["--prefix", "--destdir", "--profile"];
+    let (others, [prefix, destdir, profile]) = valued("install", words, names)?;
+    match others.first() {
+        None => Ok(package::Installation {
+            prefix: prefix.unwrap_or(package::PREFIX_DEFAULT).into(),
+            destdir: destdir.map(PathBuf::from),
+            profile: profile.unwrap_or(package::PROFILE_DEFAULT).to_owned(),
+        }),
+        Some(word) => Err(Error::new(format!(
+            "`install` knows --prefix DIR, --destdir DIR and --profile NAME, but got {word:?}"
+        ))),
+    }
+}
+
+fn order(words: &[String]) -> Result<package::Order> {
+    let (words, [directory, binary]) = valued("package", words, ["--out", "--binary"])?;
+    let mut forms = Vec::new();
+    let fast = words.contains(&"--fast");
+    for word in words.into_iter().filter(|word| *word != "--fast") {
+        let form = package::Form::parse(word).ok_or_else(|| {
+            Error::new(format!(
+                "`package` makes binary, deb and tar, but not {word:?}"
+            ))
+        })?;
+        forms.push(form);
+    }
+    if forms.is_empty() {
+        forms = package::Form::ALL.to_vec();
+    }
+    Ok(package::Order {
+        forms,
+        directory: directory.map(PathBuf::from),
+        binary: binary.map(PathBuf::from),
+        fast,
+    })
+}
+
+/// What stands behind each of some options (`--name VALUE` or `--name=VALUE`), and the other words.
+fn valued<'a, const N: usize>(
+    task: &str,
+    words: &'a [String],
+    names: [&str; N],
+) -> Result<(Vec<&'a str>, [Option<&'a str>; N])> {
+    let mut others = Vec::new();
+    let mut values = [None; N];
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let (name, inline) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word.as_str(), None),
+        };
+        let Some(at) = names.iter().position(|known| *known == name) else {
+            others.push(word.as_str());
+            continue;
+        };
+        let value = inline.or_else(|| words.next().map(String::as_str));
+        let value = value.filter(|value| !value.is_empty());
+        let missing = || Error::new(format!("`{task}`: a value is missing after {name}"));
+        values[at] = Some(value.ok_or_else(missing)?);
+    }
+    Ok((others, values))
 }
 
 /// The given words, each of which must be one of `known`.
@@ -123,7 +200,32 @@ mod tests {
             bench(Some("end_to_end"), &["noop", "--runs", "3"]),
         );
         check("bench -- --runs 3", bench(None, &["--runs", "3"]));
-        check("install", Task::Install);
+        check("setup", Task::Setup);
+        let installation = |prefix: &str, destdir: Option<&str>| {
+            Task::Install(package::Installation {
+                prefix: prefix.into(),
+                destdir: destdir.map(PathBuf::from),
+                profile: "dist".into(),
+            })
+        };
+        check("install", installation("/usr/local", None));
+        check(
+            "install --prefix=/opt/v --destdir image",
+            installation("/opt/v", Some("image")),
+        );
+        let package = |forms: &[package::Form], directory: Option<&str>, binary: Option<&str>| {
+            Task::Package(package::Order {
+                forms: forms.to_vec(),
+                directory: directory.map(PathBuf::from),
+                binary: binary.map(PathBuf::from),
+                fast: binary.is_some(),
+            })
+        };
+        check("package", package(&package::Form::ALL, None, None));
+        check(
+            "package deb --out d --binary b/varve --fast",
+            package(&[package::Form::Deb], Some("d"), Some("b/varve")),
+        );
         check("rocksdb", Task::Rocksdb);
         check("--help", Task::Help);
     }
@@ -137,9 +239,9 @@ mod tests {
         check("", "which task?");
         check("tset", "no task \"tset\"");
         check("test --fast", "\"--fast\"; it knows --unprivileged");
-        check(
-            "install runc",
-            "`install` takes no arguments, but got \"runc\"",
-        );
+        check("setup runc", "`setup` takes no arguments, but got \"runc\"");
+        check("install runc", "--profile NAME, but got \"runc\"");
+        check("package rpm", "not \"rpm\"");
+        check("package deb --out", "missing after --out");
     }
 }

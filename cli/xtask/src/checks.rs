@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a commit, step by step, each with its time.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,9 @@ const BROWSER: &str = "chromium";
 
 /// Tells tests where it is.
 const NERDCTL_VARIABLE: &str = "VARVE_TEST_NERDCTL";
+
+/// Tells tests where this program is.
+const XTASK_VARIABLE: &str = "VARVE_TEST_XTASK";
 
 /// Tells the tests' own support code that it runs without root on purpose.
 const UNPRIVILEGED_VARIABLE: &str = "VARVE_TEST_UNPRIVILEGED";
@@ -86,7 +89,7 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
     let test = |selection: &[&str], words: &[&str]| {
         let cargo_test = |words: &[&str]| {
             let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
-            tests.env(varve_binary::VARIABLE, &binary);
+            tests.envs(programs(&binary));
             tests.envs(nerdctl.as_ref().map(|path| (NERDCTL_VARIABLE, path)));
             tests.args(selection).arg("--").args(words);
             tests
@@ -121,6 +124,14 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
         console::note("tests that need root were left out (--unprivileged)");
     }
     Ok(())
+}
+
+/// Where tests find what they run.
+fn programs(varve: &Path) -> Vec<(&'static str, PathBuf)> {
+    let own = std::env::current_exe().ok();
+    let own = own.map(|xtask| (XTASK_VARIABLE, xtask));
+    let varve = (varve_binary::VARIABLE, varve.to_owned());
+    std::iter::once(varve).chain(own).collect()
 }
 
 fn summary(times: &[(&'static str, Duration)], total: Duration, totals: Totals) {

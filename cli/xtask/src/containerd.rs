@@ -71,7 +71,7 @@ fn is_complete(home: &Path) -> bool {
 fn missing(home: &Path, why: &str) -> Error {
     Error::new(format!(
         "containerd 2, which tests and benches run beside the system's own, is not in {}, and {why}.\n\
-         Run `cargo xtask install` with a network, or put {} of any containerd 2 into {}",
+         Run `cargo xtask setup` with a network, or put {} of any containerd 2 into {}",
         home.display(),
         PROGRAMS.join(", "),
         home.join(BIN).display(),
@@ -253,7 +253,7 @@ mod tests {
         let message = missing(Path::new("/cache/tools/containerd-2"), "it is dark").to_string();
         for part in [
             "is not in /cache/tools/containerd-2, and it is dark",
-            "cargo xtask install",
+            "cargo xtask setup",
             "containerd-shim-runc-v2",
             "/cache/tools/containerd-2/usr/bin",
         ] {

@@ -14,6 +14,7 @@ mod containerd;
 mod demo;
 mod error;
 mod go_programs;
+mod package;
 mod packages;
 mod rocksdb_archive;
 mod varve_binary;
@@ -40,7 +41,9 @@ fn run(task: Task) -> error::Result<()> {
         Task::Demo(options) => demo::run(&workspace, options),
         Task::Test { unprivileged } => checks::run(&workspace, unprivileged),
         Task::Bench { name, arguments } => bench::run(&workspace, name.as_deref(), &arguments),
-        Task::Install => {
+        Task::Install(installation) => package::install(&workspace, &installation),
+        Task::Package(order) => package::run(&workspace, &order),
+        Task::Setup => {
             packages::ensure(Purpose::Test)?;
             containerd::ensure(&workspace)?;
             go_programs::NERDCTL.ensure(&workspace)?;

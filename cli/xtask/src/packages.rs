@@ -130,6 +130,16 @@ const PACKAGES: &[Package] = &[
         reason: "newuidmap and newgidmap: an ordinary user builds with many ids",
     },
     Package {
+        names: &["zsh"],
+        purpose: Purpose::Test,
+        reason: "a shell that completes command lines of varve",
+    },
+    Package {
+        names: &["fish"],
+        purpose: Purpose::Test,
+        reason: "a shell that completes command lines of varve",
+    },
+    Package {
         names: &["openssh-client"],
         purpose: Purpose::Test,
         reason: "ssh-agent and ssh-add, whose keys RUN steps use",

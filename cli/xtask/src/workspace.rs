@@ -99,6 +99,23 @@ impl Workspace {
     /// # Errors
     /// Where cargo fails, or Cargo.lock has no such package.
     pub(crate) fn packages(&self, names: &[&str]) -> Result<Vec<Package>> {
+        let all = self.all_packages()?;
+        let find = |name: &&str| {
+            let found = all.iter().find(|(known, _)| known == name);
+            found.map(|(_, package)| package.clone()).ok_or_else(|| {
+                Error::new(format!(
+                    "`cargo metadata` names no package {name}; is it still in Cargo.lock?"
+                ))
+            })
+        };
+        names.iter().map(find).collect()
+    }
+
+    /// Every package that Cargo.lock names, with its name.
+    ///
+    /// # Errors
+    /// Where cargo fails.
+    pub(crate) fn all_packages(&self) -> Result<Vec<(String, Package)>> {
         let output = self
             .plain_cargo()
             .args(["metadata", "--format-version", "1"])
@@ -112,29 +129,19 @@ impl Workspace {
         }
         let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)
             .at("understand `cargo metadata` of", &self.root)?;
-        let all = metadata["packages"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        names.iter().map(|name| find_package(all, name)).collect()
+        let all = metadata["packages"].as_array();
+        let all = all.map(Vec::as_slice).unwrap_or_default();
+        Ok(all.iter().filter_map(described).collect())
     }
 }
 
-fn find_package(all: &[serde_json::Value], name: &str) -> Result<Package> {
-    all.iter()
-        .find(|package| package["name"] == name)
-        .and_then(|package| {
-            let manifest = Path::new(package["manifest_path"].as_str()?);
-            Some(Package {
-                version: package["version"].as_str()?.to_owned(),
-                sources: manifest.parent()?.to_owned(),
-            })
-        })
-        .ok_or_else(|| {
-            Error::new(format!(
-                "`cargo metadata` names no package {name}; is it still in Cargo.lock?"
-            ))
-        })
+fn described(package: &serde_json::Value) -> Option<(String, Package)> {
+    let manifest = Path::new(package["manifest_path"].as_str()?);
+    let described = Package {
+        version: package["version"].as_str()?.to_owned(),
+        sources: manifest.parent()?.to_owned(),
+    };
+    Some((package["name"].as_str()?.to_owned(), described))
 }
 
 /// `CARGO_TARGET_DIR` where it is set; in CI a directory that outlives the clone; else `target/`.
