@@ -18,7 +18,7 @@ use store::{
 };
 
 use crate::args::MountsChoice;
-use crate::rootless::Standing;
+use crate::rootless::{self, Standing};
 
 /// File in the root directory that keeps the answer.
 const CACHE: &str = "host.json";
@@ -37,6 +37,8 @@ pub(crate) struct Host {
     no_overlays: Option<String>,
     /// Whether overlayfs has to keep its marks in `user.*` attributes.
     user_marks: bool,
+    /// Whether plain directories with such marks can do without the contents of files.
+    user_redirects: bool,
     /// Whether uppers can do without flushes.
     volatile: bool,
     /// Whether even a single metadata image needs `metacopy=on` (before Linux 6.16).
@@ -51,8 +53,8 @@ struct Circumstances {
     kernel: String,
     /// Device number of the file system of the root.
     device: u64,
-    /// Which ids there are (user_namespaces(7)).
-    ids: String,
+    /// Which ids there are (user_namespaces(7)): users and groups.
+    ids: [String; 2],
     may_mount: bool,
 }
 
@@ -67,7 +69,8 @@ impl Circumstances {
                 .to_owned(),
             kernel: KernelVersion::running().to_string(),
             device: device?.dev(),
-            ids: fs::read_to_string("/proc/self/uid_map").unwrap_or_default(),
+            ids: ["/proc/self/uid_map", "/proc/self/gid_map"]
+                .map(|path| fs::read_to_string(path).unwrap_or_default()),
             may_mount: standing.may_mount(),
         })
     }
@@ -81,9 +84,7 @@ impl Host {
     pub(crate) fn get(store: &Store, standing: &Standing) -> anyhow::Result<Self> {
         let circumstances = Circumstances::now(store.root(), standing)?;
         let path = store.root().join(CACHE);
-        let known = fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let known = Self::known(&path);
         if let Some(host) = known.filter(|host: &Host| host.circumstances == circumstances) {
             return Ok(host);
         }
@@ -96,6 +97,9 @@ impl Host {
     /// The root directory cannot be used.
     pub(crate) fn examine(store: &Store, standing: &Standing) -> anyhow::Result<(Self, Abilities)> {
         let circumstances = Circumstances::now(store.root(), standing)?;
+        if let Some(earlier) = Self::known(&store.root().join(CACHE)) {
+            rootless::check_ids(&earlier.circumstances.ids, &circumstances.ids, store.root())?;
+        }
         let abilities = probe(store)?;
         let no_kernel_mounts = match standing {
             Standing::Root => why_not_kernel(&abilities),
@@ -109,6 +113,7 @@ impl Host {
             no_kernel_mounts,
             no_overlays: why_not_overlays(&abilities),
             user_marks: has_user_marks(&abilities),
+            user_redirects: abilities.user_redirects.is_yes(),
             volatile: abilities.volatile_upper.is_yes(),
             flat_needs_metacopy: !abilities.flat_without_metacopy.is_yes(),
         };
@@ -117,6 +122,11 @@ impl Host {
             tracing::warn!(%error, "cannot remember what this host can do");
         }
         Ok((host, abilities))
+    }
+
+    fn known(path: &Path) -> Option<Self> {
+        let bytes = fs::read(path).ok()?;
+        serde_json::from_slice(&bytes).ok()
     }
 
     fn remember(&self, path: &Path) -> anyhow::Result<()> {
@@ -134,8 +144,14 @@ impl Host {
                 true => Marks::User,
                 false => Marks::Trusted,
             },
+            redirects: self.redirects(choice),
             ..Options::new(self.method(choice))
         }
+    }
+
+    /// Whether a whole tree is checked out without contents.
+    pub(crate) fn redirects(&self, choice: MountsChoice) -> bool {
+        self.method(choice) == Method::Directories && self.user_marks && self.user_redirects
     }
 
     /// Whether anything can be mounted that is written to.

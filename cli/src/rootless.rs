@@ -274,6 +274,39 @@ pub(crate) fn check_owner(root: &Path) -> anyhow::Result<()> {
     )
 }
 
+/// Refuses a root directory whose files belong to ids that are others now: what varve keeps in
+/// plain directories would belong to strangers. Both are maps of users and of groups.
+///
+/// # Errors
+/// What the ids were, and what to do.
+pub(crate) fn check_ids(
+    earlier: &[String; 2],
+    now: &[String; 2],
+    root: &Path,
+) -> anyhow::Result<()> {
+    for (earlier, now) in earlier.iter().zip(now) {
+        // Outside of user namespaces there are all, and nothing is changed that is not one's own.
+        let (Some(earlier), Some(now)) = (mount::partial_ids(earlier), mount::partial_ids(now))
+        else {
+            continue;
+        };
+        let shown = |ids: &mount::IdRanges| {
+            let lines: Vec<_> = ids.to_string().lines().map(ToOwned::to_owned).collect();
+            lines.join(", ")
+        };
+        anyhow::ensure!(
+            now.keeps(&earlier),
+            "the files of {} belong to ids that this user had and has no more: inside, outside, \
+             count were {}, and are {}: give the user the earlier ids again (/etc/subuid, \
+             /etc/subgid, the package uidmap), or choose another --root",
+            root.display(),
+            shown(&earlier),
+            shown(&now),
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,6 +339,22 @@ mod tests {
         let text = forbidden_by(&error, &|_| None);
         assert!(
             text.starts_with("no user namespace can be made: "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn ids_may_be_added_and_not_taken_away() {
+        let maps = |text: &str| [text.to_owned(), text.to_owned()];
+        let (one, many) = (maps("0 1000 1\n"), maps("0 1000 1\n1 100000 65536\n"));
+        let all = maps("0 0 4294967295\n");
+        let root = Path::new("/root-of-store");
+        for (earlier, now) in [(&one, &many), (&many, &many), (&all, &one), (&many, &all)] {
+            check_ids(earlier, now, root).unwrap();
+        }
+        let text = check_ids(&many, &one, root).unwrap_err().to_string();
+        assert!(
+            text.contains("1 100000 65536") && text.contains("/root-of-store"),
             "{text}"
         );
     }

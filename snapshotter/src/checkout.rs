@@ -23,6 +23,16 @@ use store::{
 use crate::error::{Error, Result};
 use crate::marks::{self, Marks};
 
+/// What a checkout is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// Overlayfs's marks.
+    pub marks: Marks,
+    /// Whether its files redirect to the objects instead of having their contents: overlayfs must
+    /// then see them in its last layer.
+    pub redirects: bool,
+}
+
 /// Writes the delta into the new directory `target`.
 ///
 /// # Errors
@@ -32,7 +42,7 @@ pub fn write(
     delta: &Delta,
     trees: &dyn TreeSource,
     objects: &Objects,
-    marks: Marks,
+    form: Form,
     target: &Path,
 ) -> Result<()> {
     if target.exists() {
@@ -41,7 +51,8 @@ pub fn write(
     let mut checkout = Checkout {
         trees,
         objects,
-        marks,
+        marks: form.marks,
+        redirects: form.redirects,
         links: HashMap::new(),
         directories: Vec::new(),
     };
@@ -57,6 +68,7 @@ struct Checkout<'a> {
     trees: &'a dyn TreeSource,
     objects: &'a Objects,
     marks: Marks,
+    redirects: bool,
     links: HashMap<LinkId, PathBuf>,
     /// What was made, with the attributes that it is to get.
     directories: Vec<(PathBuf, Metadata)>,
@@ -122,7 +134,7 @@ impl Checkout<'_> {
             return fs::hard_link(first, target).map_err(|e| Error::io("link", target, e));
         }
         match &leaf.content {
-            Content::File { blob, .. } => self.file(*blob, target)?,
+            Content::File { blob, size } => self.file(*blob, *size, target)?,
             Content::Symlink { target: points_to } => {
                 symlinkat(&**points_to, CWD, target)
                     .map_err(|e| Error::io("create", target, e.into()))?;
@@ -154,8 +166,15 @@ impl Checkout<'_> {
         )
     }
 
-    fn file(&self, blob: store::BlobId, target: &Path) -> Result<()> {
+    fn file(&self, blob: store::BlobId, size: u64, target: &Path) -> Result<()> {
         let mut out = File::create_new(target).map_err(|e| Error::io("create", target, e))?;
+        if self.redirects && size > 0 {
+            out.set_len(size)
+                .map_err(|e| Error::io("lengthen", target, e))?;
+            let [metacopy, redirect] = self.marks.redirect();
+            set_xattr(target, metacopy, b"")?;
+            return set_xattr(target, redirect, self.objects.redirect(blob).as_bytes());
+        }
         let source = self.objects.open_blob(blob)?;
         if rustix::fs::ioctl_ficlone(&out, &source).is_ok() {
             return Ok(());

@@ -16,7 +16,9 @@ use mount::{IdMapping, Lower, MountGuard, OverlayOptions};
 use rustix::io::Errno;
 use store::{Delta, Store, TreeRef, TreeSource, diff, failpoint, space};
 
+use crate::checkout::Form;
 use crate::error::{Error, Result};
+use crate::manager::Options;
 use crate::marks::Marks;
 use crate::{checkout, link_groups, metadata_image};
 
@@ -26,6 +28,9 @@ const META: &str = "meta";
 const MOUNT_POINTS: &str = "mounts";
 /// Directory of plain checkouts, below the root.
 const CHECKOUTS: &str = "checkouts";
+
+/// Ends the names of checkouts without contents.
+const REDIRECTED: &str = ".redirected";
 
 /// Marks the names of what is being written; the process id follows.
 const TEMPORARY: &str = "tmp-";
@@ -108,6 +113,7 @@ pub(crate) struct Images {
     store: Arc<Store>,
     method: Method,
     marks: Marks,
+    redirects: bool,
     slots: Mutex<HashMap<String, Slot>>,
 }
 
@@ -119,7 +125,7 @@ struct Ready {
 }
 
 impl Images {
-    pub(crate) fn new(store: Arc<Store>, method: Method, marks: Marks) -> Result<Self> {
+    pub(crate) fn new(store: Arc<Store>, options: &Options) -> Result<Self> {
         let root = store.root();
         for name in [META, MOUNT_POINTS, CHECKOUTS] {
             let path = root.join(name);
@@ -127,8 +133,9 @@ impl Images {
         }
         let images = Images {
             store,
-            method,
-            marks,
+            method: options.method,
+            marks: options.marks,
+            redirects: options.redirects,
             slots: Mutex::default(),
         };
         // The root is ours alone, so whoever made these is dead.
@@ -151,13 +158,18 @@ impl Images {
         let slot = self.slots().get(&key).cloned();
         // Locked: somebody makes it at this moment.
         slot.is_some_and(|slot| slot.try_lock().map_or(true, |slot| slot.is_some()))
-            || self.file(&key).exists()
+            || self.file(&key, true).exists()
     }
 
-    fn file(&self, key: &str) -> PathBuf {
+    fn file(&self, key: &str, is_whole: bool) -> PathBuf {
+        let root = self.store.root();
         match self.method {
-            Method::Kernel => self.store.root().join(META).join(format!("{key}.erofs")),
-            Method::Directories => self.store.root().join(CHECKOUTS).join(key),
+            Method::Kernel => root.join(META).join(format!("{key}.erofs")),
+            // Where redirects are not followed, such files would read as zeros.
+            Method::Directories if is_whole && self.redirects => {
+                root.join(CHECKOUTS).join(format!("{key}{REDIRECTED}"))
+            }
+            Method::Directories => root.join(CHECKOUTS).join(key),
         }
     }
 
@@ -238,7 +250,7 @@ impl Images {
     }
 
     fn mount_image(&self, key: &str, shape: Shape) -> Result<Ready> {
-        let file = self.file(key);
+        let file = self.file(key, false);
         if !is_intact(&file) {
             let image = self.make_image(shape)?;
             write_with_digest(&file, &image)?;
@@ -262,24 +274,24 @@ impl Images {
     }
 
     fn check_out(&self, key: &str, shape: Shape) -> Result<Ready> {
-        let directory = self.file(key);
+        let is_whole = matches!(shape, Shape::Flat(_));
+        let directory = self.file(key, is_whole);
         if !directory.exists() {
             let delta = shape.delta(&*self.store)?;
             let temporary = temporary_name(&directory);
-            let written = checkout::write(
-                &delta,
-                &*self.store,
-                self.store.objects(),
-                self.marks,
-                &temporary,
-            )
-            .and_then(|()| {
-                // A checkout has no digest to be checked by: it is complete or not there.
-                let flushed = File::open(&temporary)
-                    .and_then(|file| Ok(rustix::fs::syncfs(&file)?))
-                    .and_then(|()| fs::rename(&temporary, &directory));
-                flushed.map_err(|e| Error::io("finish", &temporary, e))
-            });
+            let form = Form {
+                marks: self.marks,
+                redirects: is_whole && self.redirects,
+            };
+            let (store, objects) = (&*self.store, self.store.objects());
+            let written =
+                checkout::write(&delta, store, objects, form, &temporary).and_then(|()| {
+                    // A checkout has no digest to be checked by: it is complete or not there.
+                    let flushed = File::open(&temporary)
+                        .and_then(|file| Ok(rustix::fs::syncfs(&file)?))
+                        .and_then(|()| fs::rename(&temporary, &directory));
+                    flushed.map_err(|e| Error::io("finish", &temporary, e))
+                });
             if written.is_err() && temporary.exists() {
                 self.store.trash().take(&temporary)?;
             }

@@ -37,6 +37,9 @@ pub struct Options {
     pub method: Method,
     /// Where overlayfs keeps its marks.
     pub marks: Marks,
+    /// Whether files of plain directories can redirect into the objects ([`Marks::User`] only).
+    /// Then a whole tree is checked out without contents.
+    pub redirects: bool,
     /// Whether uppers are mounted `volatile`: no flush until commit. For build steps, whose upper
     /// is worthless until they end; never for containers.
     pub volatile: bool,
@@ -58,6 +61,7 @@ impl Options {
         Options {
             method,
             marks: Marks::Trusted,
+            redirects: false,
             volatile: false,
             flat_needs_metacopy: false,
             flat_inodes_max,
@@ -89,7 +93,7 @@ impl Manager {
     /// # Errors
     /// Database errors; [`Error::Io`].
     pub fn open(store: Arc<Store>, options: Options) -> Result<Self> {
-        let images = Images::new(store.clone(), options.method, options.marks)?;
+        let images = Images::new(store.clone(), &options)?;
         let directories = Directories::open(store.clone(), SNAPSHOTS, options.marks)?;
         let (changing, committing) = (Mutex::default(), Mutex::default());
         let manager = Manager {

@@ -50,6 +50,14 @@ impl Marks {
         }
     }
 
+    /// What makes overlayfs take the contents of a file from elsewhere.
+    pub(crate) fn redirect(self) -> [&'static [u8]; 2] {
+        match self {
+            Marks::Trusted => [b"trusted.overlay.metacopy", b"trusted.overlay.redirect"],
+            Marks::User => [b"user.overlay.metacopy", b"user.overlay.redirect"],
+        }
+    }
+
     /// What an attribute of this name means in a directory that overlayfs wrote to.
     pub(crate) fn meaning(self, name: &[u8]) -> Meaning<'_> {
         let prefix: &[u8] = match self {

@@ -27,7 +27,8 @@ impl Manager {
         let options = self.options();
         let mut lowers = self.lowers(&row.info.parent)?;
         let kernel = options.method == Method::Kernel;
-        if !writable && !kernel && lowers.len() == 1 {
+        let redirects = kernel || options.redirects;
+        if !writable && !redirects && lowers.len() == 1 {
             // A single directory is nothing to merge, and bound it would show its overlay marks.
             lowers.push(Lower::Directory(upper.clone()));
         }
@@ -39,7 +40,7 @@ impl Manager {
             index: Some(false),
             ..OverlayOptions::default()
         };
-        if kernel {
+        if redirects {
             overlay
                 .data_only
                 .push(self.store().objects().directory().to_owned());
@@ -50,8 +51,8 @@ impl Manager {
             // `metacopy=on` forces it. Whether a step can rename a directory must not depend on
             // the shape of its base.
             // In a user namespace there are none: rename(2) answers EXDEV, and programs copy.
-            let redirects = options.volatile && options.marks == Marks::Trusted;
-            overlay.redirect_dir = redirects.then_some(RedirectDir::On);
+            let renames = options.volatile && options.marks == Marks::Trusted;
+            overlay.redirect_dir = renames.then_some(RedirectDir::On);
         }
         Ok(vec![overlay.to_mount()?])
     }
@@ -60,8 +61,10 @@ impl Manager {
     fn lowers(&self, name: &str) -> Result<Vec<Lower>> {
         let lower = |shape| {
             let directory = self.images().lower(shape)?;
+            let is_redirected = self.options().redirects && matches!(shape, Shape::Flat(_));
             Ok(match self.method() {
                 Method::Kernel => Lower::Metadata(directory),
+                Method::Directories if is_redirected => Lower::UserMetadata(directory),
                 Method::Directories => Lower::Directory(directory),
             })
         };

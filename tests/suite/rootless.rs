@@ -1,11 +1,12 @@
 //! An ordinary user builds and runs as root does, and gets the same images.
 
+mod daily;
 mod ids;
 
 use std::fs;
 use std::path::Path;
 
-use support::user::User;
+use support::user::{Hurdle, User};
 use support::workspace::Varve;
 
 /// Everything that has owners, modes, links, attributes and deletions in it.
@@ -45,6 +46,75 @@ fn a_users_image_is_bit_for_bit_that_of_root() {
     let (theirs, ours) = (user.home().join("image.tar"), varve.path("image.tar"));
     assert!(fs::read(theirs).unwrap() == fs::read(ours).unwrap());
     assert_eq!(mounts_below(&user.home()), [""; 0]);
+}
+
+#[test]
+fn devices_of_a_base_stay_what_they_are() {
+    let varve = Varve::new();
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, kind, numbers) in [
+        ("null", tar::EntryType::Char, (1, 3)),
+        ("disk", tar::EntryType::Block, (8, 0)),
+        ("kept", tar::EntryType::Char, (1, 5)),
+        ("gone", tar::EntryType::Char, (1, 5)),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o660);
+        header.set_size(0);
+        header.set_device_major(numbers.0).unwrap();
+        header.set_device_minor(numbers.1).unwrap();
+        archive
+            .append_data(&mut header, format!("devices/{name}"), &[][..])
+            .unwrap();
+    }
+    varve.write("context/devices.tar", archive.into_inner().unwrap());
+    varve.dockerfile(
+        "FROM busybox\nADD devices.tar /\n\
+         RUN cd /devices && chown 5:6 null && chmod 600 disk && rm gone && ls\n",
+    );
+    let user = User::new(&varve, 1);
+    let mut images = Vec::new();
+    for (command, place) in [
+        (
+            &mut user.build_command(["-otype=oci,dest=image.tar"]),
+            user.home(),
+        ),
+        (
+            &mut varve.build_command(["-otype=oci,dest=image.tar"]),
+            varve.path("."),
+        ),
+    ] {
+        support::workspace::run(command.env(EPOCH.0, EPOCH.1)).success();
+        images.push(fs::read(place.join("image.tar")).unwrap());
+    }
+    assert!(images[0] == images[1]);
+}
+
+#[test]
+fn doctor_tells_a_user_what_is_missing_and_how_to_get_it() {
+    let varve = Varve::new();
+    let told = |user: User<'_>| user.varve(["doctor"]).success().stdout;
+    let text = told(User::new(&varve, 1));
+    for part in [
+        "65537 ids",
+        "way of mounting: dirs",
+        "- slower: ",
+        "- missing: ",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let text = told(User::with(&varve, 2, Hurdle::NoRanges));
+    assert!(
+        text.contains("sudo usermod --add-subuids 100000-165535 varve61002"),
+        "{text}"
+    );
+    let text = told(User::with(&varve, 3, Hurdle::NoPrograms));
+    assert!(text.contains("install the package uidmap"), "{text}");
+    let text = told(User::with(&varve, 4, Hurdle::NoNamespaces));
+    assert!(text.contains("missing: RUN, varve run"), "{text}");
+    let text = varve.varve(["doctor"]).success().stdout;
+    assert!(!text.contains("missing: "), "{text}");
 }
 
 fn mounts_below(directory: &Path) -> Vec<String> {

@@ -59,6 +59,10 @@ fn way(host: &Host, choice: MountsChoice) -> String {
             "way of mounting: kernel (EROFS metadata images, file contents behind them; steps and \
              containers read files without varve in the path)"
         }
+        Method::Directories if host.redirects(choice) => {
+            "way of mounting: dirs (plain directories; those of whole trees without the contents of \
+             files, which are read from the store: slower to start)"
+        }
         Method::Directories => {
             "way of mounting: dirs (plain directories, copied out of the store: slower to start, \
              takes more space)"

@@ -128,6 +128,8 @@ pub struct Abilities {
     pub overlay: Ability,
     /// The same with marks in `user.*` attributes: what a user namespace has (Linux 5.11).
     pub user_overlay: Ability,
+    /// Plain layers of such an overlay whose files redirect into a data-only lower (Linux 6.16).
+    pub user_redirects: Ability,
     /// EROFS images.
     pub erofs: ErofsAbility,
     /// Data-only lower directories below a metadata image (Linux 6.5).
@@ -161,6 +163,10 @@ impl Abilities {
             ("kernel", self.kernel.to_string()),
             ("overlay", self.overlay.to_string()),
             ("overlay of an ordinary user", self.user_overlay.to_string()),
+            (
+                "redirects of an ordinary user",
+                self.user_redirects.to_string(),
+            ),
             ("erofs images", self.erofs.to_string()),
             (
                 "data-only lower directories",

@@ -45,6 +45,29 @@ impl IdRanges {
             (offset < range.length).then(|| range.outside + offset)
         })
     }
+
+    /// Whether every id of `earlier` still stands for the same.
+    #[must_use]
+    pub fn keeps(&self, earlier: &IdRanges) -> bool {
+        earlier.0.iter().all(|range| {
+            let mut done = 0;
+            while done < range.length {
+                let inside = range.inside + done;
+                let now = self.0.iter().find(|now| {
+                    inside
+                        .checked_sub(now.inside)
+                        .is_some_and(|offset| offset < now.length)
+                });
+                match now {
+                    Some(now) if now.outside + (inside - now.inside) == range.outside + done => {
+                        done += now.length - (inside - now.inside);
+                    }
+                    _ => return false,
+                }
+            }
+            true
+        })
+    }
 }
 
 /// As runc and containerd write it: `INSIDE:OUTSIDE:LENGTH`, several separated by commas.
@@ -211,6 +234,23 @@ fn mapped_namespace(child: Pid, mut ready: PipeReader, mapping: &IdMapping) -> i
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_ids_keep_what_was_and_other_ids_do_not() {
+        let ranges = |text: &str| text.parse::<IdRanges>().unwrap();
+        let earlier = ranges("0:1000:1,1:100000:100");
+        for (now, keeps) in [
+            ("0:1000:1,1:100000:100", true),
+            ("0:1000:1,1:100000:50,51:100050:60", true),
+            ("0:1000:1,1:100000:50,51:100051:60", false),
+            ("0:1000:1,1:100000:99", false),
+            ("0:1000:1", false),
+            ("0:1001:1,1:100000:100", false),
+        ] {
+            assert_eq!(ranges(now).keeps(&earlier), keeps, "{now}");
+        }
+        assert!(earlier.keeps(&IdRanges::default()));
+    }
 
     #[test]
     fn ranges_are_read_and_map_what_is_in_them() {

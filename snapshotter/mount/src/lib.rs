@@ -51,4 +51,4 @@ pub use overlay::{LOWER_COUNT_MAX, Lower, OverlayOptions, RedirectDir};
 pub use overlay_mount::{mount_overlay, renew_work_directory};
 pub use probe::ProbeImage;
 pub use table::{MountEntry, mounts_below, parse_mountinfo, unmount_all_below};
-pub use user_namespace::{MapWriter, enter_user_namespace, may_set_groups, own_ids};
+pub use user_namespace::{MapWriter, enter_user_namespace, may_set_groups, own_ids, partial_ids};

@@ -21,6 +21,9 @@ pub enum Lower {
     /// A layer of which only names and attributes count: its regular files redirect into the
     /// data-only lower directories. A mounted EROFS image, or a FUSE that answers likewise.
     Metadata(PathBuf),
+    /// The same with redirects in `user.overlay.*`: an overlay with `userxattr` follows them if it
+    /// is the last (Linux 6.16).
+    UserMetadata(PathBuf),
 }
 
 impl Lower {
@@ -28,12 +31,12 @@ impl Lower {
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Directory(path) | Self::Metadata(path) => path,
+            Self::Directory(path) | Self::Metadata(path) | Self::UserMetadata(path) => path,
         }
     }
 
     fn is_metadata(&self) -> bool {
-        matches!(self, Self::Metadata(_))
+        matches!(self, Self::Metadata(_) | Self::UserMetadata(_))
     }
 }
 
@@ -152,9 +155,15 @@ impl OverlayOptions {
         if self.userxattr && self.metacopy {
             return conflict("userxattr", "metacopy=on", "the kernel refuses it");
         }
-        if self.userxattr && self.lowers.iter().any(Lower::is_metadata) {
-            let reason = "redirects would be ignored and files read as zeros";
-            return conflict("userxattr", "a metadata layer", reason);
+        // Redirects would be ignored and files read as zeros.
+        let is_deaf = |lower: &Lower| match lower {
+            Lower::Directory(_) => false,
+            Lower::Metadata(_) => self.userxattr,
+            Lower::UserMetadata(_) => !self.userxattr,
+        };
+        if self.lowers.iter().any(is_deaf) {
+            let reason = "files would read as zeros";
+            return conflict("userxattr", "this kind of metadata layer", reason);
         }
         let other_redirect = self
             .redirect_dir
@@ -369,7 +378,15 @@ mod tests {
             metacopy: false,
             ..user
         };
-        check(zeros, ("userxattr", "a metadata layer"));
+        check(zeros.clone(), ("userxattr", "this kind of metadata layer"));
+        let lowers = vec![Lower::UserMetadata("/a".into())];
+        let heard = OverlayOptions { lowers, ..zeros };
+        heard.check().expect("its redirects are followed");
+        let deaf = OverlayOptions {
+            userxattr: false,
+            ..heard
+        };
+        check(deaf, ("userxattr", "this kind of metadata layer"));
         let redirect = OverlayOptions {
             redirect_dir: Some(RedirectDir::Off),
             ..stack()

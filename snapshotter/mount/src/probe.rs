@@ -90,6 +90,7 @@ impl Abilities {
             kernel: KernelVersion::running(),
             overlay,
             user_overlay: Ability::of(bench.plain_overlay(volatile, true)),
+            user_redirects: Ability::of(bench.user_redirects(volatile, &images[0])),
             erofs,
             data_only_lowers: with_images(one, &images[..1]),
             flat_without_metacopy: with_images(flat, &images[..1]),
@@ -238,6 +239,36 @@ impl Bench {
                 return Err(Error::system("replace", &inside, error));
             }
         }
+        guard.unmount()
+    }
+
+    /// Reads a file of a plain layer that redirects to the contents of an image's file.
+    fn user_redirects(&self, volatile: bool, image: &ProbeImage<'_>) -> Result<(), Error> {
+        self.write("links/file", b"")?;
+        let file = self.path("links/file");
+        let redirect = format!("/{}", image.redirect);
+        let set = |name: &str, value: &[u8]| {
+            rustix::fs::setxattr(&file, name, value, XattrFlags::empty())
+                .map_err(|errno| Error::system("mark", &file, errno))
+        };
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&file)
+            .and_then(|opened| opened.set_len(image.content.len() as u64))
+            .map_err(|error| Error::system("lengthen", &file, error))?;
+        set("user.overlay.metacopy", b"")?;
+        set("user.overlay.redirect", redirect.as_bytes())?;
+        let options = OverlayOptions {
+            lowers: vec![Lower::UserMetadata(self.path("links"))],
+            data_only: vec![self.path("objects")],
+            upper: Some(self.upper("links")?),
+            volatile,
+            userxattr: true,
+            ..OverlayOptions::default()
+        };
+        let merged = self.make_directory("merged")?;
+        let guard = mount_overlay(&options, &merged)?;
+        expect_content(&merged.join("file"), image.content)?;
         guard.unmount()
     }
 

@@ -144,6 +144,13 @@ pub fn own_ids() -> Option<IdMapping> {
     })
 }
 
+/// A map in the form of `/proc/<pid>/uid_map`; `None` for that of the first user namespace, which
+/// has all.
+#[must_use]
+pub fn partial_ids(map: &str) -> Option<IdRanges> {
+    (!is_whole(map)).then(|| parse_map(map))
+}
+
 /// Whether a process here may change its supplementary groups, if it is privileged.
 #[must_use]
 pub fn may_set_groups() -> bool {

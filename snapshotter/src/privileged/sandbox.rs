@@ -11,9 +11,10 @@ use store::key_value::memory::{Medium, Memory};
 use store::{RootLock, Store, TreeRef, fixtures};
 use tempfile::TempDir;
 
+use crate::checkout::Form;
 use crate::manager::{Manager, Options};
 use crate::snapshots::{Labels, Snapshots};
-use crate::{Marks, Method, Result, checkout, metadata_image};
+use crate::{Method, Result, checkout, metadata_image};
 
 pub(super) struct Sandbox {
     pub(super) manager: Manager,
@@ -225,7 +226,7 @@ impl Sandbox {
         if self.manager.method() == Method::Directories {
             let target = self.directory();
             let delta = store::diff(None, tree, store).unwrap();
-            checkout::write(&delta, store, objects, Marks::Trusted, &target).unwrap();
+            checkout::write(&delta, store, objects, Form::default(), &target).unwrap();
             return look(&target);
         }
         let image = self.directory.path().join("flat.erofs");

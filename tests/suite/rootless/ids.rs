@@ -49,6 +49,23 @@ fn without_user_namespaces_what_needs_no_step_is_built_and_the_rest_says_why() {
 }
 
 #[test]
+fn ids_that_are_taken_away_are_missed_before_anything_is_touched() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN touch x && chown 5 x\n");
+    User::new(&varve, 1).build(["-tapp"]).success();
+    let refused = User::with(&varve, 1, Hurdle::NoRanges)
+        .varve(["run", "app", "id"])
+        .code(125);
+    assert!(
+        refused
+            .stderr
+            .contains("ids that this user had and has no more"),
+        "{refused}"
+    );
+    User::new(&varve, 1).varve(["run", "app", "id"]).success();
+}
+
+#[test]
 fn a_root_directory_of_another_user_is_refused() {
     let varve = Varve::new();
     let user = User::new(&varve, 1);

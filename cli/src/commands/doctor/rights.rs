@@ -8,9 +8,10 @@ const SAME: &str = "the same as for root: RUN with its mounts, varve run, COPY a
 
 /// What a user namespace costs and lacks, whatever ids it has.
 const LESS: [&str; 7] = [
-    "slower: what steps read is copied out of the store into plain directories when it is first \
-     used, because the kernel lets only root mount EROFS images: it takes its size on the disk \
-     once more, and a first step waits for it; later steps do not",
+    "slower: a tree that steps read is made a plain directory when it is first used, because the \
+     kernel lets only root mount EROFS images: a first step waits for that, and later ones do \
+     not. What a step or COPY has added to a base is copied out, and before Linux 6.16 the base \
+     too: it takes its size on the disk once more",
     "slower: a directory of a lower layer is not renamed but copied, by programs that know how to \
      (rename(2) answers EXDEV, as with BuildKit); one that does not keep times, like busybox's mv \
      those of links, leaves others than as root",
