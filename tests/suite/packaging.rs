@@ -3,6 +3,7 @@
 mod completion;
 mod debian;
 mod image;
+mod network;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -44,6 +44,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 pub struct Varve {
     directory: TempDir,
     base: Arc<TempDir>,
+    /// In place of the one in the directory.
+    root: Option<PathBuf>,
 }
 
 impl Default for Varve {
@@ -85,7 +87,19 @@ impl Varve {
         let directory = directory.expect("a temporary directory");
         fs::create_dir(directory.path().join("context")).expect("a context");
         let base = base_layout();
-        Varve { directory, base }
+        let root = None;
+        Varve {
+            directory,
+            base,
+            root,
+        }
+    }
+
+    /// The same with a root directory that outlives it.
+    #[must_use]
+    pub fn with_root(mut self, root: &Path) -> Self {
+        self.root = Some(root.to_owned());
+        self
     }
 
     /// A path in the temporary directory.
@@ -98,7 +112,7 @@ impl Varve {
     /// the first command.
     #[must_use]
     pub fn root(&self) -> PathBuf {
-        self.path("root")
+        self.root.clone().unwrap_or_else(|| self.path("root"))
     }
 
     /// Id of the process that has, or had last, the root directory: a child of the one that was
@@ -114,7 +128,7 @@ impl Varve {
     /// The same, unless the last one was killed before it could write it down.
     #[must_use]
     pub fn last_owner(&self) -> Option<u32> {
-        let id = fs::read_to_string(self.path("root/lock")).ok()?;
+        let id = fs::read_to_string(self.root().join("lock")).ok()?;
         id.trim().parse().ok()
     }
 
@@ -376,6 +390,14 @@ pub fn run(command: &mut Command) -> Outcome {
     Running::start(command).wait()
 }
 
+/// Runs a command to its end, which may be so far away.
+///
+/// # Panics
+/// It cannot be started, or does not end by then.
+pub fn run_within(limit: Duration, command: &mut Command) -> Outcome {
+    Running::start(command).wait_within(limit)
+}
+
 /// Runs a command to its end and gives it `input` as standard input.
 ///
 /// # Panics
@@ -430,9 +452,13 @@ impl Running {
     ///
     /// # Panics
     /// It does not end within minutes; it is killed.
-    pub fn wait(mut self) -> Outcome {
+    pub fn wait(self) -> Outcome {
+        self.wait_within(TIME_LIMIT)
+    }
+
+    fn wait_within(mut self, limit: Duration) -> Outcome {
         use std::os::unix::process::ExitStatusExt;
-        let deadline = Instant::now() + TIME_LIMIT;
+        let deadline = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
                 break status;
