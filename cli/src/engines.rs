@@ -1,15 +1,18 @@
 //! Engines of this machine that have images of their own, for `--load`: docker, or containerd.
 
+mod containerd;
+mod contexts;
+mod nerdctl;
 mod program;
 mod socket;
 
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
 use solver::request::Receiver;
 
+use self::containerd::Containerd;
 use self::program::Program;
 use self::socket::DockerSocket;
 use crate::environment::Environment;
@@ -17,10 +20,9 @@ use crate::environment::Environment;
 /// Where docker listens unless DOCKER_HOST says otherwise.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
-/// Where containerd listens unless CONTAINERD_ADDRESS says otherwise.
-const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
-
-/// Finds somebody who answers: the docker of the named context, docker, containerd.
+/// Finds somebody who answers: the docker of the named context, of DOCKER_HOST, or of the context
+/// that is in use; else the containerd that CONTAINERD_ADDRESS names; else the docker of this
+/// machine, or its containerd.
 ///
 /// # Errors
 /// Nobody does; the sentence says who was asked, and what to do without one.
@@ -28,37 +30,26 @@ pub(crate) fn find(
     environment: &Environment,
     context: Option<&str>,
 ) -> anyhow::Result<Arc<dyn Receiver>> {
-    let host = environment
-        .get("DOCKER_HOST")
-        .filter(|host| !host.is_empty());
-    let local = match (context, host) {
-        (Some(_), _) => None,
-        (None, None) => Some(PathBuf::from(DOCKER_SOCKET)),
-        (None, Some(host)) => host.strip_prefix("unix://").map(PathBuf::from),
+    let host = environment.get("DOCKER_HOST");
+    let host = host.filter(|host| !host.is_empty());
+    let in_use = match (context, host) {
+        (None, None) => contexts::in_use(environment),
+        _ => None,
     };
+    let context = context.or(in_use.as_deref());
+    let is_anybody = context.is_none() && host.is_none();
+    let containerd = is_anybody.then(|| nerdctl::containerd(environment));
+    let is_named = environment.get("CONTAINERD_ADDRESS").is_some();
     let mut asked = Vec::new();
-    if let Some(path) = local {
-        let docker = DockerSocket::new(path);
-        match docker.ping() {
-            Ok(()) => return Ok(Arc::new(docker)),
-            Err(error) => asked.push(format!("docker at {}: {error}", docker.path().display())),
-        }
+    // Whoever names one does not mean another.
+    let is_containerd_alone = is_anybody && is_named;
+    if !is_containerd_alone && let Some(docker) = docker(environment, context, host, &mut asked) {
+        return Ok(docker);
     }
-    // The program knows of contexts, of ssh and of certificates.
-    if let Some(docker) = program(environment, "docker") {
-        let options = context.map_or_else(Vec::new, |name| vec!["--context", name]);
-        match program::docker_answers(&docker, &options) {
-            Ok(()) => return Ok(Arc::new(Program::docker(docker, &options))),
-            Err(error) => asked.push(format!("`docker version`: {error}")),
-        }
-    }
-    if context.is_none() && host.is_none() {
-        let address = environment.get("CONTAINERD_ADDRESS");
-        let socket = Path::new(address.unwrap_or(CONTAINERD_SOCKET));
-        match containerd(environment, socket) {
-            Ok(containerd) => return Ok(Arc::new(containerd)),
-            Err(error) => asked.push(format!("containerd at {}: {error}", socket.display())),
-        }
+    if let Some(containerd) = containerd
+        && let Some(found) = answering(&containerd, &mut asked)
+    {
+        return Ok(found);
     }
     bail!(
         "no engine takes the image ({}); start one, or write an archive with \
@@ -67,17 +58,48 @@ pub(crate) fn find(
     )
 }
 
-/// A containerd that answers, and a program that speaks with it.
-fn containerd(environment: &Environment, socket: &Path) -> Result<Program, String> {
-    if let Err(error) = UnixStream::connect(socket) {
-        return Err(crate::error::sentence(&error));
+/// The docker that is meant, if it answers.
+fn docker(
+    environment: &Environment,
+    context: Option<&str>,
+    host: Option<&str>,
+    asked: &mut Vec<String>,
+) -> Option<Arc<dyn Receiver>> {
+    let endpoint = match context {
+        Some(context) => contexts::endpoint(environment, context),
+        None => host.map(str::to_owned),
+    };
+    let local = match (&endpoint, context) {
+        (Some(endpoint), _) => endpoint.strip_prefix("unix://").map(PathBuf::from),
+        (None, Some(_)) => None,
+        (None, None) => Some(PathBuf::from(DOCKER_SOCKET)),
+    };
+    if let Some(path) = local {
+        let docker = DockerSocket::new(path);
+        match docker.ping() {
+            Ok(()) => return Some(Arc::new(docker)),
+            Err(error) => asked.push(format!("docker at {}: {error}", docker.path().display())),
+        }
     }
-    let namespace = environment.get("CONTAINERD_NAMESPACE");
-    match (program(environment, "nerdctl"), program(environment, "ctr")) {
-        (Some(nerdctl), _) => Ok(Program::nerdctl(nerdctl, socket, namespace)),
-        (None, Some(ctr)) => Ok(Program::ctr(ctr, socket, namespace)),
-        (None, None) => Err("there is neither nerdctl nor ctr on PATH".to_owned()),
+    // The program knows of ssh and of certificates.
+    let docker = program(environment, "docker")?;
+    let options = context.map_or_else(Vec::new, |name| vec!["--context", name]);
+    match program::docker_answers(&docker, &options) {
+        Ok(()) => return Some(Arc::new(Program::docker(docker, &options))),
+        Err(error) => asked.push(format!("`docker version`: {error}")),
     }
+    None
+}
+
+fn answering(containerd: &Containerd, asked: &mut Vec<String>) -> Option<Arc<dyn Receiver>> {
+    match containerd.answers() {
+        Ok(()) => return Some(Arc::new(containerd.clone())),
+        Err(error) => asked.push(format!(
+            "containerd at {}: {error}",
+            containerd.address.display()
+        )),
+    }
+    None
 }
 
 /// The program of that name on PATH.

@@ -5,6 +5,7 @@ mod attributes;
 mod files;
 mod layers;
 mod many;
+mod loaded;
 mod platforms;
 mod reproducible;
 mod saved;

@@ -28,30 +28,6 @@ impl Program {
             arguments: arguments.map(ToString::to_string).collect(),
         }
     }
-
-    /// `nerdctl load`.
-    pub(super) fn nerdctl(program: PathBuf, socket: &Path, namespace: Option<&str>) -> Self {
-        let mut arguments = vec![format!("--address={}", socket.display())];
-        arguments.extend(namespace.map(|name| format!("--namespace={name}")));
-        arguments.push("load".into());
-        Program {
-            name: "nerdctl",
-            program,
-            arguments,
-        }
-    }
-
-    /// `ctr images import`.
-    pub(super) fn ctr(program: PathBuf, socket: &Path, namespace: Option<&str>) -> Self {
-        let mut arguments = vec![format!("--address={}", socket.display())];
-        arguments.extend(namespace.map(|name| format!("--namespace={name}")));
-        arguments.extend(["images", "import", "-"].map(str::to_owned));
-        Program {
-            name: "ctr",
-            program,
-            arguments,
-        }
-    }
 }
 
 impl Receiver for Program {

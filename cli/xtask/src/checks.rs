@@ -33,6 +33,12 @@ const BROWSER_MODULE: &str = "browser::";
 /// The browser. It is not installed for one test: 300 MB.
 const BROWSER: &str = "chromium";
 
+/// Tests that run docker's engine live in a module of this name.
+const DOCKER_MODULE: &str = "dockerd::";
+
+/// The engine. It is not installed for one test, which would start a service.
+const DOCKER: &str = "dockerd";
+
 /// Tells tests where it is.
 const NERDCTL_VARIABLE: &str = "VARVE_TEST_NERDCTL";
 
@@ -107,9 +113,7 @@ pub(crate) fn run(workspace: &Workspace, unprivileged: bool) -> Result<()> {
         if nerdctl.is_none() {
             words.extend(["--skip", NERDCTL_MODULE]);
         }
-        if !has_browser() {
-            words.extend(["--skip", BROWSER_MODULE]);
-        }
+        words.extend(without_programs());
         test(&[], &words)
     })?;
     if !unprivileged && !offline() {
@@ -155,14 +159,26 @@ fn install(workspace: &Workspace, unprivileged: bool) -> Result<Option<PathBuf>>
     Ok(directory.map(|directory| directory.join("nerdctl")))
 }
 
-/// Whether the browser is here; says so if it is not.
-fn has_browser() -> bool {
-    let started = Command::new(BROWSER).arg("--version").output();
+/// What leaves out the tests whose programs are not here.
+fn without_programs() -> Vec<&'static str> {
+    let mut words = Vec::new();
+    for (program, module, what) in [
+        (BROWSER, BROWSER_MODULE, "the test of pages in a browser"),
+        (DOCKER, DOCKER_MODULE, "the test of docker's own engine"),
+    ] {
+        if !has(program, what) {
+            words.extend(["--skip", module]);
+        }
+    }
+    words
+}
+
+/// Whether a program is here; says what is left out if it is not.
+fn has(program: &str, what: &str) -> bool {
+    let started = Command::new(program).arg("--version").output();
     let is_here = started.is_ok_and(|output| output.status.success());
     if !is_here {
-        console::note(&format!(
-            "no {BROWSER}: the test of pages in a browser is left out"
-        ));
+        console::note(&format!("no {program}: {what} is left out"));
     }
     is_here
 }
