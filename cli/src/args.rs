@@ -3,6 +3,7 @@
 //! What a value means ([`exports`], [`contexts`]) is decided here; what is on disk is not looked
 //! at.
 
+pub(crate) mod allow;
 pub(crate) mod archives;
 pub(crate) mod contents;
 pub(crate) mod contexts;
@@ -261,7 +262,8 @@ Outputs (-o, repeatable; FIELDS are separated by commas):
  source-date-epoch=SECONDS, rewrite-timestamp=false (keep times of files), prefer-nondist-layers,
  annotation.KEY=VALUE, annotation-index.KEY=VALUE, annotation[linux/arm64].KEY=VALUE and so on.
  image takes name-canonical, dangling-name-prefix=PREFIX and store=false as well;
- local and tar take platform-split=false and source-date-epoch.
+ local and tar take platform-split=false and source-date-epoch; local takes mode=delete, which
+ removes what is in DIR and not in the result.
 
 Examples:
   varve build -t app .                          CONTEXT/Dockerfile, its last stage
@@ -373,6 +375,10 @@ pub(crate) struct Build {
     /// What RUN steps get
     #[command(flatten)]
     pub(crate) steps: StepOptions,
+    /// Give the build a right (repeatable): buildx.local.delete, for mode=delete in directories
+    /// that are not below the working directory; network.host, which builds have anyway
+    #[arg(long, value_name = "RIGHT")]
+    pub(crate) allow: Vec<allow::Allowed>,
     /// What changes nothing
     #[command(flatten)]
     _familiar: familiar::Familiar,

@@ -8,6 +8,7 @@ mod layers;
 mod layout;
 mod meter;
 mod missing;
+mod others;
 mod platforms;
 pub(crate) mod push;
 pub mod save;
@@ -198,6 +199,7 @@ impl Exporter<'_> {
             Output::Registry(output) => self.push(output),
             Output::Local {
                 directory,
+                deletes_others,
                 epoch,
                 platform_split,
             } => {
@@ -205,6 +207,10 @@ impl Exporter<'_> {
                 let split = *platform_split;
                 let written =
                     files::directory(export, directory, *epoch, split, (snapshots, &step));
+                let written = written.and_then(|()| match deletes_others {
+                    true => others::remove(export, directory, export.is_split(split), snapshots),
+                    false => Ok(()),
+                });
                 step.end(written)
             }
             Output::Tar {

@@ -129,8 +129,10 @@ pub enum Output {
     Store(StoreOutput),
     /// The files, into a directory.
     Local {
-        /// Made if missing; files of other origin stay.
+        /// Made if missing.
         directory: PathBuf,
+        /// Whether files of other origin go.
+        deletes_others: bool,
         /// In place of the build's SOURCE_DATE_EPOCH; `Some(None)` for none.
         epoch: Option<Option<i64>>,
         /// Whether each platform gets a directory; as a rule if there are several.

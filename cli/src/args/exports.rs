@@ -94,9 +94,23 @@ const TYPES: [(&str, &[&str]); 7] = [
     ("docker", &["dest", "tar", "name", "context"]),
     (
         "local",
-        &["dest", "platform-split", "source-date-epoch", "mode"],
+        &[
+            "dest",
+            "platform-split",
+            "source-date-epoch",
+            "mode",
+            "attestation-prefix",
+        ],
     ),
-    ("tar", &["dest", "platform-split", "source-date-epoch"]),
+    (
+        "tar",
+        &[
+            "dest",
+            "platform-split",
+            "source-date-epoch",
+            "attestation-prefix",
+        ],
+    ),
     (
         "image",
         &[
@@ -140,6 +154,7 @@ pub(crate) fn parse(text: &str) -> Result<Export, String> {
     let is_image = matches!(kind.as_str(), "oci" | "docker" | "image" | "registry");
     let more: &[&str] = if is_image { &attributes::KEYS } else { &[] };
     fields.check(&kind, &[keys, more].concat(), is_image)?;
+    fields.take_attestations(is_image)?;
     match kind.as_str() {
         "oci" => image(ImageFormat::Oci, fields),
         "docker" => image(ImageFormat::Docker, fields),
@@ -162,6 +177,7 @@ fn plain(text: &str) -> Result<Export, String> {
         })),
         directory => Ok(Export::Write(Output::Local {
             directory: PathBuf::from(directory),
+            deletes_others: false,
             epoch: None,
             platform_split: None,
         })),
@@ -190,15 +206,18 @@ fn local(mut fields: Fields) -> Result<Export, String> {
     let Some(Destination::Path(directory)) = destination(&mut fields) else {
         return Err("type=local needs dest=DIR".to_owned());
     };
-    if let Some(mode) = fields.take("mode")
-        && mode != "copy"
-    {
-        return Err(format!(
-            "mode={mode} is not supported: files of other origin stay (mode=copy)"
-        ));
-    }
+    let deletes_others = match fields.take("mode").as_deref() {
+        None | Some("copy") => false,
+        Some("delete") => true,
+        Some(mode) => {
+            return Err(format!(
+                "unknown mode {mode:?}; it is copy (files of other origin stay) or delete (they go)"
+            ));
+        }
+    };
     Ok(Export::Write(Output::Local {
         directory,
+        deletes_others,
         epoch: attributes::epoch(&mut fields)?,
         platform_split: fields.boolean("platform-split")?,
     }))
@@ -254,10 +273,9 @@ fn keep(mut fields: Fields) -> Result<Export, String> {
             "{key} is for images that are pushed; add push=true"
         ));
     }
-    // An image of the store is there to be run, unpacked as it is: there is no other way.
-    if fields.boolean("unpack")? == Some(false) {
-        return Err("unpack=false: an image of the store is unpacked at any time".to_owned());
-    }
+    // The files of an image are in the store as they are run: there is nothing to unpack, now or
+    // later.
+    fields.boolean("unpack")?;
     let empty_only = [
         fields.boolean("dangling-name-empty-only")?,
         // As BuildKit spells it.

@@ -40,11 +40,13 @@ pub(crate) struct StepOptions {
         by the steps that mount it and is in no layer, no cache key, no log and no history"
     )]
     pub(crate) secrets: Vec<Secret>,
-    /// ssh agent for RUN --mount=type=ssh (repeatable): default or ID[=SOCKET]
-    #[arg(long = "ssh", value_name = "default|ID[=SOCKET]", value_parser = secrets::agent)]
+    /// ssh agent for RUN --mount=type=ssh (repeatable): default or ID[=SOCKET|KEY[,KEY]]
+    #[arg(long = "ssh", value_name = "default|ID[=SOCKET|KEY]", value_parser = secrets::agent)]
     #[arg(
         long_help = "ssh agent for RUN --mount=type=ssh (repeatable): its socket is that of \
-        SSH_AUTH_SOCK unless one is named. Steps can list its keys and sign with them, no more"
+        SSH_AUTH_SOCK unless one is named; or files with private keys that have no passphrase, \
+        which OpenSSH's ssh-agent serves during the build. Steps can list its keys and sign with \
+        them, no more"
     )]
     pub(crate) agents: Vec<Agent>,
     /// Size of /dev/shm, as 64m or 1g [default: 64m]

@@ -1,5 +1,6 @@
 //! `varve build`: from the command line to a request, from the result to what is printed.
 
+mod keys;
 mod outputs;
 mod request;
 mod result;
@@ -36,7 +37,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     {
         anyhow::bail!("an archive is not written to a terminal: give dest=FILE, or redirect it");
     }
-    let (request, asked) = request::make(options, &site.environment)?;
+    let (request, mut asked) = request::make(options, &site.environment)?;
     result::forget(&asked)?;
     let service = Service::open(site, &asked.runtime)?;
     let mode = if asked.is_quiet {
@@ -64,6 +65,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
         anyhow::Ok((built, interrupts.came()))
     });
     output.finish();
+    drop(std::mem::take(&mut asked.agents));
     let (built, interrupted) = built?;
     let outcome = outcome(&built, interrupted.is_some());
     let mut record = recorder.finish(&outcome, &store, &progress);

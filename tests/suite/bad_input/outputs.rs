@@ -31,9 +31,10 @@ const WRONG: &[(&str, &str)] = &[
         "type=oci,dest=x,annotation-layer.k=v",
         "annotation type \"layer\"",
     ),
+    ("type=local,dest=d,mode=move", "it is copy"),
     (
-        "type=oci,dest=x,oci-artifact=true",
-        "attestations, which are not made",
+        "type=oci,dest=x,oci-artifact=perhaps",
+        "neither true nor false",
     ),
     (
         "type=tar,dest=x,source-date-epoch=noon",

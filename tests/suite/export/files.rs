@@ -135,3 +135,60 @@ fn two_outputs_of_one_build_are_both_written_and_hold_the_same() {
     assert_eq!(varve.shell("x", "cat /f"), "x\n");
     assert!(varve.path("image/index.json").is_file());
 }
+
+#[test]
+fn what_is_not_in_the_result_is_deleted_if_that_is_asked_for() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM scratch\nCOPY file /d/file\nCOPY file /top\n");
+    varve.write("context/file", "new");
+    let prepare = || {
+        varve.write("out/d/file", "old");
+        varve.write("out/d/stale", "s");
+        varve.write("out/gone/deep/er", "s");
+        varve.write("outside/kept", "k");
+        let link = varve.path("out/link");
+        if !link.exists() {
+            std::os::unix::fs::symlink(varve.path("outside"), link).unwrap();
+        }
+    };
+    let names = |directory: &str| {
+        let mut names: Vec<_> = fs::read_dir(varve.path(directory))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    prepare();
+    varve.build(["-o", "type=local,dest=out"]).succeeded();
+    assert_eq!(names("out"), ["d", "gone", "link", "top"]);
+    varve
+        .build(["-o", "type=local,dest=out,mode=delete"])
+        .succeeded();
+    assert_eq!(
+        (names("out"), names("out/d")),
+        (vec!["d".into(), "top".into()], vec!["file".into()])
+    );
+    assert_eq!(varve.read("out/d/file"), "new");
+    assert_eq!(names("outside"), ["kept"]);
+    prepare();
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    let output = ["-o", "type=local,dest=out,mode=delete"];
+    varve.build([platforms, output].concat()).succeeded();
+    assert_eq!(names("out"), ["linux_amd64", "linux_arm64"]);
+    // Elsewhere it must be allowed.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("theirs"), "t").unwrap();
+    let output = format!("type=local,dest={},mode=delete", elsewhere.path().display());
+    varve
+        .build(["-o", &output])
+        .refused_with(1, &["--allow buildx.local.delete"]);
+    assert!(elsewhere.path().join("theirs").exists());
+    varve
+        .build(["-o", &output, "--allow", "buildx.local.delete"])
+        .succeeded();
+    assert!(!elsewhere.path().join("theirs").exists());
+    varve
+        .build(["-o", "type=local,dest=.,mode=delete"])
+        .refused_with(1, &["--allow"]);
+}

@@ -156,3 +156,33 @@ fn an_agent_that_is_required_and_missing_is_named_with_what_to_do() {
         assert!(failed.stderr.contains(part), "{option}: {failed}");
     }
 }
+
+#[test]
+fn keys_of_files_are_served_during_the_build_and_never_longer() {
+    let varve = Varve::new();
+    add_programs(&varve);
+    let key = varve.path("key").display().to_string();
+    let locked = varve.path("locked").display().to_string();
+    for (path, passphrase) in [(&key, ""), (&locked, "a passphrase")] {
+        let words = ["-q", "-t", "ed25519", "-N", passphrase, "-f", path];
+        varve.tool("ssh-keygen", words).succeeded();
+    }
+    varve.dockerfile(
+        "FROM busybox\nCOPY host /\nENV PATH=/bin:/usr/bin\n\
+         RUN --mount=type=ssh,id=deploy ssh-add -L > /listed && ! ssh-add -D 2>/dev/null\n",
+    );
+    let build = |ssh: &str, temporary: &str| {
+        let mut command = varve.build_command(["--ssh", ssh, "-t", "app"]);
+        std::fs::create_dir_all(varve.path(temporary)).unwrap();
+        support::workspace::run(command.env("TMPDIR", varve.path(temporary)))
+    };
+    build(&format!("deploy={key}"), "temporary").succeeded();
+    let public = varve.read("key.pub");
+    let listed = varve.shell("app", "cat /listed");
+    let body = |text: &str| text.split(' ').nth(1).map(str::to_owned);
+    assert_eq!(body(&listed), body(&public));
+    build(&format!("deploy={locked}"), "temporary")
+        .refused_with(1, &["needs a passphrase", "ssh-add", "locked"]);
+    // Nothing of either agent is left.
+    assert_eq!(varve.path("temporary").read_dir().unwrap().count(), 0);
+}

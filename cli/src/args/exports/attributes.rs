@@ -6,10 +6,12 @@ use super::annotations;
 use super::fields::Fields;
 
 /// The keys, beside those of annotations.
-pub(super) const KEYS: [&str; 7] = [
+pub(super) const KEYS: [&str; 9] = [
+    "attestation-inline",
     "compression",
     "compression-level",
     "force-compression",
+    "oci-artifact",
     "oci-mediatypes",
     "prefer-nondist-layers",
     "rewrite-timestamp",

@@ -41,11 +41,6 @@ impl Fields {
             if keys.contains(&key.as_str()) || (annotated && key.starts_with(ANNOTATION)) {
                 continue;
             }
-            if matches!(key.as_str(), "attestation-inline" | "oci-artifact") {
-                return Err(format!(
-                    "{key} is about attestations, which are not made: leave it out"
-                ));
-            }
             let meant = nearest(key, keys);
             return Err(format!(
                 "type={kind} takes no key {key:?}{meant}; it takes {}",
@@ -55,6 +50,22 @@ impl Fields {
                     (keys, true) => format!("{}, annotation.KEY", keys.join(", ")),
                 }
             ));
+        }
+        Ok(())
+    }
+
+    /// Takes what says how attestations are written. None are made, so they look alike whatever it
+    /// says; as with BuildKit, that is no error.
+    ///
+    /// # Errors
+    /// What is to be true or false is neither.
+    pub(super) fn take_attestations(&mut self, of_image: bool) -> Result<(), String> {
+        match of_image {
+            true => {
+                self.boolean("attestation-inline")?;
+                self.boolean("oci-artifact")?;
+            }
+            false => drop(self.take("attestation-prefix")),
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ fn attributes(text: &str) -> Result<ImageAttributes, String> {
 fn files_are_written_to_directories_and_archives() {
     let local = |directory: &str| {
         Export::Write(Output::Local {
+            deletes_others: false,
             directory: directory.into(),
             epoch: None,
             platform_split: None,
@@ -55,6 +56,7 @@ fn files_are_written_to_directories_and_archives() {
         assert_eq!(parse(text).as_ref(), Ok(&expect), "{text}");
     }
     let expect = Export::Write(Output::Local {
+        deletes_others: false,
         directory: "d".into(),
         epoch: Some(Some(7)),
         platform_split: Some(false),
@@ -235,10 +237,7 @@ const WRONG: &[(&str, &str)] = &[
         "type=local,dest=d,annotation.k=v",
         "type=local takes no key",
     ),
-    (
-        "type=local,dest=d,mode=delete",
-        "mode=delete is not supported",
-    ),
+    ("type=local,dest=d,mode=move", "it is copy"),
     ("type=cacheonly,dest=x", "it takes none"),
     ("type=local", "needs dest=DIR"),
     ("type=local,dest=-", "needs dest=DIR"),
@@ -275,10 +274,9 @@ const WRONG: &[(&str, &str)] = &[
         "unknown annotation type",
     ),
     (
-        "type=oci,dest=x,oci-artifact=true",
-        "attestations, which are not made",
+        "type=oci,dest=x,oci-artifact=perhaps",
+        "neither true nor false",
     ),
-    ("type=image,unpack=false", "unpacked at any time"),
     ("type=docker,dest=x,context=c", "dest= writes a file"),
     ("type=oci,dest", "not KEY=VALUE"),
     ("type=oci,dest=a,dest=b", "given twice"),
@@ -306,4 +304,22 @@ fn standard_output_is_recognised() {
     ] {
         assert_eq!(parse(text).unwrap().is_stdout(), expect, "{text}");
     }
+}
+
+#[test]
+fn what_is_said_of_attestations_and_of_unpacking_changes_nothing() {
+    for (text, same) in [
+        ("type=oci,dest=x,oci-artifact=true", "type=oci,dest=x"),
+        ("type=image,unpack=false", "type=image"),
+        ("type=image,unpack=true,attestation-inline=1", "type=image"),
+        ("type=tar,dest=x,attestation-prefix=p-", "type=tar,dest=x"),
+    ] {
+        assert_eq!(parse(text), parse(same), "{text}");
+    }
+    let Ok(Export::Write(Output::Local { deletes_others, .. })) =
+        parse("type=local,dest=d,mode=delete")
+    else {
+        panic!("mode=delete");
+    };
+    assert!(deletes_others);
 }

@@ -1,11 +1,14 @@
 //! What a build writes: `-o`, `--load` and `--annotation` together, with absolute paths.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use solver::frontend::normalize;
 use solver::request::{
     Annotation, Destination, ImageFormat, ImageOutput, Output, SharedReceiver, StoreOutput,
 };
 
+use crate::args::allow::DELETE;
 use crate::args::exports::annotations::Annotations;
 use crate::args::exports::{Export, Load};
 use crate::caller::open_stdout;
@@ -25,6 +28,8 @@ pub(super) struct Wanted {
     pub(super) tagged: bool,
     /// Whether somebody waits for the id of an image.
     pub(super) needs_id: bool,
+    /// Whether directories anywhere may be emptied.
+    pub(super) may_delete: bool,
 }
 
 /// What to write, and whether the result goes nowhere without anybody having said so.
@@ -62,7 +67,13 @@ pub(super) fn make(
     let mut outputs = Vec::new();
     for export in exports {
         match export {
-            Export::Write(output) => outputs.push(absolute(output)?),
+            Export::Write(output) => {
+                let output = absolute(output)?;
+                if !wanted.may_delete {
+                    check_deletion(&output)?;
+                }
+                outputs.push(output);
+            }
             Export::Push(both) => {
                 outputs.extend([Output::Store(both.0), Output::Registry(both.1)]);
             }
@@ -110,6 +121,34 @@ fn loaded(load: Load, environment: &Environment) -> anyhow::Result<Output> {
     }))
 }
 
+/// As buildx: what is not below the working directory is emptied with a right to do so only.
+fn check_deletion(output: &Output) -> anyhow::Result<()> {
+    let Output::Local {
+        directory,
+        deletes_others: true,
+        ..
+    } = output
+    else {
+        return Ok(());
+    };
+    let here = Environment::absolute(Path::new("."))?;
+    let here = here.canonicalize().context("no working directory")?;
+    // Where it really is, as far as it is there.
+    let known = directory.ancestors().find_map(|path| {
+        let real = path.canonicalize().ok()?;
+        Some(real.join(directory.strip_prefix(path).ok()?))
+    });
+    let real = known.unwrap_or_else(|| directory.clone());
+    if real != here && real.starts_with(&here) {
+        return Ok(());
+    }
+    bail!(
+        "mode=delete removes whatever is in {} and not in the result, and that is not below the \
+         working directory: add --allow {DELETE} if it is meant",
+        directory.display()
+    )
+}
+
 fn absolute(output: Output) -> anyhow::Result<Output> {
     let resolve = |destination| match destination {
         Destination::Path(path) => anyhow::Ok(Destination::Path(Environment::absolute(&path)?)),
@@ -119,10 +158,12 @@ fn absolute(output: Output) -> anyhow::Result<Output> {
     Ok(match output {
         Output::Local {
             directory,
+            deletes_others,
             epoch,
             platform_split,
         } => Output::Local {
             directory: Environment::absolute(&directory)?,
+            deletes_others,
             epoch,
             platform_split,
         },

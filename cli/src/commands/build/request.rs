@@ -12,7 +12,9 @@ use solver::request::{
     NetworkMode, NoCache, RemoteSource,
 };
 
+use super::keys::KeyAgent;
 use super::steps;
+use crate::args::allow::Allowed;
 use crate::args::contexts::{NamedContext, is_url};
 use crate::args::{Build, NetworkChoice, exports};
 use crate::caller::Caller;
@@ -38,6 +40,8 @@ pub(super) struct Asked {
     pub(super) goes_nowhere: bool,
     pub(super) iidfile: Option<PathBuf>,
     pub(super) metadata_file: Option<PathBuf>,
+    /// Agents with keys of files, until the build has ended.
+    pub(super) agents: Vec<KeyAgent>,
 }
 
 /// Makes the request.
@@ -64,12 +68,14 @@ pub(super) fn make(
         is_loaded: options.load,
         tagged: !tags.is_empty(),
         needs_id: options.iidfile.is_some() || options.quiet,
+        may_delete: options.allow.contains(&Allowed::LocalDelete),
     };
     let (outputs, goes_nowhere) = outputs::make(wanted, environment)?;
     let named = options
         .named_contexts
         .into_iter()
         .map(|(name, value)| named(&name, value, environment));
+    let (steps, agents) = steps::inputs(&options.steps, environment)?;
     let request = BuildRequest {
         dockerfile,
         context,
@@ -92,7 +98,7 @@ pub(super) fn make(
         },
         tags,
         outputs,
-        steps: steps::inputs(&options.steps, environment)?,
+        steps,
     };
     let asked = Asked {
         runtime: options.runtime.runtime,
@@ -101,6 +107,7 @@ pub(super) fn make(
         goes_nowhere,
         iidfile: options.iidfile,
         metadata_file: options.metadata_file,
+        agents,
     };
     Ok((request, asked))
 }

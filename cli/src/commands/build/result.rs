@@ -118,6 +118,7 @@ mod tests {
 
     fn asked(iidfile: Option<std::path::PathBuf>) -> Asked {
         Asked {
+            agents: Vec::new(),
             runtime: executor::RuntimeChoice::Auto,
             progress: Mode::Auto,
             is_quiet: false,

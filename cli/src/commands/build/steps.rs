@@ -9,6 +9,7 @@ use solver::agents::Agents;
 use solver::request::{HostIp, StepInputs, Ulimit};
 use solver::secrets::{SECRET_BYTES_MAX, SecretSource, SecretValue, Secrets};
 
+use super::keys::KeyAgent;
 use crate::args::secrets::{Agent, Secret, SecretFrom};
 use crate::args::steps::StepOptions;
 use crate::environment::Environment;
@@ -19,14 +20,15 @@ const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 /// Reads the options.
 ///
 /// # Errors
-/// A secret or an agent is not there.
+/// A secret or an agent is not there; a key cannot be read.
 pub(super) fn inputs(
     options: &StepOptions,
     environment: &Environment,
-) -> anyhow::Result<StepInputs> {
-    Ok(StepInputs {
+) -> anyhow::Result<(StepInputs, Vec<KeyAgent>)> {
+    let (agents, own) = agents(&options.agents, environment)?;
+    let inputs = StepInputs {
         secrets: secrets(&options.secrets, environment)?,
-        agents: agents(&options.agents, environment)?,
+        agents,
         shm_size_bytes: options.shm_size,
         ulimits: options
             .ulimits
@@ -45,7 +47,8 @@ pub(super) fn inputs(
                 ip: host.address.to_string(),
             })
             .collect(),
-    })
+    };
+    Ok((inputs, own))
 }
 
 fn secrets(given: &[Secret], environment: &Environment) -> anyhow::Result<Secrets> {
@@ -87,9 +90,23 @@ fn secret_file(id: &str, path: &Path) -> anyhow::Result<SecretSource> {
     Ok(SecretSource::File(absolute))
 }
 
-fn agents(given: &[Agent], environment: &Environment) -> anyhow::Result<Agents> {
-    let mut agents = Agents::default();
+/// The agents, and those of them that were started for keys in files.
+fn agents(given: &[Agent], environment: &Environment) -> anyhow::Result<(Agents, Vec<KeyAgent>)> {
+    let (mut agents, mut own) = (Agents::default(), Vec::new());
     for Agent { id, paths } in given {
+        let keys: Vec<_> = paths
+            .iter()
+            .map(|path| Environment::absolute(path))
+            .collect::<anyhow::Result<_>>()?;
+        if !keys.is_empty() && keys.iter().all(|path| path.is_file()) {
+            let agent = KeyAgent::start(&keys, environment)
+                .with_context(|| format!("--ssh {id}: no agent can be made of it"))?;
+            if !agents.insert(id, agent.socket()) {
+                bail!("--ssh {id}: duplicate agent ID {id:?}; give each an id of its own");
+            }
+            own.push(agent);
+            continue;
+        }
         let socket = match paths.as_slice() {
             [] => environment
                 .get(AGENT_VARIABLE)
@@ -103,8 +120,8 @@ fn agents(given: &[Agent], environment: &Environment) -> anyhow::Result<Agents> 
                 })?,
             [socket] => socket.clone(),
             [_, _, ..] => bail!(
-                "--ssh {id}: only single socket allowed; put several keys into one agent with \
-                 `ssh-add`"
+                "--ssh {id}: only single socket allowed, or several files with keys; put keys into \
+                 an agent of yours with `ssh-add`"
             ),
         };
         let socket = agent_socket(id, &socket)?;
@@ -112,7 +129,7 @@ fn agents(given: &[Agent], environment: &Environment) -> anyhow::Result<Agents> 
             bail!("--ssh {id}: duplicate agent ID {id:?}; give each an id of its own");
         }
     }
-    Ok(agents)
+    Ok((agents, own))
 }
 
 fn agent_socket(id: &str, path: &Path) -> anyhow::Result<PathBuf> {
@@ -121,13 +138,6 @@ fn agent_socket(id: &str, path: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("--ssh {id}: failed to stat {}", path.display()))?;
     if found.file_type().is_socket() {
         return Ok(absolute);
-    }
-    if found.is_file() {
-        bail!(
-            "--ssh {id}: {path} is a file; varve reads no keys itself. Put it into an agent, which \
-             also asks for its passphrase: `eval $(ssh-agent); ssh-add {path}`, then --ssh {id}",
-            path = path.display()
-        );
     }
     bail!("--ssh {id}: {} is no socket of an agent", path.display())
 }

@@ -100,6 +100,7 @@ fn outputs_become_absolute_and_names_of_images_tags() {
     assert_eq!(
         request.outputs[0],
         Output::Local {
+            deletes_others: false,
             directory: here.join("out"),
             epoch: None,
             platform_split: None,
