@@ -56,6 +56,19 @@ pub(crate) struct Pass<'f> {
     sweep: bool,
 }
 
+impl Pass<'_> {
+    /// Turns the right to ingest into that to sweep, unless somebody else ingests.
+    pub(crate) fn try_sweep(&mut self) -> bool {
+        let mut state = self.fence.lock();
+        let is_alone = !self.sweep && state.ingests == 1 && !state.sweeping;
+        if is_alone {
+            (state.ingests, state.sweeping) = (0, true);
+            self.sweep = true;
+        }
+        is_alone
+    }
+}
+
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let mut state = self.fence.lock();

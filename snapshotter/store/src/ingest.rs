@@ -1,8 +1,9 @@
 //! Bringing things in: bodies first, then one small atomic batch that makes them visible.
 //!
 //! An [`Ingest`] collects blobs and trees. Object files appear under their final names at once
-//! (they are content-addressed, so an unfinished ingest leaves at most orphans for the sweep), but
-//! no row names them until [`Ingest::commit`] has flushed them to disk. Drop is abort.
+//! (they are content-addressed), but no row names them until [`Ingest::commit`] has flushed them to
+//! disk. Drop is abort: it takes them away again, unless others ingest meanwhile, who may have put
+//! the same there; then they are orphans for the next sweep.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -31,7 +32,7 @@ const IN_MEMORY_MAX_BYTES: usize = 256 * 1024;
 pub struct Ingest<'s> {
     store: &'s Store,
     pending: Mutex<Pending>,
-    _pass: Pass<'s>,
+    pass: Pass<'s>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +46,7 @@ impl<'s> Ingest<'s> {
         Ingest {
             store,
             pending: Mutex::default(),
-            _pass: pass,
+            pass,
         }
     }
 
@@ -144,17 +145,30 @@ impl<'s> Ingest<'s> {
     /// [`Error::Io`] (among others if the disk is all but full), [`Error::Database`]: nothing is
     /// visible. [`Error::Poisoned`] after a flush
     /// has failed once in the life of this [`Store`].
-    pub fn commit(self, extra: Batch) -> Result<()> {
+    pub fn commit(mut self, extra: Batch) -> Result<()> {
         let pending = std::mem::take(&mut *self.pending());
-        let has_blobs = !pending.blobs.is_empty();
-        let committed = self.commit_pending(pending, extra);
-        if has_blobs && committed.is_err() {
+        let batch = match self.make_durable(&pending, extra) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                self.discard(&pending.blobs);
+                return Err(error);
+            }
+        };
+        let written = self.store.write(batch, Durability::Disk);
+        if written.is_err() && !pending.blobs.is_empty() {
+            // Whether the rows are there is not known.
             self.store.note_strays();
         }
-        committed
+        written?;
+        failpoint::passed("ingest.rows-written");
+        self.store
+            .remember(pending.trees.into_iter().map(|(id, (tree, _))| (id, tree)));
+        Ok(())
     }
 
-    fn commit_pending(&self, pending: Pending, extra: Batch) -> Result<()> {
+    /// Flushes the bodies; the rows that name them, if there is anything to write.
+    fn make_durable(&self, pending: &Pending, extra: Batch) -> Result<Option<Batch>> {
         let mut batch = Batch::new();
         for (id, (_, encoded)) in &pending.trees {
             batch.put(Table::Tree, *id.as_bytes(), encoded.as_slice());
@@ -166,7 +180,7 @@ impl<'s> Ingest<'s> {
         }
         batch.append(extra);
         if batch.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         self.store.check_space(batch.bytes())?;
         if !pending.blobs.is_empty() {
@@ -174,19 +188,38 @@ impl<'s> Ingest<'s> {
             self.store.flush_objects(&ids)?;
         }
         failpoint::passed("ingest.bodies-flushed");
-        self.store.write(batch, Durability::Disk)?;
-        failpoint::passed("ingest.rows-written");
-        self.store
-            .remember(pending.trees.into_iter().map(|(id, (tree, _))| (id, tree)));
-        Ok(())
+        Ok(Some(batch))
+    }
+}
+
+impl Ingest<'_> {
+    /// Takes away what no row names. What cannot be taken is left to the next sweep.
+    fn discard(&mut self, blobs: &HashMap<BlobId, u64>) {
+        if blobs.is_empty() {
+            return;
+        }
+        if !self.pass.try_sweep() {
+            self.store.note_strays();
+            return;
+        }
+        let objects = self.store.objects();
+        for id in blobs.keys() {
+            let is_gone = match self.store.blob_size(*id) {
+                Ok(None) => fs::remove_file(objects.path(*id)).is_ok(),
+                Ok(Some(_)) => true,
+                Err(_) => false,
+            };
+            if !is_gone {
+                self.store.note_strays();
+            }
+        }
     }
 }
 
 impl Drop for Ingest<'_> {
     fn drop(&mut self) {
-        if !self.pending().blobs.is_empty() {
-            self.store.note_strays();
-        }
+        let blobs = std::mem::take(&mut self.pending().blobs);
+        self.discard(&blobs);
     }
 }
 

@@ -140,11 +140,20 @@ fn what_is_dropped_leaves_no_row_and_no_temporary_file() {
         store.tree(tree.id),
         Err(Error::TreeMissing { .. })
     ));
-    // The orphan is not relied upon: the next ingest notes it again.
-    let ingest = store.begin();
+    assert_eq!(objects(&store), [], "what was given up is gone");
+    // Where others ingest it stays: they may have put the same there.
+    let (beside, ingest) = (store.begin(), store.begin());
     ingest.put_blob(b"orphan").unwrap();
-    ingest.commit(Batch::new()).unwrap();
+    drop(ingest);
+    assert_eq!(objects(&store), [id]);
+    // The orphan is not relied upon: the next ingest notes it again.
+    beside.put_blob(b"orphan").unwrap();
+    beside.commit(Batch::new()).unwrap();
     assert_eq!(store.blob_size(id).unwrap(), Some(6));
+    // What a row names is nobody's to take away, though its file came from one that gave up.
+    fs::remove_file(store.objects().path(id)).unwrap();
+    store.begin().put_blob(b"orphan").unwrap();
+    assert_eq!(objects(&store), [id]);
 }
 
 #[test]

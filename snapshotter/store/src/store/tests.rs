@@ -401,11 +401,14 @@ mod privileged {
             Vec::<PathBuf>::new(),
             "the unfinished body is gone"
         );
+        // Beside another one, so that its bodies stay for the sweep.
+        let beside = store.begin();
         let committed = ingest.commit(Batch::new());
         assert!(
             committed.as_ref().is_err_and(Error::is_no_space),
             "{committed:?}"
         );
+        drop(beside);
 
         // The sweep works on a full disk and makes room.
         let roots = || {

@@ -90,10 +90,13 @@ fn a_sweep_tells_what_it_deletes_and_a_dry_run_deletes_nothing() {
     fs::write(store.objects().directory().join("stray"), "12345").unwrap();
     let part = store.objects().path(BlobId::of(b""));
     fs::write(part.with_file_name("no-id"), "123").unwrap();
+    // Somebody else ingests, so that it is left to the sweep.
+    let beside = store.begin();
     let orphan = store
         .begin()
         .put_blob(b"an ingest that was dropped")
         .unwrap();
+    drop(beside);
     let kept = Roots {
         trees: vec![tree.id],
         blobs: vec![BlobId::of(&[5])],
@@ -131,6 +134,7 @@ fn strays_are_looked_for_after_a_start_and_after_an_ingest_that_was_given_up() {
     for (is_seen, give_up) in [(true, false), (false, false), (true, true)] {
         put(&store, &Model::new());
         if give_up {
+            let _beside = store.begin();
             store.begin().put_blob(b"given up").unwrap();
         }
         fs::write(&stray, "12345").unwrap();
