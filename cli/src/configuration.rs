@@ -1,11 +1,14 @@
 //! The configuration file: `/etc/varve/varve.toml`. Keys that buildkitd.toml has too have the same
 //! names and mean the same.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use registry::{Limits, RegistrySettings};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use solver::gc::policy::{Condition, Rule, default_rules};
@@ -42,6 +45,13 @@ pub(crate) struct Configuration {
     gc: Option<bool>,
     /// Rules in place of the default ones.
     gcpolicy: Option<Vec<Policy>>,
+    /// How hosts are spoken to, as in buildkitd.toml.
+    #[serde(default)]
+    pub(crate) registry: BTreeMap<String, RegistrySettings>,
+    /// How long a registry may say nothing before it is asked again.
+    registry_timeout: Option<Duration>,
+    /// How often it is asked.
+    registry_attempts: Option<NonZeroU32>,
 }
 
 /// `[[gcpolicy]]`.
@@ -101,7 +111,11 @@ impl Configuration {
             text => text.with_context(|| format!("cannot read {}", path.display()))?,
         };
         let understood = || format!("cannot understand {}", path.display());
-        let read: Configuration = toml::from_str(&text).with_context(understood)?;
+        let mut read: Configuration = toml::from_str(&text).with_context(understood)?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        read.registry
+            .values_mut()
+            .for_each(|settings| settings.resolve(directory));
         // So that a wrong filter is told at once, and not when a build has ended.
         read.rules(0).with_context(understood)?;
         Ok(read)
@@ -114,6 +128,22 @@ impl Configuration {
     pub(crate) fn of(environment: &Environment) -> anyhow::Result<Self> {
         let named = environment.get(CONFIG_VARIABLE).map(PathBuf::from);
         Configuration::read(named.as_deref().filter(|path| !path.as_os_str().is_empty()))
+    }
+
+    /// How long and how often registries are asked.
+    pub(crate) fn registry_limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        if let Some(Duration { seconds }) = self.registry_timeout {
+            let timeout = std::time::Duration::from_secs(seconds.max(1));
+            limits.stall_timeout = timeout;
+            limits.connect_timeout = timeout.min(limits.connect_timeout);
+        }
+        if let Some(attempts) = self.registry_attempts {
+            limits.attempts_max = attempts.get();
+            limits.connect_attempts_max = attempts.get().min(limits.connect_attempts_max);
+            limits.mirror_attempts_max = attempts.get().min(limits.mirror_attempts_max);
+        }
+        limits
     }
 
     /// By what rules the build cache is kept small, on a disk of `total` bytes.
@@ -195,6 +225,30 @@ mod tests {
         let usual = rules("").unwrap();
         assert_eq!(usual.len(), 3);
         assert_eq!((usual[2].reserved, usual[2].max_used), (100_000, 600_000));
+    }
+
+    #[test]
+    fn registries_are_written_as_buildkitd_has_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("varve.toml");
+        fs::write(
+            &file,
+            "registryTimeout = \"5s\"\nregistryAttempts = 1\n\
+             [registry.\"r.example:5000\"]\nhttp = true\nca = [\"ca.pem\", \"/a.pem\"]\n",
+        )
+        .unwrap();
+        let read = Configuration::read(Some(&file)).unwrap();
+        let settings = &read.registry["r.example:5000"];
+        assert_eq!(settings.http, Some(true));
+        assert_eq!(settings.ca[0], directory.path().join("ca.pem"));
+        assert_eq!(settings.ca[1], Path::new("/a.pem"));
+        let limits = read.registry_limits();
+        assert_eq!(limits.stall_timeout.as_secs(), 5);
+        assert_eq!((limits.attempts_max, limits.connect_attempts_max), (1, 1));
+        for text in ["registryAttempts = 0", "[registry.\"r\"]\nhtpp = true"] {
+            fs::write(&file, text).unwrap();
+            assert!(Configuration::read(Some(&file)).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -97,6 +97,13 @@ impl Environment {
         Ok(data.join("varve"))
     }
 
+    /// Directory of the user's configuration, if there is a home.
+    pub(crate) fn configuration_directory(&self) -> Option<PathBuf> {
+        let named = self.path("XDG_CONFIG_HOME");
+        let named = named.filter(|path| path.is_absolute());
+        named.or_else(|| Some(self.path("HOME")?.join(".config")))
+    }
+
     /// A path as an absolute one, as the caller means it.
     ///
     /// # Errors

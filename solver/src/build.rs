@@ -213,6 +213,7 @@ impl Solver {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled.into());
         }
+        prepared.coming.keep(&self.images);
         let results = prepared.lowered.into_iter().zip(values);
         let results = results.map(|(lowered, value)| PlatformResult {
             value,
@@ -358,7 +359,7 @@ impl Solver {
         let (images, progress, cancel) = (self.images.clone(), progress.clone(), cancel.clone());
         blocking(move || {
             let step = progress.step(format!("[internal] load metadata for {name}"));
-            let found = remote.find(&name, &platform, &step.reporter(), &cancel);
+            let found = remote.look_up(&images, &name, &platform, &step.reporter(), &cancel);
             let found = step.end(found)?;
             let step = progress.step(format!("pull {name}"));
             let layers = remote.layers(&name, step.reporter(), cancel.clone())?;

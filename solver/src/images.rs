@@ -6,6 +6,7 @@ pub mod compare;
 pub mod document;
 pub mod find;
 pub(crate) mod intake;
+pub mod lookups;
 pub mod mounted;
 pub(crate) mod origins;
 

@@ -8,7 +8,10 @@ pub mod containerd;
 pub mod containerd_config;
 pub mod daemon;
 pub mod debian_base;
+pub mod fake_server;
+pub mod faulty_proxy;
 pub mod forged_image;
+pub mod forward_proxy;
 pub mod git_server;
 pub mod layered_image;
 pub mod layout;
@@ -24,6 +27,7 @@ pub mod remote_differ;
 pub mod remote_snapshots;
 pub mod server;
 pub mod small_disk;
+pub mod token_server;
 pub mod transcript;
 pub mod tree;
 pub mod umoci;
@@ -58,6 +62,15 @@ pub fn xtask() -> std::process::Command {
     // Those of this test's package are not its own.
     xtask.env_remove("CARGO_MANIFEST_DIR");
     xtask
+}
+
+/// A certificate or key that the tests of the registry client have too: `ca.pem`, of a CA that
+/// nothing trusts, `server.pem` for 127.0.0.1 and `client.pem`, signed by it, with their keys.
+#[must_use]
+pub fn fixture(name: &str) -> PathBuf {
+    workspace_root()
+        .join("snapshotter/registry/tests/fixtures")
+        .join(name)
 }
 
 /// The `varve` binary to test: what `cargo xtask test` has just built (`VARVE_BIN`), or else the

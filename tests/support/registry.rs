@@ -1,7 +1,7 @@
 //! A registry on this machine: Debian's `docker-registry`, over plain http.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::server::{HOST_PATH, Server};
@@ -18,6 +18,7 @@ const HTPASSWD: &str = "me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYU
 pub struct Registry {
     server: Server,
     address: String,
+    storage: PathBuf,
 }
 
 impl Registry {
@@ -43,6 +44,42 @@ impl Registry {
         Self::start_with(directory, &auth)
     }
 
+    /// The same, open to the tokens of a server at `realm`, a
+    /// [`TokenServer`](crate::token_server::TokenServer).
+    ///
+    /// # Panics
+    /// It is not installed, or does not start.
+    #[must_use]
+    pub fn with_tokens(directory: &Path, realm: &str) -> Self {
+        let ca = crate::fixture("ca.pem");
+        let auth = format!(
+            "auth:\n  token:\n    realm: {realm}\n    service: the-registry\n    \
+             issuer: varve-test\n    rootcertbundle: {}\n",
+            ca.display()
+        );
+        Self::start_with(directory, &auth)
+    }
+
+    /// The same over TLS, with a certificate that no system trusts; `wants_client` asks for one in
+    /// return.
+    ///
+    /// # Panics
+    /// It is not installed, or does not start.
+    #[must_use]
+    pub fn with_tls(directory: &Path, wants_client: bool) -> Self {
+        let [server, key, ca] = ["server.pem", "server.key", "ca.pem"].map(crate::fixture);
+        let mut tls = format!(
+            "  tls:\n    certificate: {}\n    key: {}\n",
+            server.display(),
+            key.display()
+        );
+        if wants_client {
+            tls += &format!("    clientcas:\n      - {}\n", ca.display());
+        }
+        Self::start_with(directory, &tls)
+    }
+
+    /// `more` goes on with the section `http`.
     fn start_with(directory: &Path, more: &str) -> Self {
         fs::create_dir(directory).expect("a directory for the registry");
         let config = directory.join("config.yml");
@@ -59,9 +96,14 @@ impl Registry {
         let address = server.wait_for(|| {
             let log = fs::read_to_string(&log).ok()?;
             let (_, rest) = log.split_once(LISTENING)?;
-            rest.split_once('"').map(|(address, _)| address.to_owned())
+            rest.split_once(['"', ','])
+                .map(|(address, _)| address.to_owned())
         });
-        Registry { server, address }
+        Registry {
+            server,
+            address,
+            storage: directory.join("storage"),
+        }
     }
 
     /// `127.0.0.1:PORT`.
@@ -138,6 +180,31 @@ impl Registry {
         let is_counted =
             |line: &&String| line.starts_with(&format!("{method} ")) && line.contains("/blobs/sha");
         requests.iter().filter(is_counted).count()
+    }
+
+    /// Digests of the layers of `NAME:latest`, as it is stored here.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn layers(&self, name: &str) -> Vec<String> {
+        let tag = "_manifests/tags/latest/current/link";
+        let repositories = self.storage.join("docker/registry/v2/repositories");
+        let link = repositories.join(name).join(tag);
+        let digest = fs::read_to_string(link).expect("a tag");
+        let manifest = fs::read(self.blob_file(&digest)).expect("a manifest");
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
+        let layers = manifest["layers"].as_array().expect("layers").iter();
+        let digest = |layer: &serde_json::Value| layer["digest"].as_str().map(str::to_owned);
+        layers.filter_map(digest).collect()
+    }
+
+    /// The file of a blob or manifest, where a test can damage it.
+    #[must_use]
+    pub fn blob_file(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = self.storage.join("docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
     }
 
     /// All it has said.

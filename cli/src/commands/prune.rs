@@ -6,7 +6,7 @@ use snapshotter::gc::{self, Forgotten};
 use snapshotter::{Manager, cache_mounts, leases};
 use solver::gc::policy::{Rule, choose};
 use solver::gc::survey::{Entry, survey};
-use solver::images::Images;
+use solver::images::{Images, lookups};
 use store::{Batch, Durability, Table, Timestamp};
 
 use super::cache_list::{self, Chosen};
@@ -18,7 +18,7 @@ use crate::output::format::Format;
 use crate::output::size;
 
 /// Leases of remembered steps and of base images of layouts: the build cache.
-const CACHE_LEASES: [&str; 2] = ["record/", "layout/"];
+const CACHE_LEASES: [&str; 3] = ["record/", "layout/", lookups::LEASE_PREFIX];
 
 /// Collects, and empties the trash.
 ///

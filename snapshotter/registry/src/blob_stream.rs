@@ -144,7 +144,8 @@ impl Client {
     ) -> Result<Bytes> {
         let first = self.collect(repository, digest, size, limit).await;
         match first {
-            Err(Error::DigestMismatch { .. }) => {
+            Err(error @ Error::DigestMismatch { .. }) => {
+                self.observe_repeated(&Subject::blob(repository, digest), &error);
                 self.collect(repository, digest, size, limit).await
             }
             other => other,

@@ -5,7 +5,9 @@
 //! one pattern: a [`Plan`] names the server to ask, and is told of each failure.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use reqwest::Url;
 
@@ -15,6 +17,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result, Subject};
 use crate::hosts::{Capability, Endpoint, Hosts};
 use crate::names::Repository;
+use crate::proxies::Proxies;
 use crate::retry::{Limits, Next, Observer, Retry, Unobserved};
 use crate::transport::{Call, Connections, Reply, exchange};
 
@@ -34,6 +37,7 @@ pub struct Client {
 
 struct Shared {
     hosts: Hosts,
+    proxies: Proxies,
     credentials: Arc<dyn Credentials>,
     observer: Arc<dyn Observer>,
     limits: Limits,
@@ -57,6 +61,7 @@ impl std::fmt::Debug for Client {
 #[derive(Default)]
 pub struct ClientBuilder {
     hosts: Hosts,
+    proxies: Proxies,
     credentials: Option<Arc<dyn Credentials>>,
     observer: Option<Arc<dyn Observer>>,
     limits: Limits,
@@ -73,6 +78,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn hosts(mut self, hosts: Hosts) -> Self {
         self.hosts = hosts;
+        self
+    }
+
+    /// What is between here and registries. Default: nothing.
+    #[must_use]
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.proxies = proxies;
         self
     }
 
@@ -104,6 +116,7 @@ impl ClientBuilder {
         Client {
             shared: Arc::new(Shared {
                 hosts: self.hosts,
+                proxies: self.proxies,
                 credentials: self.credentials.unwrap_or_else(|| Arc::new(Anonymous)),
                 observer: self.observer.unwrap_or_else(|| Arc::new(Unobserved)),
                 limits: self.limits,
@@ -121,6 +134,8 @@ pub(crate) struct Server {
     pub(crate) endpoint: Endpoint,
     connections: Connections,
     scheme: Mutex<Option<Scheme>>,
+    /// Whether it wants to be spoken to in another way.
+    is_unfit: AtomicBool,
 }
 
 impl Server {
@@ -137,6 +152,15 @@ impl Server {
 
     pub(crate) fn set_scheme(&self, scheme: Scheme) {
         *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(scheme);
+    }
+
+    fn set_unfit(&self) {
+        self.is_unfit.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `other` is the same server, spoken to in another way.
+    fn is_twin_of(&self, other: &Server) -> bool {
+        self.endpoint.server() == other.endpoint.server()
     }
 
     /// The name that a repository has here: a mirror may keep it below a path.
@@ -197,9 +221,14 @@ impl Client {
         let mut servers = Vec::new();
         for endpoint in self.shared.hosts.endpoints(registry)? {
             servers.push(Arc::new(Server {
-                connections: Connections::new(&endpoint, &self.shared.limits)?,
+                connections: Connections::new(
+                    &endpoint,
+                    &self.shared.limits,
+                    &self.shared.proxies,
+                )?,
                 endpoint,
                 scheme: Mutex::default(),
+                is_unfit: AtomicBool::new(false),
             }));
         }
         // Whoever was first decides, so that all share one pool of connections.
@@ -219,7 +248,20 @@ impl Client {
         if distrusted.len() >= DISTRUSTED_MAX {
             distrusted.clear();
         }
-        distrusted.insert((server.endpoint.base.to_string(), *digest));
+        distrusted.insert((server.endpoint.server(), *digest));
+    }
+
+    /// Tells that wrong bytes are asked for once more.
+    pub(crate) fn observe_repeated(&self, subject: &Subject, cause: &Error) {
+        self.shared.observer.retrying(&Retry {
+            subject,
+            server: subject.repository().host(),
+            cause,
+            attempt: 1,
+            next: Next::Again {
+                wait: Duration::ZERO,
+            },
+        });
     }
 
     fn is_distrusted(&self, server: &Server, digest: &Digest) -> bool {
@@ -228,7 +270,7 @@ impl Client {
             .distrusted
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        distrusted.contains(&(server.endpoint.base.to_string(), *digest))
+        distrusted.contains(&(server.endpoint.server(), *digest))
     }
 
     /// Sends a request with the login that the server wants. Every answer but a 401 is an answer.
@@ -258,6 +300,11 @@ impl Client {
             let limits = self.limits();
             let reply =
                 exchange(&server.endpoint, connections, limits, subject, call, header).await?;
+            if is_answer_to_plain_http(&reply) {
+                server.set_unfit();
+                let (subject, server) = (subject.clone(), reply.server());
+                return Err(Error::WantsTls { subject, server });
+            }
             if reply.status() != 401 {
                 return Ok(reply);
             }
@@ -276,6 +323,12 @@ impl Client {
     }
 }
 
+/// Whether a server says that it wants TLS. What is written in Go does so without any header, and a
+/// HEAD gets no text to tell it by.
+fn is_answer_to_plain_http(reply: &Reply) -> bool {
+    reply.status() == 400 && reply.url().scheme() == "http" && reply.headers().is_empty()
+}
+
 /// Whom to ask for something, and what to do when that fails: wait and ask again, ask the next
 /// server, or give up.
 pub(crate) struct Plan {
@@ -285,6 +338,8 @@ pub(crate) struct Plan {
     at: usize,
     /// Failures in a row at the present server.
     failures: u32,
+    /// Whether wrong bytes came.
+    has_mismatched: bool,
 }
 
 impl Plan {
@@ -296,6 +351,10 @@ impl Plan {
             .filter(|server| server.endpoint.capabilities.has(capability))
             .cloned()
             .collect();
+        let fit = |server: &Arc<Server>| !server.is_unfit.load(Ordering::Relaxed);
+        if servers.iter().any(fit) {
+            servers.retain(fit);
+        }
         if servers.is_empty() {
             return Err(Error::NoEndpoint {
                 subject: subject.clone(),
@@ -312,6 +371,7 @@ impl Plan {
             servers,
             at: 0,
             failures: 0,
+            has_mismatched: false,
         })
     }
 
@@ -340,8 +400,18 @@ impl Plan {
     pub(crate) async fn failed(&mut self, cause: Error) -> Result<()> {
         self.failures += 1;
         let cause = cause.after(self.failures);
+        if matches!(cause, Error::DigestMismatch { .. }) && self.repeats_mismatch(&cause) {
+            self.observe(
+                &cause,
+                Next::Again {
+                    wait: Duration::ZERO,
+                },
+            );
+            return Ok(());
+        }
         let limits = self.client.limits();
-        let is_last = self.at + 1 == self.servers.len();
+        let next = self.next(&cause);
+        let is_last = next.is_none();
         let failures_max = match (is_last, &cause) {
             (false, _) => limits.mirror_attempts_max,
             (true, Error::Connection { is_unreachable, .. }) if *is_unreachable => {
@@ -357,14 +427,32 @@ impl Plan {
             tokio::time::sleep(wait).await;
             return Ok(());
         }
-        if is_last || !self.may_move_on(&cause) {
+        let Some(next) = next.filter(|_| self.may_move_on(&cause)) else {
             return Err(cause);
-        }
-        let next = self.servers[self.at + 1].endpoint.server();
-        self.observe(&cause, Next::Server(&next));
-        self.at += 1;
+        };
+        let server = self.servers[next].endpoint.server();
+        self.observe(&cause, Next::Server(&server));
+        self.at = next;
         self.failures = 0;
         Ok(())
+    }
+
+    /// Whether wrong bytes are asked for once more here: they may have been changed on their way.
+    fn repeats_mismatch(&mut self, cause: &Error) -> bool {
+        !std::mem::replace(&mut self.has_mismatched, true) && self.next(cause).is_none()
+    }
+
+    /// Who is asked when the present server has failed in this way, if there is somebody.
+    fn next(&self, cause: &Error) -> Option<usize> {
+        let here = self.server();
+        // Who does not answer at all does not do it over TLS either.
+        let is_plain = here.endpoint.base.scheme() == "http";
+        let wants_tls = matches!(cause, Error::WantsTls { .. });
+        let is_asked = |at: &usize| {
+            let is_twin = self.servers[*at].is_twin_of(&here);
+            !(is_plain && is_twin) || wants_tls
+        };
+        (self.at + 1..self.servers.len()).find(is_asked)
     }
 
     /// What is wrong here is not wrong everywhere. An answer of the registry itself is the answer,
@@ -373,7 +461,10 @@ impl Plan {
         let is_mirror = self.server().endpoint.namespace.is_some();
         match cause {
             Error::Body { .. } | Error::Name { .. } | Error::Config { .. } => false,
-            Error::Tls { .. } | Error::Connection { .. } | Error::DigestMismatch { .. } => true,
+            Error::Tls { .. }
+            | Error::WantsTls { .. }
+            | Error::Connection { .. }
+            | Error::DigestMismatch { .. } => true,
             _ => is_mirror,
         }
     }

@@ -193,7 +193,8 @@ pub enum Error {
     },
     /// The registry wants fewer requests.
     #[error(
-        "too many requests for {subject}: {answer}, after {attempts} attempts; {}",
+        "too many requests for {subject}: {answer}{}; {}",
+        after(*attempts),
         rate_hint(subject, answer)
     )]
     RateLimited {
@@ -206,7 +207,8 @@ pub enum Error {
     },
     /// The registry has a problem of its own.
     #[error(
-        "{subject}: {answer}, after {attempts} attempts; the registry has a problem: try again later"
+        "{subject}: {answer}{}; the registry has a problem: try again later",
+        after(*attempts)
     )]
     Server {
         /// What was asked for.
@@ -226,7 +228,8 @@ pub enum Error {
     },
     /// No connection, or it ended before the answer was complete.
     #[error(
-        "{subject}: no answer from {server}: {reason}, after {attempts} attempts; check the network, the name of the registry and the proxy settings"
+        "{subject}: no answer from {server}: {reason}{}; check the network, the name of the registry and the proxy settings",
+        after(*attempts)
     )]
     Connection {
         /// What was asked for.
@@ -252,8 +255,29 @@ pub enum Error {
         /// What the TLS library says.
         reason: String,
     },
+    /// A server that speaks TLS was asked without.
+    #[error(
+        "{subject}: {server} was asked over plain HTTP, and speaks TLS; {}",
+        https_hint(server)
+    )]
+    WantsTls {
+        /// What was asked for.
+        subject: Subject,
+        /// Host and port that were asked.
+        server: String,
+    },
+    /// What the environment says of proxies cannot be used.
+    #[error(
+        "{variable} is no address of a proxy: {reason}; write it as http://HOST:PORT, or unset it"
+    )]
+    Proxy {
+        /// The variable. Its value may hold a password.
+        variable: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The registry keeps the connection and says nothing.
-    #[error("{subject}: {server} hangs: not a byte for {} s, after {attempts} attempts; try again later, or use a mirror", seconds(*silence))]
+    #[error("{subject}: {server} hangs: not a byte for {} s{}; try again later, or use a mirror", seconds(*silence), after(*attempts))]
     Hang {
         /// What was asked for.
         subject: Subject,
@@ -293,7 +317,7 @@ pub enum Error {
         actual: u64,
     },
     /// The content ended too early, however often the rest was asked for.
-    #[error("{subject} is cut off at {server}: {received} of {} bytes arrived, after {attempts} attempts ({reason}); pull again", known(*expected))]
+    #[error("{subject} is cut off at {server}: {received} of {} bytes arrived{} ({reason}); pull again", known(*expected), after(*attempts))]
     Truncated {
         /// What was asked for.
         subject: Subject,
@@ -421,6 +445,59 @@ impl Error {
         }
     }
 
+    /// What happened, in short: without advice, and without how often.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self {
+            Error::RateLimited {
+                subject, answer, ..
+            }
+            | Error::Server {
+                subject, answer, ..
+            } => {
+                format!("{subject}: {answer}")
+            }
+            Error::Connection {
+                subject,
+                server,
+                reason,
+                ..
+            } => format!("{subject}: no answer from {server}: {reason}"),
+            Error::Hang {
+                subject,
+                server,
+                silence,
+                ..
+            } => format!(
+                "{subject}: not a byte from {server} for {} s",
+                seconds(*silence)
+            ),
+            Error::Truncated {
+                subject,
+                server,
+                received,
+                expected,
+                ..
+            } => {
+                let expected = known(*expected);
+                format!("{subject} is cut off at {server} after {received} of {expected} bytes")
+            }
+            Error::DigestMismatch {
+                subject, server, ..
+            } => format!("{subject}: {server} sent other bytes than its digest is of"),
+            Error::WantsTls { server, .. } => format!("{server} speaks TLS"),
+            other => other.to_string(),
+        }
+    }
+
+    /// The same error of a connection, which went through a proxy.
+    pub(crate) fn through(mut self, proxy: &str) -> Self {
+        if let Error::Connection { reason, .. } = &mut self {
+            *reason = format!("{reason} (through the proxy {proxy})");
+        }
+        self
+    }
+
     /// The same error with the number of attempts that ended in it.
     pub(crate) fn after(mut self, count: u32) -> Self {
         match &mut self {
@@ -465,23 +542,48 @@ fn rate_hint(subject: &Subject, answer: &Answer) -> String {
 }
 
 fn tls_hint(cause: TlsCause, server: &str) -> String {
+    let (file, table) = (hosts_file(server), table(server));
     match cause {
         TlsCause::UnknownIssuer => format!(
-            "if the registry has a CA of its own, name its certificate as `ca` in \
-             certs.d/{server}/hosts.toml, or in [registry.\"{server}\"] of buildkitd.toml"
+            "if the registry has a CA of its own, name its certificate as `ca` in {file}, or in \
+             {table}"
         ),
         TlsCause::WrongName => "use the name that the certificate is for".to_owned(),
         TlsCause::Expired => "renew the certificate, and check the clock of this host".to_owned(),
         TlsCause::ClientCertificate => {
-            format!("name a certificate and its key as `client` in certs.d/{server}/hosts.toml")
+            format!("name a certificate and its key as `client` in {file}")
         }
         TlsCause::PlainHttp => format!(
             "it seems to speak plain HTTP: to allow that, write `server = \"http://{server}\"` \
-             into certs.d/{server}/hosts.toml, or `http = true` into [registry.\"{server}\"] of \
-             buildkitd.toml"
+             into {file}, or `http = true` into {table}"
         ),
         TlsCause::Other => "check that the port is the right one".to_owned(),
     }
+}
+
+/// How often something was tried, where that was more than once.
+fn after(attempts: u32) -> String {
+    match attempts {
+        0 | 1 => String::new(),
+        more => format!(", after {more} attempts"),
+    }
+}
+
+fn https_hint(server: &str) -> String {
+    format!(
+        "write `server = \"https://{server}\"` into {}, or `http = false` into {}",
+        hosts_file(server),
+        table(server)
+    )
+}
+
+/// Where a person configures a host; see the crate's users for other places that are read.
+fn hosts_file(server: &str) -> String {
+    format!("/etc/varve/certs.d/{server}/hosts.toml")
+}
+
+fn table(server: &str) -> String {
+    format!("[registry.\"{server}\"] of /etc/varve/varve.toml")
 }
 
 /// For a person: no fractions unless they are all there is.
@@ -575,7 +677,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("`ca` in certs.d/r.example:5000/hosts.toml")
+                .contains("`ca` in /etc/varve/certs.d/r.example:5000/hosts.toml")
         );
         assert!(
             std::mem::size_of::<Error>() <= 128,

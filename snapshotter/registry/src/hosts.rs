@@ -47,6 +47,18 @@ pub struct RegistrySettings {
     pub tlsconfigdir: Vec<PathBuf>,
 }
 
+impl RegistrySettings {
+    /// Has relative paths begin in `directory`.
+    pub fn resolve(&mut self, directory: &Path) {
+        let pairs = self.keypair.iter_mut();
+        let pairs = pairs.flat_map(|pair| [&mut pair.key, &mut pair.cert]);
+        let files = self.ca.iter_mut().chain(&mut self.tlsconfigdir);
+        for path in files.chain(pairs) {
+            *path = directory.join(&*path);
+        }
+    }
+}
+
 /// A client certificate and its key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -207,17 +219,25 @@ fn is_plain_path(path: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte))
 }
 
-/// The server of the registry itself; two if it may speak TLS or not.
+/// The server of the registry itself; two if it may speak TLS or not. The second one of this
+/// machine is asked only if the first one turns out to speak TLS.
 fn own_endpoints(registry: &str, settings: Option<&RegistrySettings>) -> Result<Vec<Endpoint>> {
     let settings = settings.cloned().unwrap_or_default();
     let server = server_of(registry);
-    let is_http = settings.http.unwrap_or_else(|| is_loopback(server));
-    let skip_verify = settings.insecure.unwrap_or(false);
+    let own_machine = is_loopback(server);
+    let is_http = settings.http.unwrap_or(own_machine);
+    let mut skip_verify = settings.insecure.unwrap_or(false);
     let schemes: &[&str] = match (is_http, skip_verify && settings.http.is_some()) {
         (true, true) => &["https", "http"],
+        (true, false) if settings.http.is_none() => &["http", "https"],
         (true, false) => &["http"],
         (false, _) => &["https"],
     };
+    // Who is on the way to this machine's own addresses is this machine: docker believes it too,
+    // unless somebody has said by what it is to be known.
+    if own_machine && settings.insecure.is_none() && settings.http.is_none() {
+        skip_verify = settings.ca.is_empty() && settings.tlsconfigdir.is_empty();
+    }
     let mut tls = TlsSettings {
         ca: settings.ca,
         keypairs: settings.keypair,
@@ -285,7 +305,16 @@ mod tests {
     #[test]
     fn without_configuration_a_host_is_asked_over_tls_unless_it_is_this_machine() {
         let check = |registry: &str, expect: &str| {
-            assert_eq!(bases(&Hosts::default(), registry), [expect]);
+            let endpoints = Hosts::default().endpoints(registry).unwrap();
+            assert_eq!(endpoints[0].base.as_str(), expect);
+            let is_here = expect.starts_with("http:");
+            assert_eq!(endpoints.len(), if is_here { 2 } else { 1 }, "{registry}");
+            for endpoint in &endpoints {
+                assert_eq!(endpoint.tls.skip_verify, is_here, "{registry}");
+            }
+            if is_here {
+                assert_eq!(endpoints[1].base.scheme(), "https");
+            }
         };
         check("docker.io", "https://registry-1.docker.io/v2/");
         check("ghcr.io", "https://ghcr.io/v2/");

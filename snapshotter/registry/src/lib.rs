@@ -6,7 +6,7 @@
 //! request), then what can be asked: `pull.rs`, `blob_stream.rs`, `range.rs`, `push.rs`.
 //!
 //! Bytes that a registry sends are believed only once their digest is right. Nothing here reads the
-//! environment, except that the HTTP library takes proxies from it. What is absent on purpose:
+//! environment. What is absent on purpose:
 //! parsing image references, and what is inside of a manifest.
 
 mod digest;
@@ -16,6 +16,7 @@ mod error;
 
 mod credentials;
 mod hosts;
+mod proxies;
 mod retry;
 
 mod answer;
@@ -39,6 +40,7 @@ pub use digest::Digest;
 pub use error::{Answer, Error, Result, Subject, Thing, TlsCause};
 pub use hosts::{Hosts, KeyPair, RegistrySettings};
 pub use names::{ManifestReference, Repository, Tag};
+pub use proxies::Proxies;
 pub use pull::{Manifest, MediaType, Resolved};
 pub use push::{Pushed, UploadOptions};
 pub use range::{RANGE_BYTES_MAX, RangeReader};

@@ -103,7 +103,11 @@ pub(crate) async fn exchange(
                 headers.insert(AUTHORIZATION, value.clone());
             }
         }
-        let response = send(client, limits, subject, call, url.clone(), headers).await?;
+        let sent = send(client, limits, subject, call, url.clone(), headers).await;
+        let response = sent.map_err(|error| match connections.proxy(is_own, &url) {
+            Some(proxy) => error.through(&proxy),
+            None => error,
+        })?;
         let Some(next) = redirection(call, &response, subject)? else {
             return Ok(Reply {
                 response,

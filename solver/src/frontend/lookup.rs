@@ -92,6 +92,15 @@ impl Coming {
         Some(found)
     }
 
+    /// Keeps what was looked up for the next build. This one is as good without that.
+    pub(crate) fn keep(&self, images: &Images) {
+        for (.., found) in &self.found {
+            if let Err(error) = images.keep_documents(&found.arrival) {
+                tracing::debug!(%error, "the documents of an image are not kept");
+            }
+        }
+    }
+
     /// One image may have several names.
     fn add(&mut self, found: Arc<Found>, platform: &Platform) {
         let digest = found.arrival.target.digest;
@@ -175,8 +184,9 @@ impl LookUp<'_> {
             return Ok((resolved(image.config_bytes, target.digest), None));
         }
         let find = || {
+            let reporter = step.reporter();
             self.remote
-                .find(reference, &platform, &step.reporter(), self.cancel)
+                .look_up(self.images, reference, &platform, &reporter, self.cancel)
         };
         let found = match self.is_pull {
             true => find().map(Arc::new),

@@ -10,10 +10,15 @@ use store::{BlobId, Timestamp, TreeId};
 
 use crate::cache::notes::{self, RecordKind};
 use crate::error::Result;
-use crate::images::mounted;
+use crate::images::{lookups, mounted};
 
 /// Leases that only make later builds faster.
-const CACHE_LEASES: [&str; 3] = ["record/", "layout/", cache_mounts::PREFIX];
+const CACHE_LEASES: [&str; 4] = [
+    "record/",
+    "layout/",
+    lookups::LEASE_PREFIX,
+    cache_mounts::PREFIX,
+];
 
 /// Leases of builds that run; those of a process that is gone hold nothing.
 const BUILD_LEASES: &str = crate::build::LEASE_PREFIX;

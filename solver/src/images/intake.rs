@@ -305,7 +305,7 @@ impl Reading<'_> {
                 // Something between here and there may have changed them, or there is a mirror
                 // that is trusted less from now on.
                 Err(Error::Registry(error @ registry::Error::DigestMismatch { .. })) => {
-                    let message = format!("{error}; asking for the layer once more");
+                    let message = format!("{}; asking for it once more", error.brief());
                     self.intake.reporter.warn(message);
                     self.fetch(task, source)
                 }

@@ -13,7 +13,7 @@ use engine::CancelToken;
 use futures::FutureExt as _;
 use futures::future::select;
 use registry::{
-    Anonymous, Client, Credentials, Hosts, Limits, ManifestReference, Observer, Repository,
+    Anonymous, Client, Credentials, Hosts, Limits, ManifestReference, Observer, Proxies, Repository,
 };
 use tokio::runtime::Handle;
 
@@ -21,10 +21,10 @@ use self::retries::Retries;
 use self::stream::LayerStream;
 use crate::content::Digest;
 use crate::error::{Error, Result};
-use crate::images::Image;
 use crate::images::arrival::Arrival;
 use crate::images::document::{self, Descriptor, Index, Manifest, Platform};
 use crate::images::intake::{Chunks, LayerSource};
+use crate::images::{Image, Images};
 use crate::progress::{Progress, Reporter};
 
 /// Largest config of an image, in bytes.
@@ -35,6 +35,8 @@ const CONFIG_BYTES_MAX: u64 = 8 << 20;
 pub struct Registries {
     /// Mirrors, certificates, plain HTTP.
     pub hosts: Hosts,
+    /// What is between here and them.
+    pub proxies: Proxies,
     /// Logins.
     pub credentials: Arc<dyn Credentials>,
     /// How long and how often.
@@ -46,6 +48,7 @@ impl Default for Registries {
     fn default() -> Self {
         Registries {
             hosts: Hosts::default(),
+            proxies: Proxies::default(),
             credentials: Arc::new(Anonymous),
             limits: Limits::default(),
         }
@@ -94,6 +97,14 @@ pub(crate) struct Found {
     pub(crate) arrival: Arrival,
 }
 
+impl Found {
+    /// The same under another name.
+    fn named(mut self, name: &str) -> Self {
+        self.arrival.names = vec![name.to_owned()];
+        self
+    }
+}
+
 impl Remote {
     /// Begins; connections are made when they are needed. What comes is counted by `progress`.
     /// Needs a tokio runtime.
@@ -102,6 +113,7 @@ impl Remote {
         let observer: Arc<dyn Observer> = retries.clone();
         let client = Client::builder()
             .hosts(registries.hosts.clone())
+            .proxies(registries.proxies.clone())
             .credentials(registries.credentials.clone())
             .limits(registries.limits.clone())
             .observer(observer)
@@ -120,13 +132,63 @@ impl Remote {
         Self::new(registries, &other.progress)
     }
 
-    /// Looks an image up: the index, if there is one, the manifest for the platform, the config.
-    /// `name` is a full reference. Nothing is stored.
+    /// Looks an image up: what its name means now, and then its documents, from the store as far as
+    /// they are there. `name` is a full reference. Nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Remote::find`]; those of the store.
+    pub(crate) fn look_up(
+        &self,
+        images: &Images,
+        name: &str,
+        platform: &Platform,
+        reporter: &Reporter,
+        cancel: &CancelToken,
+    ) -> Result<Found> {
+        let (repository, reference) = split(name)?;
+        let told = self.retries.tell(&repository, reporter);
+        let digest = match &reference {
+            ManifestReference::Digest(digest) => *digest,
+            ManifestReference::Tag(_) => {
+                let resolved = self.client.resolve(&repository, &reference);
+                self.wait(cancel, resolved)?.digest
+            }
+        };
+        drop(told);
+        let pinned = format!("{repository}@{digest}");
+        let Some((target, image)) = images.find(&pinned, platform)? else {
+            let found = self.find(&pinned, platform, reporter, cancel);
+            return found
+                .map(|found| found.named(name))
+                .map_err(|error| match error {
+                    // A person knows it by its tag.
+                    Error::NoPlatform {
+                        platform, there, ..
+                    } => Error::NoPlatform {
+                        what: name.to_owned(),
+                        platform,
+                        there,
+                    },
+                    Error::BadImage { reason, .. } => Error::bad_image(name, reason),
+                    other => other,
+                });
+        };
+        let documents = images.documents(name, &target, platform)?;
+        let arrival = Arrival {
+            names: vec![name.to_owned()],
+            target,
+            documents,
+        };
+        Ok(Found { image, arrival })
+    }
+
+    /// Fetches an image's documents: the index, if there is one, the manifest for the platform, the
+    /// config. `name` is a full reference. Nothing is stored.
     ///
     /// # Errors
     /// [`Error::Registry`], which names registry, repository and reference; [`Error::BadImage`],
     /// [`Error::NoPlatform`]; [`Error::Cancelled`].
-    pub(crate) fn find(
+    fn find(
         &self,
         name: &str,
         platform: &Platform,

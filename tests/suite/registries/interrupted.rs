@@ -12,31 +12,47 @@ use support::small_disk::SmallDisk;
 use support::workspace::{Running, Varve};
 
 /// What passes of an image of several megabytes before a test stops the rest.
-const BEGINNING: u64 = 1 << 20;
+pub(super) const BEGINNING: u64 = 1 << 20;
 
-/// A registry with a larger image behind a relay; its reference there.
-fn behind_relay(varve: &Varve) -> (Registry, Relay, String) {
-    let registry = Registry::start(&varve.path("registry"));
+/// Files of noise in the larger image, each in a layer of its own.
+const NOISES: u8 = 3;
+
+/// A file of noise, so that it stays as large as it is.
+pub(super) fn noise(number: u8) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32 + u32::from(number);
+    let bytes = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    });
+    bytes.take(2 << 20).collect()
+}
+
+/// Puts a larger image into a registry: `large`.
+pub(super) fn put_large(varve: &Varve, registry: &Registry) {
     let mut layers = layered_image::layers(&varve.base());
-    for number in 0..3_u8 {
-        // Noise, so that it stays as large as it is.
-        let mut state = 0x9e37_79b9_u32 + u32::from(number);
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state.to_le_bytes()[0]
-        })
-        .take(2 << 20)
-        .collect();
-        layers.push(tar_archive(&[TarEntry::file(
-            &format!("noise-{number}"),
-            &noise,
-        )]));
+    for number in 0..NOISES {
+        let (name, noise) = (format!("noise-{number}"), noise(number));
+        layers.push(tar_archive(&[TarEntry::file(&name, &noise)]));
     }
     let container = serde_json::json!({ "Env": ["PATH=/bin"] });
     layered_image::write(&varve.path("layout"), &layers, &container);
     registry.push(&varve.path("layout"), "large");
+}
+
+/// What `cat /noise-* | sha256sum` prints in it.
+pub(super) fn large_digest() -> String {
+    let all: Vec<u8> = (0..NOISES).flat_map(noise).collect();
+    let digest = support::forged_image::descriptor("", &all)["digest"].clone();
+    let digest = digest.as_str().expect("a digest").replace("sha256:", "");
+    format!("{digest}  -\n")
+}
+
+/// A registry with a larger image behind a relay; its reference there.
+pub(super) fn behind_relay(varve: &Varve) -> (Registry, Relay, String) {
+    let registry = Registry::start(&varve.path("registry"));
+    put_large(varve, &registry);
     let relay = Relay::start(registry.address());
     let reference = format!("{}/large:latest", relay.address());
     (registry, relay, reference)
@@ -127,13 +143,21 @@ fn an_image_that_does_not_fit_on_the_disk_is_refused_and_leaves_nothing() {
         .varve(["--root", "disk/root", "prune", "--all"])
         .succeeded();
     let filler = disk.fill(5 << 20);
+    let free = disk.free_bytes();
     for arguments in [&["build", "context"][..], &["pull", &reference]] {
         let refused = varve.varve([&["--root", "disk/root"], arguments].concat());
-        refused.refused_with(1, &["No space left on device", "varve prune"]);
+        let words = [&*reference, "No space left on device", "varve prune"];
+        refused.refused_with(1, &words);
         let listed = varve
             .varve(["--root", "disk/root", "images", "-q"])
             .success();
         assert_eq!(listed.stdout, "", "{listed}");
+        // The database may have written some lines more.
+        let left = disk.free_bytes();
+        assert!(
+            left + (1 << 20) > free,
+            "{left} of {free} bytes are free again"
+        );
     }
     fs::remove_file(filler).unwrap();
     varve.varve(["--root", "disk/root", "fsck"]).succeeded();

@@ -1,7 +1,16 @@
 //! A registry that wants to know who asks.
 
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
 use support::registry::Registry;
-use support::workspace::Varve;
+use support::relay::Relay;
+use support::token_server::TokenServer;
+use support::workspace::{Running, Varve};
+use tokio::runtime::Runtime;
+
+use super::interrupted::{BEGINNING, noise};
 
 /// Writes what `docker login` writes; `login` is NAME:PASSWORD in base64.
 fn log_in(varve: &Varve, address: &str, login: &str) {
@@ -42,4 +51,86 @@ fn without_the_right_login_nothing_is_pulled_or_pushed_and_it_is_told_which_is_m
     for secret in ["secret", "wrong", "bWU6"] {
         assert!(!refused.stderr.contains(secret), "{refused}");
     }
+}
+
+/// The login that the token server accepts, and another one: in base64.
+const ME: &str = "bWU6c2VjcmV0";
+const WRONG: &str = "bWU6d3Jvbmc=";
+
+/// A registry that takes the tokens of a server, with an image of a layer of several megabytes, and
+/// the relay through which it is asked; the image's name.
+fn with_tokens(varve: &Varve, tokens: &TokenServer) -> (Registry, Relay, String) {
+    let registry = Registry::with_tokens(&varve.path("registry"), &tokens.realm());
+    let relay = Relay::start(registry.address());
+    let name = format!("{}/team/app:1", relay.address());
+    log_in(varve, relay.address(), ME);
+    let noise = [noise(0), noise(1)].concat();
+    varve.write("context/noise", noise);
+    varve.dockerfile("FROM busybox\nCOPY noise /\n");
+    varve.build(["--push", "-t", &name]).succeeded();
+    forget(varve, &name);
+    varve.dockerfile(&format!("FROM {name}\nRUN wc -c < /noise > /size\n"));
+    (registry, relay, name)
+}
+
+fn forget(varve: &Varve, name: &str) {
+    varve.varve(["rmi", name]).succeeded();
+    varve.varve(["prune", "--all"]).succeeded();
+}
+
+#[test]
+fn tokens_are_fetched_and_a_new_one_where_one_ends_midway() {
+    let varve = Varve::new();
+    let runtime = Runtime::new().unwrap();
+    let tokens = runtime.block_on(TokenServer::start());
+    let (_registry, relay, name) = with_tokens(&varve, &tokens);
+    varve.build(["-t", "child"]).succeeded();
+    assert_eq!(varve.shell("child", "cat /size"), format!("{}\n", 4 << 20));
+    varve.varve(["rmi", "child"]).succeeded();
+    forget(&varve, &name);
+
+    // The registry forgives a minute, so that this one is good for six seconds.
+    tokens.lifetime.store(-54, Ordering::Relaxed);
+    let before = tokens.fake.seen().len();
+    relay.hold_after(2 * BEGINNING);
+    let running = Running::start(&mut varve.build_command(["-t", "child"]));
+    relay.wait_until_held();
+    thread::sleep(Duration::from_secs(8));
+    tokens.lifetime.store(300, Ordering::Relaxed);
+    relay.cut_after(0);
+    relay.release();
+    let built = running.wait().success();
+    assert!(built.stderr.contains("trying again in"), "{built}");
+    assert_eq!(
+        tokens.fake.seen().len() - before,
+        2,
+        "one that ended, and one in its place"
+    );
+    assert_eq!(varve.shell("child", "cat /size"), format!("{}\n", 4 << 20));
+    varve.varve(["rmi", "child"]).succeeded();
+    forget(&varve, &name);
+
+    // A server that gives only such as have ended.
+    tokens.lifetime.store(-120, Ordering::Relaxed);
+    let refused = varve.varve(["pull", &name]);
+    let hint = format!("docker login {}", relay.address());
+    refused.refused_with(1, &[&name, "needs a login", &hint]);
+    tokens.lifetime.store(300, Ordering::Relaxed);
+    log_in(&varve, relay.address(), WRONG);
+    let refused = varve.build(["-t", "child"]);
+    let words = [
+        &*name,
+        "incorrect username",
+        "stored login is not accepted",
+        &hint,
+    ];
+    let refused = refused.refused(1, &words);
+    for secret in ["secret", "wrong", ME, WRONG] {
+        assert!(!refused.stderr.contains(secret), "{refused}");
+    }
+    // Everybody may pull there, and not push.
+    varve.write(".docker/config.json", "{}");
+    varve.varve(["pull", &name]).succeeded();
+    let refused = varve.varve(["push", &name]);
+    refused.refused_with(1, &["team/app", &hint]);
 }

@@ -34,7 +34,7 @@ pub(crate) fn connection_error(subject: &Subject, server: String, error: &reqwes
     let reason = if is_tls && (reason == CLOSED || is_refused) {
         format!(
             "{reason} after the TLS handshake, as by a server that wants a client certificate \
-             (name one as `client` in certs.d/{server}/hosts.toml)"
+             (name one as `client` in /etc/varve/certs.d/{server}/hosts.toml)"
         )
     } else {
         reason

@@ -5,6 +5,7 @@ use std::sync::Once;
 
 use crate::error::{Error, Result, shortened};
 use crate::hosts::{Endpoint, TlsSettings, read};
+use crate::proxies::{Proxies, Routes};
 use crate::retry::Limits;
 
 /// How varve names itself to servers.
@@ -16,24 +17,41 @@ pub(crate) struct Connections {
     own: reqwest::Client,
     /// For hosts that the endpoint redirects to: they are not shown the client's certificate.
     elsewhere: reqwest::Client,
+    /// How each of them goes.
+    own_routes: Routes,
+    routes: Routes,
 }
 
 impl Connections {
-    pub(crate) fn new(endpoint: &Endpoint, limits: &Limits) -> Result<Self> {
+    pub(crate) fn new(endpoint: &Endpoint, limits: &Limits, proxies: &Proxies) -> Result<Self> {
         install_crypto();
         let host = endpoint.base.host_str().unwrap_or_default();
         let own_machine = crate::hosts::is_loopback(host);
-        let own = build(&endpoint.tls, own_machine, endpoint, limits)?;
+        // No proxy reaches this machine's own addresses.
+        let direct = Proxies::default();
+        let own_proxies = if own_machine { &direct } else { proxies };
+        let (own_routes, routes) = (own_proxies.routes(), proxies.routes());
+        let own = build(&endpoint.tls, own_proxies, endpoint, limits)?;
         if endpoint.tls.keypairs.is_empty() && !own_machine {
             let elsewhere = own.clone();
-            return Ok(Connections { own, elsewhere });
+            return Ok(Connections {
+                own,
+                elsewhere,
+                own_routes,
+                routes,
+            });
         }
         let without_keys = TlsSettings {
             keypairs: Vec::new(),
             ..endpoint.tls.clone()
         };
-        let elsewhere = build(&without_keys, false, endpoint, limits)?;
-        Ok(Connections { own, elsewhere })
+        let elsewhere = build(&without_keys, proxies, endpoint, limits)?;
+        Ok(Connections {
+            own,
+            elsewhere,
+            own_routes,
+            routes,
+        })
     }
 
     /// The same for requests that go to another host from the start.
@@ -41,7 +59,19 @@ impl Connections {
         Connections {
             own: self.elsewhere.clone(),
             elsewhere: self.elsewhere.clone(),
+            own_routes: self.routes.clone(),
+            routes: self.routes.clone(),
         }
+    }
+
+    /// The proxy through which an address is reached, if there is one.
+    pub(crate) fn proxy(&self, is_own: bool, url: &reqwest::Url) -> Option<String> {
+        let routes = if is_own {
+            &self.own_routes
+        } else {
+            &self.routes
+        };
+        routes.proxy(url)
     }
 
     pub(crate) fn client(&self, is_own: bool) -> &reqwest::Client {
@@ -65,7 +95,7 @@ fn install_crypto() {
 
 fn build(
     tls: &TlsSettings,
-    own_machine: bool,
+    proxies: &Proxies,
     endpoint: &Endpoint,
     limits: &Limits,
 ) -> Result<reqwest::Client> {
@@ -76,10 +106,11 @@ fn build(
             .retry(reqwest::retry::never())
             .connect_timeout(limits.connect_timeout)
             .http2_adaptive_window(true)
-            .tls_danger_accept_invalid_certs(tls.skip_verify);
-        if own_machine {
-            // No proxy reaches this machine's own addresses.
-            builder = builder.no_proxy();
+            .tls_danger_accept_invalid_certs(tls.skip_verify)
+            // Those of this process's environment are not meant.
+            .no_proxy();
+        for proxy in proxies.each() {
+            builder = builder.proxy(proxy);
         }
         for pair in &tls.keypairs {
             let mut pem = read(&pair.key)?;

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use registry::{Client, DockerConfig, Pushed, UploadOptions};
 
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::fake::{Fake, Response};
+use crate::support::fake_server::{Fake, Response};
 use crate::support::image::Image;
 use crate::support::token_server::TokenServer;
 use crate::support::{assert_says, builder, client, repository, tag};

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use registry::{Client, Digest, Hosts, RegistrySettings, UploadOptions};
+use registry::{Client, Digest, Hosts, Proxies, RegistrySettings, UploadOptions};
 
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::fake::{Fake, Response};
+use crate::support::fake_server::{Fake, Response};
 use crate::support::image::{Image, noise};
 use crate::support::{Notes, assert_says, builder, repository, tag};
 
@@ -139,36 +139,34 @@ async fn the_answer_of_the_registry_counts_and_not_that_of_a_mirror() {
     assert_says(missing, &["a:v does not exist", &server.address]);
 }
 
-/// Set for the process that the test below starts.
-const IS_CHILD: &str = "VARVE_TEST_BEHIND_A_PROXY";
-
 #[tokio::test]
-async fn a_proxy_of_the_environment_is_used() {
-    let place = repository("registry.example", "a");
-    if std::env::var_os(IS_CHILD).is_some() {
-        let settings = RegistrySettings {
-            http: Some(true),
-            ..RegistrySettings::default()
-        };
-        let hosts = Hosts {
-            registries: [("registry.example".to_owned(), settings)].into(),
-            ..Hosts::default()
-        };
-        let client = builder().hosts(hosts).build();
-        client.manifest(&place, &tag("v")).await.unwrap();
-        return;
-    }
+async fn a_proxy_that_is_named_is_used() {
     let manifest = r#"{"schemaVersion":2,"layers":[]}"#;
     let proxy = Fake::start(move |_| Response::new(200, manifest)).await;
-    let status = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "endpoints::a_proxy_of_the_environment_is_used"])
-        .env_clear()
-        .env(IS_CHILD, "1")
-        .env("http_proxy", format!("http://{}", proxy.address))
-        .status()
-        .await;
-    assert!(status.unwrap().success());
+    let settings = RegistrySettings {
+        http: Some(true),
+        ..RegistrySettings::default()
+    };
+    let hosts = Hosts {
+        registries: [("registry.example".to_owned(), settings)].into(),
+        ..Hosts::default()
+    };
+    let through = |proxy: &str| {
+        let address = format!("http://me:secret@{proxy}");
+        let named = |name: &str| (name == "http_proxy").then_some(address.as_str());
+        let proxies = Proxies::of(named).unwrap();
+        builder().hosts(hosts.clone()).proxies(proxies).build()
+    };
+    let client = through(&proxy.address);
+    let place = repository("registry.example", "a");
+    client.manifest(&place, &tag("v")).await.unwrap();
     let asked = proxy.seen();
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].path, "http://registry.example/v2/a/manifests/v");
+    let login = asked[0].header("proxy-authorization");
+    assert_eq!(login, Some("Basic bWU6c2VjcmV0"));
+    let result = through("127.0.0.1:1").manifest(&place, &tag("v")).await;
+    let text = result.unwrap_err().to_string();
+    assert!(text.contains("(through the proxy 127.0.0.1:1)"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
 }

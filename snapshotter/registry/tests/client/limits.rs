@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use registry::{Digest, UploadOptions};
 
-use crate::support::fake::{End, Fake, Response};
+use crate::support::fake_server::{End, Fake, Response};
 use crate::support::{Notes, assert_says, builder, client, impatient, repository, tag};
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"layers":[]}"#;

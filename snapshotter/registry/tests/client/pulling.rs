@@ -7,7 +7,7 @@ use registry::{Digest, Error, ManifestReference, MediaType, UploadOptions};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::fake::{End, Fake, Response};
+use crate::support::fake_server::{End, Fake, Response};
 use crate::support::image::{Image, noise};
 use crate::support::{Notes, assert_says, builder, client, impatient, repository, tag};
 

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, join_all};
 use registry::{BlobBody, BodyReader, Digest, Error, FileBody, MediaType, Pushed, UploadOptions};
 
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::fake::{End, Fake, Response};
+use crate::support::fake_server::{End, Fake, Response};
 use crate::support::image::{Image, noise};
 use crate::support::{Notes, assert_says, builder, client, repository, tag};
 

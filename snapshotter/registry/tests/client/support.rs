@@ -1,9 +1,17 @@
 //! Servers to test against, and images to put there.
 
 pub(crate) mod docker_registry;
-pub(crate) mod fake;
-pub(crate) mod faulty_proxy;
 pub(crate) mod image;
+
+// What the integration tests have too; a dependency on their package would be one on everything.
+#[path = "../../../../tests/support/fake_server.rs"]
+#[allow(unreachable_pub, reason = "it is the module of a library elsewhere")]
+pub(crate) mod fake_server;
+#[path = "../../../../tests/support/faulty_proxy.rs"]
+#[allow(unreachable_pub, reason = "it is the module of a library elsewhere")]
+pub(crate) mod faulty_proxy;
+#[path = "../../../../tests/support/token_server.rs"]
+#[allow(unreachable_pub, reason = "it is the module of a library elsewhere")]
 pub(crate) mod token_server;
 
 use std::path::PathBuf;

@@ -48,7 +48,7 @@ async fn a_ca_that_is_named_is_trusted() {
         ..RegistrySettings::default()
     };
     let client = client_for(&server.address, stranger);
-    let hint = format!("`ca` in certs.d/{}/hosts.toml", server.address);
+    let hint = format!("`ca` in /etc/varve/certs.d/{}/hosts.toml", server.address);
     let subject = format!("{}/a:v", server.address);
     let result = client.manifest(&place, &tag("v")).await;
     assert_says(
@@ -88,7 +88,10 @@ async fn hosts_toml_names_certificates_too() {
     let result = without.manifest(&place, &tag("v")).await;
     assert_says(
         result,
-        &["wants a client certificate", "`client` in certs.d"],
+        &[
+            "wants a client certificate",
+            "`client` in /etc/varve/certs.d",
+        ],
     );
 }
 

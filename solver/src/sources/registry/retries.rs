@@ -47,10 +47,16 @@ impl Retries {
 impl Observer for Retries {
     fn retrying(&self, retry: &Retry<'_>) {
         let next = match retry.next {
-            Next::Again { wait } => format!("trying again in {:.1}s", wait.as_secs_f64()),
+            Next::Again { wait } if wait.is_zero() => "asking once more".to_owned(),
+            Next::Again { wait } => {
+                let (seconds, attempt) = (wait.as_secs_f64(), retry.attempt + 1);
+                format!("trying again in {seconds:.1}s (attempt {attempt})")
+            }
+            // The same one is asked in another way.
+            Next::Server(server) if server == retry.server => return,
             Next::Server(server) => format!("asking {server}"),
         };
-        let message = format!("{}; {next}", retry.cause);
+        let message = format!("{}; {next}", retry.cause.brief());
         let listeners = self.listeners();
         // Several layers of one repository are one step, which is told once.
         let known = listeners.known.iter();

@@ -9,30 +9,36 @@ use tokio::task::JoinHandle;
 
 /// A request as it came.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Request {
-    pub(crate) method: String,
+pub struct Request {
+    /// `GET` and the like.
+    pub method: String,
     /// With the query.
-    pub(crate) path: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// As long as its length said.
+    pub body: Vec<u8>,
 }
 
 impl Request {
     /// A header; its name in lower case.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers.find_map(|(known, value)| (known == name).then_some(value.as_str()))
     }
 
     /// `GET /v2/…`
-    pub(crate) fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 }
 
 /// How an answer ends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum End {
+pub enum End {
+    /// After the body.
     Whole,
     /// The connection is closed after so many bytes of the body.
     CutAfter(usize),
@@ -46,16 +52,23 @@ pub(crate) enum End {
     Chunked,
 }
 
+/// An answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-    pub(crate) end: End,
+pub struct Response {
+    /// As 200.
+    pub status: u16,
+    /// Besides the length.
+    pub headers: Vec<(String, String)>,
+    /// All of it, though less may be sent.
+    pub body: Vec<u8>,
+    /// How it ends.
+    pub end: End,
 }
 
 impl Response {
-    pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    /// One that is whole and has no headers.
+    #[must_use]
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Response {
             status,
             headers: Vec::new(),
@@ -64,31 +77,38 @@ impl Response {
         }
     }
 
-    pub(crate) fn header(mut self, name: &str, value: impl ToString) -> Self {
+    /// The same with one header more.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 
-    pub(crate) fn end(mut self, end: End) -> Self {
+    /// The same with another end.
+    #[must_use]
+    pub fn end(mut self, end: End) -> Self {
         self.end = end;
         self
     }
 }
 
 /// A running server; it ends with the value.
-pub(crate) struct Fake {
+#[derive(Debug)]
+pub struct Fake {
     /// `127.0.0.1:PORT`
-    pub(crate) address: String,
+    pub address: String,
     seen: Arc<Mutex<Vec<Request>>>,
     task: JoinHandle<()>,
 }
 
 impl Fake {
-    pub(crate) async fn start(
-        answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
-    ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+    /// Starts one that gives these answers. Needs a tokio runtime, and lives in it.
+    ///
+    /// # Panics
+    /// It cannot listen.
+    pub async fn start(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (answer, notes) = (Arc::new(answer), seen.clone());
         let task = tokio::spawn(async move {
@@ -108,12 +128,17 @@ impl Fake {
     }
 
     /// All requests so far.
-    pub(crate) fn seen(&self) -> Vec<Request> {
-        self.seen.lock().unwrap().clone()
+    ///
+    /// # Panics
+    /// An answer has panicked.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Request> {
+        self.seen.lock().expect("no answer panicked").clone()
     }
 
     /// How many requests begin like this.
-    pub(crate) fn count(&self, start: &str) -> usize {
+    #[must_use]
+    pub fn count(&self, start: &str) -> usize {
         let seen = self.seen();
         seen.iter()
             .filter(|seen| seen.line().starts_with(start))
@@ -133,7 +158,10 @@ async fn serve(
     notes: &Mutex<Vec<Request>>,
 ) -> std::io::Result<()> {
     while let Some(request) = read_request(&mut stream).await? {
-        notes.lock().unwrap().push(request.clone());
+        notes
+            .lock()
+            .expect("no answer panicked")
+            .push(request.clone());
         let response = answer(&request);
         if !write_response(&mut stream, &request, &response).await? {
             return Ok(());
@@ -143,7 +171,10 @@ async fn serve(
 }
 
 /// Reads the head of a message, byte by byte: it is short.
-pub(crate) async fn read_head(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+///
+/// # Errors
+/// Those of the connection; its end is the end of the head.
+pub async fn read_head(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -155,7 +186,9 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> std::io::Result<Vec<u8>
     Ok(head)
 }
 
-pub(crate) fn parse_head(head: &[u8]) -> Request {
+/// A request whose body is not read yet.
+#[must_use]
+pub fn parse_head(head: &[u8]) -> Request {
     let text = String::from_utf8_lossy(head);
     let mut lines = text.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
@@ -180,7 +213,7 @@ async fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<Request>
     }
     let mut request = parse_head(&head);
     let length = request.header("content-length").map(str::parse);
-    request.body = vec![0; length.map_or(0, Result::unwrap)];
+    request.body = vec![0; length.map_or(0, |length| length.expect("a length"))];
     stream.read_exact(&mut request.body).await?;
     Ok(Some(request))
 }

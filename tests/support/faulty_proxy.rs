@@ -10,13 +10,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::fake::{parse_head, read_head};
+use super::fake_server::{parse_head, read_head};
 
 /// What is done to one exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
+pub enum Fault {
+    /// Nothing.
     None,
+    /// 429 in place of an answer.
     TooMany,
+    /// 503 in place of an answer.
     Unavailable,
     /// Closed before anything is said.
     Refused,
@@ -45,18 +48,23 @@ const FAULTS: &[Fault] = &[
     Fault::TooLong,
 ];
 
-pub(crate) struct FaultyProxy {
+/// The proxy. It ends with the value.
+#[derive(Debug)]
+pub struct FaultyProxy {
     /// `127.0.0.1:PORT`
-    pub(crate) address: String,
+    pub address: String,
     done: Arc<Mutex<Vec<Fault>>>,
     task: JoinHandle<()>,
 }
 
 impl FaultyProxy {
-    /// Breaks one of `1 / share` exchanges with `upstream`.
-    pub(crate) async fn start(upstream: &str, seed: u64, share: f64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+    /// Breaks one of `1 / share` exchanges with `upstream`. Needs a tokio runtime, and lives in it.
+    ///
+    /// # Panics
+    /// It cannot listen.
+    pub async fn start(upstream: &str, seed: u64, share: f64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
         let done = Arc::new(Mutex::new(Vec::new()));
         let (upstream, notes) = (upstream.to_owned(), done.clone());
         let task = tokio::spawn(async move {
@@ -67,7 +75,7 @@ impl FaultyProxy {
                 } else {
                     Fault::None
                 };
-                notes.lock().unwrap().push(fault);
+                notes.lock().expect("no thread panicked").push(fault);
                 let own = StdRng::seed_from_u64(random.random());
                 let upstream = upstream.clone();
                 tokio::spawn(async move {
@@ -84,8 +92,12 @@ impl FaultyProxy {
     }
 
     /// What was done, one for each connection.
-    pub(crate) fn done(&self) -> Vec<Fault> {
-        self.done.lock().unwrap().clone()
+    ///
+    /// # Panics
+    /// A thread has panicked.
+    #[must_use]
+    pub fn done(&self) -> Vec<Fault> {
+        self.done.lock().expect("no thread panicked").clone()
     }
 }
 
@@ -112,7 +124,7 @@ async fn pass(
     let request = parse_head(&head);
     let length: usize = request
         .header("content-length")
-        .map_or(0, |text| text.parse().unwrap());
+        .map_or(0, |text| text.parse().expect("a length"));
     let mut server = TcpStream::connect(upstream).await?;
     let mut body = vec![0; length];
     if fault == Fault::CutRequest {
@@ -170,7 +182,7 @@ fn spoil(answer: &mut Vec<u8>, fault: Fault, method: &str, random: &mut StdRng) 
                 let length = line.to_ascii_lowercase();
                 match length.strip_prefix("content-length: ") {
                     Some(length) => {
-                        let length: u64 = length.parse().unwrap();
+                        let length: u64 = length.parse().expect("a length");
                         changed.push(format!("Content-Length: {}", length + 7));
                     }
                     None => changed.push(line.to_owned()),

@@ -10,18 +10,22 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 
-use super::fake::{Fake, Request, Response};
+use super::fake_server::{Fake, Request, Response};
 use super::fixture;
 
-pub(crate) struct TokenServer {
-    pub(crate) fake: Fake,
+/// The server. It ends with the value.
+#[derive(Debug)]
+pub struct TokenServer {
+    /// What answers.
+    pub fake: Fake,
     /// Seconds until tokens end; what clients are told is five minutes.
-    pub(crate) lifetime: Arc<AtomicI64>,
+    pub lifetime: Arc<AtomicI64>,
 }
 
 impl TokenServer {
     /// Gives everything to `me` with `secret` or the refresh token `refresh`; nobody else may push.
-    pub(crate) async fn start() -> Self {
+    /// Needs a tokio runtime, and lives in it.
+    pub async fn start() -> Self {
         let lifetime = Arc::new(AtomicI64::new(300));
         let seconds = lifetime.clone();
         let fake =
@@ -29,14 +33,16 @@ impl TokenServer {
         TokenServer { fake, lifetime }
     }
 
-    pub(crate) fn realm(&self) -> String {
+    /// What a registry names as its realm.
+    #[must_use]
+    pub fn realm(&self) -> String {
         format!("http://{}/token", self.fake.address)
     }
 }
 
 fn answer(request: &Request, lifetime: i64) -> Response {
     let query = match request.method.as_str() {
-        "POST" => String::from_utf8(request.body.clone()).unwrap(),
+        "POST" => String::from_utf8_lossy(&request.body).into_owned(),
         _ => request
             .path
             .split_once('?')
@@ -75,7 +81,7 @@ fn answer(request: &Request, lifetime: i64) -> Response {
 }
 
 fn pem(name: &str) -> String {
-    let text = std::fs::read_to_string(fixture(name)).unwrap();
+    let text = std::fs::read_to_string(fixture(name)).expect("a fixture");
     text.lines()
         .filter(|line| !line.starts_with("---"))
         .collect()
@@ -84,8 +90,9 @@ fn pem(name: &str) -> String {
 fn sign(scopes: &[String], is_me: bool, lifetime: i64) -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs() as i64;
+        .expect("after 1970")
+        .as_secs();
+    let now = i64::try_from(now).expect("before the end of time");
     let access: Vec<String> = scopes
         .iter()
         .filter_map(|scope| {
@@ -119,9 +126,10 @@ fn sign(scopes: &[String], is_me: bool, lifetime: i64) -> String {
         encode(header.as_bytes()),
         encode(claims.as_bytes())
     );
-    let key = STANDARD.decode(pem("server.key")).unwrap();
+    let key = STANDARD.decode(pem("server.key")).expect("a key");
     let random = SystemRandom::new();
-    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, &random).unwrap();
-    let signature = key.sign(&random, message.as_bytes()).unwrap();
+    let key =
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, &random).expect("a key");
+    let signature = key.sign(&random, message.as_bytes()).expect("a signature");
     format!("{message}.{}", encode(signature.as_ref()))
 }
