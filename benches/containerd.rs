@@ -12,19 +12,17 @@ use anyhow::{Context, Result, ensure};
 use benches::arguments::Sides;
 use benches::confinement::name_of;
 use benches::containerd_config::Version;
+use benches::images::Images;
 use benches::node::Snapshotter;
 use benches::report::{self, Row};
 use benches::side::{varve_binary, version_line};
 use benches::{Options, machine, program};
 
-#[path = "containerd/images.rs"]
-mod images;
 #[path = "containerd/snapshots.rs"]
 mod snapshots;
 #[path = "containerd/workloads.rs"]
 mod workloads;
 
-use images::Images;
 use workloads::{Bench, WORKLOADS};
 
 /// The name of this bench.

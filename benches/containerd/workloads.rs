@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use benches::figure::{Outcome, Target, Unit};
+use benches::images::{FILES, Images, TREE};
 use benches::measure::{Contestant, Sample, take_turns};
 use benches::node::{Node, Snapshotter};
 use benches::report;
 
-use crate::images::{FILES, Images, TREE};
 use crate::snapshots::Service;
 
 /// Containers that are started for one sample.

@@ -3,9 +3,9 @@
 //! Of builds (`end_to_end.rs`), a [`Workload`] says which Dockerfile is built in which context, and
 //! a [`Side`] builds it with one tool. Of containers (`containerd.rs`), a [`node::Node`] is a
 //! containerd with one snapshotter. Of cache mounts (`cache_mounts.rs`), varve is compared with
-//! itself. [`measure`] lets the sides take turns, checks what they did and
-//! keeps the [`figure`]s; [`report`] prints them. Everything runs inside [`confinement`], which
-//! leaves nothing behind.
+//! itself. Of registries (`registry.rs`), whole commands are timed. [`measure`] lets the sides take
+//! turns, checks what they did and keeps the [`figure`]s; [`report`] prints them. Everything runs
+//! inside [`confinement`], which leaves nothing behind.
 //!
 //! Reading order: `program`, `measure`, `figure`, `report`, `confinement`; then `workload` and
 //! `side`, or `node`; the rest serves these.
@@ -24,6 +24,7 @@ pub mod disk;
 pub mod figure;
 pub mod files;
 mod image_archive;
+pub mod images;
 pub mod machine;
 pub mod measure;
 pub mod node;
@@ -34,6 +35,7 @@ pub mod program;
 pub mod registry;
 pub mod report;
 pub mod side;
+pub mod unpackers;
 pub mod workload;
 
 pub use arguments::Options;

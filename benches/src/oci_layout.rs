@@ -13,15 +13,24 @@ use sha2::{Digest, Sha256};
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// A layout that is being written.
 #[derive(Debug)]
 pub struct Layout {
     directory: PathBuf,
+    packing: Packing,
 }
 
-/// A layer of it: as registries have them, packed by gzip.
+/// How its layers are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// At the fastest level: registries have slower ones, and unpacking takes the same time.
+    Gzip,
+    /// At the usual level.
+    Zstd,
+}
+
+/// A layer of it, packed as registries have them.
 #[derive(Debug, Clone)]
 pub struct Layer {
     descriptor: Value,
@@ -41,7 +50,20 @@ impl Layout {
         fs::write(directory.join("oci-layout"), version.to_string())?;
         Ok(Self {
             directory: directory.to_owned(),
+            packing: Packing::Gzip,
         })
+    }
+
+    /// The same with layers that are packed in this way from now on.
+    #[must_use]
+    pub fn packed_by(self, packing: Packing) -> Self {
+        Self { packing, ..self }
+    }
+
+    /// The file of a layer.
+    #[must_use]
+    pub fn file(&self, layer: &Layer) -> PathBuf {
+        self.blob(&layer.descriptor)
     }
 
     /// Adds a layer; `write` writes its tar. `name` is for the time until its digest is known.
@@ -55,15 +77,25 @@ impl Layout {
     ) -> Result<Layer> {
         let unfinished = self.directory.join(format!("layer-{name}"));
         let file = BufWriter::new(File::create(&unfinished)?);
-        // Registries have slower levels; unpacking them takes the same time.
-        let packer = GzEncoder::new(Hashing::new(file), flate2::Compression::fast());
-        let mut tar = Hashing::new(packer);
-        write(&mut tar).with_context(|| format!("write layer {name}"))?;
-        let diff_id = digest(tar.hash);
-        let mut packed = tar.inner.finish()?;
+        let file = Hashing::new(file);
+        let failed = || format!("write layer {name}");
+        let (diff_id, mut packed) = match self.packing {
+            Packing::Gzip => {
+                let packer = GzEncoder::new(file, flate2::Compression::fast());
+                let mut tar = Hashing::new(packer);
+                write(&mut tar).with_context(failed)?;
+                (digest(tar.hash), tar.inner.finish()?)
+            }
+            Packing::Zstd => {
+                let mut tar =
+                    Hashing::new(zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)?);
+                write(&mut tar).with_context(failed)?;
+                (digest(tar.hash), tar.inner.finish()?)
+            }
+        };
         packed.flush()?;
         let descriptor = json!({
-            "mediaType": LAYER_TYPE,
+            "mediaType": self.packing.media_type(),
             "digest": digest(packed.hash),
             "size": packed.count,
         });
@@ -134,6 +166,15 @@ impl Layout {
         let digest = descriptor["digest"].as_str().unwrap_or_default();
         let blobs = self.directory.join("blobs/sha256");
         blobs.join(digest.trim_start_matches("sha256:"))
+    }
+}
+
+impl Packing {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
     }
 }
 

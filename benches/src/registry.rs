@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::command::{self, DEADLINE, Daemon, Environment};
 
@@ -60,6 +61,30 @@ impl Registry {
             address,
             _daemon: daemon,
         })
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Digests of the layers of an image here, as skopeo reads them.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn layers(&self, reference: &str) -> Result<Vec<String>> {
+        let output = self
+            .environment
+            .command("skopeo")
+            .args(["inspect", "--raw", "--tls-verify=false"])
+            .arg(format!("docker://{reference}"))
+            .output()?;
+        ensure!(output.status.success(), "skopeo cannot inspect {reference}");
+        let manifest: Value = serde_json::from_slice(&output.stdout)?;
+        let layers = manifest["layers"].as_array().map(Vec::as_slice);
+        let digests = layers.unwrap_or_default().iter();
+        Ok(digests.map(|layer| layer["digest"].to_string()).collect())
     }
 
     /// Puts the image of a layout here under `name`, as it is; returns its reference.

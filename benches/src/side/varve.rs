@@ -60,6 +60,19 @@ impl Varve {
     }
 }
 
+impl Varve {
+    /// Runs `varve ARGUMENTS` on the present state; how long that took.
+    ///
+    /// # Errors
+    /// Where it fails, or nothing has begun.
+    pub fn run(&self, arguments: &[&str]) -> Result<Duration> {
+        let state = self.state.as_ref().context("varve has no state yet")?;
+        let mut command = state.environment.command(&self.binary);
+        command.arg("--root").arg(&state.root).args(arguments);
+        command::run(&mut command, &state.log, DEADLINE)
+    }
+}
+
 impl Contestant for Varve {
     fn name(&self) -> &'static str {
         "varve"

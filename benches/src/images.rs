@@ -1,5 +1,5 @@
-//! The images of the workloads, the same in every run: each is made, and put into the registry,
-//! when it is first asked for.
+//! Images in a registry of this machine, the same in every run: each is made, and put there, when
+//! it is first asked for.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,17 +7,18 @@ use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use benches::files::Random;
-use benches::oci_layout::{Layer, Layout, chain_id, lowest_layer};
-use benches::registry::Registry;
-use benches::{base_image, debian_base, report};
 use tar::{EntryType, Header};
 
+use crate::files::Random;
+use crate::oci_layout::{Layer, Layout, Packing, chain_id, lowest_layer};
+use crate::registry::Registry;
+use crate::{base_image, debian_base, report};
+
 /// Files of the large image, besides busybox: 1 GB with these sizes.
-pub(crate) const FILES: usize = 47_000;
+pub const FILES: usize = 47_000;
 
 /// Where they are in it.
-pub(crate) const TREE: &str = "srv";
+pub const TREE: &str = "srv";
 
 /// One file in so many is another one in [`Images::repacked`].
 const CHANGED: usize = 10;
@@ -50,22 +51,26 @@ const PACKAGES: &[&str] = &["gcc", "libc6-dev"];
 /// Layers above Debian's own.
 const DEBIAN_LAYERS: usize = 4;
 
+/// Files of the application above Debian, and up to which thousandth of them each layer goes.
+const APPLICATION_FILES: usize = 29_000;
+const APPLICATION_ENDS: &[usize] = &[500, 800, 950, 1000];
+
 /// Words of text: their number is a power of two, for six bits and six more to pick one.
 const WORDS: usize = 4_096;
 const WORD_BYTES: usize = 8;
 
 /// An image in the registry.
 #[derive(Debug, Clone)]
-pub(crate) struct Image {
+pub struct Image {
     /// What it is pulled by.
-    pub(crate) reference: String,
+    pub reference: String,
     /// What containerd calls its topmost snapshot.
-    pub(crate) chain_id: String,
+    pub chain_id: String,
 }
 
 /// The registry, and the images that are in it.
 #[derive(Debug)]
-pub(crate) struct Images {
+pub struct Images {
     home: PathBuf,
     registry: Registry,
     made: BTreeMap<&'static str, Image>,
@@ -74,7 +79,10 @@ pub(crate) struct Images {
 
 impl Images {
     /// None yet, below the new directory.
-    pub(crate) fn new(home: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Where it cannot be made or put into the registry.
+    pub fn new(home: &Path) -> Result<Self> {
         let registry = Registry::start(&home.join("registry"))?;
         let mut vocabulary = vec![0; WORDS * WORD_BYTES];
         Random::new(0x0B00).fill(&mut vocabulary);
@@ -87,7 +95,10 @@ impl Images {
     }
 
     /// busybox, and 47,000 files of 1 GB in five layers.
-    pub(crate) fn large(&mut self) -> Result<Image> {
+    ///
+    /// # Errors
+    /// Where it cannot be made or put into the registry.
+    pub fn large(&mut self) -> Result<Image> {
         self.get("large", |images, layout| {
             let mut plans = vec![Vec::new(); LAYER_ENDS.len()];
             for number in 0..FILES {
@@ -99,7 +110,10 @@ impl Images {
     }
 
     /// The same image built again: a tenth of its files are others, and all lie in other layers.
-    pub(crate) fn repacked(&mut self) -> Result<Image> {
+    ///
+    /// # Errors
+    /// Where it cannot be made or put into the registry.
+    pub fn repacked(&mut self) -> Result<Image> {
         self.get("repacked", |images, layout| {
             let mut plans = vec![Vec::new(); REPACKED_LAYERS];
             for number in 0..FILES {
@@ -112,14 +126,12 @@ impl Images {
     }
 
     /// Debian with a C compiler, and some small layers above.
-    pub(crate) fn debian(&mut self) -> Result<Image> {
+    ///
+    /// # Errors
+    /// Where it cannot be made or put into the registry.
+    pub fn debian(&mut self) -> Result<Image> {
         self.get("debian", |images, layout| {
-            let archive = debian_base::archive(PACKAGES).context("make a Debian image")?;
-            let base = layout.layer("debian", |tar| {
-                io::copy(&mut BufReader::new(File::open(&archive)?), tar)?;
-                Ok(())
-            })?;
-            let mut layers = vec![base];
+            let mut layers = vec![images.debian_layer(layout)?];
             for number in 0..DEBIAN_LAYERS {
                 let first = number * SMALL_FILES;
                 let plan: Vec<_> = (first..first + SMALL_FILES)
@@ -131,8 +143,58 @@ impl Images {
         })
     }
 
+    /// Debian with a C compiler, and an application of four layers above: 1 GB in all.
+    ///
+    /// # Errors
+    /// Where it cannot be made or put into the registry.
+    pub fn application(&mut self, packing: Packing) -> Result<Image> {
+        let name = match packing {
+            Packing::Gzip => "application",
+            Packing::Zstd => "application-zstd",
+        };
+        self.get_packed(name, packing, |images, layout| {
+            let mut layers = vec![images.debian_layer(layout)?];
+            let mut plans = vec![Vec::new(); APPLICATION_ENDS.len()];
+            for number in 0..APPLICATION_FILES {
+                let part = number * 1000 / APPLICATION_FILES;
+                let layer = APPLICATION_ENDS.partition_point(|end| part >= *end);
+                plans[layer].push(Planned::new(number, 0));
+            }
+            layers.extend(images.layers(layout, &plans)?);
+            Ok(layers)
+        })
+    }
+
+    /// Its Debian alone: one large layer. With the layer's file, as long as this value is there.
+    ///
+    /// # Errors
+    /// Where it cannot be made or put into the registry.
+    pub fn one_layer(&mut self, packing: Packing) -> Result<(Image, PathBuf)> {
+        let name = match packing {
+            Packing::Gzip => "one-layer",
+            Packing::Zstd => "one-layer-zstd",
+        };
+        let kept = self.home.join(format!("{name}.layer"));
+        let copy = kept.clone();
+        let image = self.get_packed(name, packing, move |images, layout| {
+            let layer = images.debian_layer(layout)?;
+            fs::copy(layout.file(&layer), &copy)?;
+            Ok(vec![layer])
+        })?;
+        Ok((image, kept))
+    }
+
+    /// Where the images are.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Archives of `count` small images: busybox, and layers of their own.
-    pub(crate) fn archives(&self, count: usize) -> Result<Vec<PathBuf>> {
+    ///
+    /// # Errors
+    /// Where it cannot be made or put into the registry.
+    pub fn archives(&self, count: usize) -> Result<Vec<PathBuf>> {
         report::note(&format!("making {count} small images"));
         let mut archives = Vec::new();
         for image in 0..count {
@@ -154,9 +216,26 @@ impl Images {
         Ok(archives)
     }
 
+    fn debian_layer(&self, layout: &Layout) -> Result<Layer> {
+        let archive = debian_base::archive(PACKAGES).context("make a Debian image")?;
+        layout.layer("debian", |tar| {
+            io::copy(&mut BufReader::new(File::open(&archive)?), tar)?;
+            Ok(())
+        })
+    }
+
     fn get(
         &mut self,
         name: &'static str,
+        layers: impl FnOnce(&Self, &Layout) -> Result<Vec<Layer>>,
+    ) -> Result<Image> {
+        self.get_packed(name, Packing::Gzip, layers)
+    }
+
+    fn get_packed(
+        &mut self,
+        name: &'static str,
+        packing: Packing,
         layers: impl FnOnce(&Self, &Layout) -> Result<Vec<Layer>>,
     ) -> Result<Image> {
         if let Some(image) = self.made.get(name) {
@@ -164,7 +243,7 @@ impl Images {
         }
         report::note(&format!("making the image {name}"));
         let directory = self.home.join(name);
-        let layout = Layout::create(&directory)?;
+        let layout = Layout::create(&directory)?.packed_by(packing);
         let layers = layers(self, &layout)?;
         layout.image(name, &layers)?;
         let image = Image {
@@ -178,7 +257,7 @@ impl Images {
         Ok(image)
     }
 
-    /// busybox, and a layer for each plan; these are written side by side.
+    /// busybox, and a layer for each plan.
     fn with_busybox(&self, layout: &Layout, plans: &[Vec<Planned>]) -> Result<Vec<Layer>> {
         let base = self.home.join("busybox");
         if !base.is_dir() {
@@ -186,7 +265,13 @@ impl Images {
         }
         let busybox = lowest_layer(&base)?;
         let lowest = layout.layer("busybox", |tar| Ok(tar.write_all(&busybox)?))?;
-        let above: Vec<Result<Layer>> = std::thread::scope(|scope| {
+        let above = self.layers(layout, plans)?;
+        Ok(std::iter::once(lowest).chain(above).collect())
+    }
+
+    /// A layer for each plan, written side by side.
+    fn layers(&self, layout: &Layout, plans: &[Vec<Planned>]) -> Result<Vec<Layer>> {
+        let layers: Vec<Result<Layer>> = std::thread::scope(|scope| {
             let writers: Vec<_> = plans
                 .iter()
                 .enumerate()
@@ -200,7 +285,7 @@ impl Images {
             });
             joined.collect()
         });
-        std::iter::once(Ok(lowest)).chain(above).collect()
+        layers.into_iter().collect()
     }
 
     fn layer(&self, layout: &Layout, name: &str, plan: &[Planned]) -> Result<Layer> {
