@@ -85,19 +85,28 @@ impl Standing {
 }
 
 /// Gets the rights that there are to be had, before the first thread starts: as root a mount
-/// namespace, so that no mount outlives this process; else a user namespace too.
+/// namespace, so that no mount outlives this process; else a user namespace too. Root of a
+/// container without CAP_SYS_ADMIN is an ordinary user.
 ///
 /// # Errors
 /// As root, or inside the user namespace, the mount namespace cannot be made.
 pub(crate) fn take_rights(environment: &Environment) -> anyhow::Result<Standing> {
-    let standing = match environment.is_root() {
-        true => Standing::Root,
-        false => enter(environment),
-    };
+    if environment.is_root() {
+        match mount::enter_private_namespace() {
+            Ok(()) => return Ok(Standing::Root),
+            Err(error) if is_denied(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let standing = enter(environment);
     if standing.may_mount() {
         mount::enter_private_namespace()?;
     }
     Ok(standing)
+}
+
+fn is_denied(error: &mount::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
 }
 
 /// Moves to a user namespace if that is possible.

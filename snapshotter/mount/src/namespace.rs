@@ -10,14 +10,16 @@ use crate::error::Error;
 /// Moves the whole process to a mount namespace of its own: from now on its mounts are seen by it
 /// and its children only, and vanish with the last of them, also after SIGKILL.
 ///
-/// Call it before any thread starts: a thread that exists already would stay where it is. Changes
-/// in the surrounding namespace are not seen any more either.
+/// What is mounted around it from now on is seen nevertheless: a build may begin long after the
+/// process and name a directory on a disk that was mounted in between.
+///
+/// Call it before any thread starts: a thread that exists already would stay where it is.
 ///
 /// # Errors
 /// Several threads are running; no privilege.
 pub fn enter_private_namespace() -> Result<(), Error> {
     check_single_thread()?;
-    isolate_thread()
+    leave(MountPropagationFlags::DOWNSTREAM)
 }
 
 /// What is done to a thread is done to the process while it has no other.
@@ -38,10 +40,13 @@ pub(crate) fn check_single_thread() -> Result<(), Error> {
 /// # Errors
 /// No privilege.
 pub fn isolate_thread() -> Result<(), Error> {
+    leave(MountPropagationFlags::PRIVATE)
+}
+
+fn leave(propagation: MountPropagationFlags) -> Result<(), Error> {
     let root = Path::new("/");
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(|errno| Error::system("make a mount namespace for", root, errno))?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change(root, private)
-        .map_err(|errno| Error::system("make private the mounts below", root, errno))
+    mount_change(root, propagation | MountPropagationFlags::REC)
+        .map_err(|errno| Error::system("keep to this process the mounts below", root, errno))
 }
