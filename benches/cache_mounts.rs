@@ -41,11 +41,8 @@ VARVE_BIN names the binary to measure. mmdebstrap makes the base images; cargo a
 machine's own, found by `rustc --print sysroot`.";
 
 fn main() -> ExitCode {
-    let names: Vec<_> = WORKLOADS
-        .iter()
-        .map(|workload| (workload.name, workload.title))
-        .collect();
-    program::run(TARGET, NEEDS, &names, measure_all)
+    let names = WORKLOADS.iter().map(|one| (one.name, one.title));
+    program::run(TARGET, NEEDS, names, measure_all)
 }
 
 fn measure_all(options: &Options, home: &Path) -> Result<ExitCode> {

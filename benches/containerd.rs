@@ -40,11 +40,8 @@ the cache; runc, docker-registry, skopeo and mmdebstrap are looked for on PATH."
 const RUN: &str = "/run/containerd";
 
 fn main() -> ExitCode {
-    let names: Vec<_> = WORKLOADS
-        .iter()
-        .map(|workload| (workload.name, workload.title))
-        .collect();
-    program::run(TARGET, NEEDS, &names, measure_all)
+    let names = WORKLOADS.iter().map(|one| (one.name, one.title));
+    program::run(TARGET, NEEDS, names, measure_all)
 }
 
 fn measure_all(options: &Options, home: &Path) -> Result<ExitCode> {

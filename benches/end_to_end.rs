@@ -32,12 +32,9 @@ const NEEDS: &str =
     "VARVE_BIN names the binary to measure; buildctl, buildkitd and runc are looked for on PATH.";
 
 fn main() -> ExitCode {
-    let names: Vec<_> = WORKLOADS
-        .iter()
-        .map(|workload| (workload.name, workload.title))
-        .chain([(growth::NAME, growth::TITLE)])
-        .collect();
-    program::run(TARGET, NEEDS, &names, measure_all)
+    let names = WORKLOADS.iter().map(|one| (one.name, one.title));
+    let names = names.chain([(growth::NAME, growth::TITLE)]);
+    program::run(TARGET, NEEDS, names, measure_all)
 }
 
 fn measure_all(options: &Options, home: &Path) -> Result<ExitCode> {

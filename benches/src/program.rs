@@ -12,13 +12,14 @@ use crate::{Options, report};
 
 /// Runs the bench `target`, whose workloads are `names` with their titles. `measure` does it, in
 /// the directory of this run, and may leave anything behind in there. `needs` is for `--help`.
-pub fn run(
+pub fn run<'n>(
     target: &str,
     needs: &str,
-    names: &[(&str, &str)],
+    names: impl Iterator<Item = (&'n str, &'n str)>,
     measure: impl FnOnce(&Options, &Path) -> Result<ExitCode>,
 ) -> ExitCode {
-    match run_checked(target, needs, names, measure) {
+    let names: Vec<_> = names.collect();
+    match run_checked(target, needs, &names, measure) {
         Ok(code) => code,
         Err(error) => {
             report::failure(&format!("{error:#}"));

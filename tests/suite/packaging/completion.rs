@@ -57,6 +57,21 @@ fn path() -> String {
     format!("{directory}:/usr/local/bin:/usr/bin:/bin")
 }
 
+/// That a shell has completed both names of the image and the stage, without a word about errors.
+fn assert_completed(varve: &Varve, shown: &str) {
+    let id = id(varve, "app:1.0");
+    for expect in [
+        &format!("first={id}"),
+        &format!("second={id}"),
+        "--target check",
+    ] {
+        assert!(shown.contains(expect), "{shown}");
+    }
+    for error in ["ERROR", "error:"] {
+        assert!(!shown.contains(error), "{shown}");
+    }
+}
+
 #[test]
 fn bash_completes_names_with_colons_and_slashes() {
     let varve = shop();
@@ -72,20 +87,8 @@ fn bash_completes_names_with_colons_and_slashes() {
             "varve images \t\t",
         ],
     );
-    assert!(
-        shown.contains(&format!("first={}", id(&varve, "app:1.0"))),
-        "{shown}"
-    );
-    assert!(
-        shown.contains(&format!("second={}", id(&varve, "app:1.0"))),
-        "{shown}"
-    );
-    assert!(shown.contains("--target check"), "{shown}");
+    assert_completed(&varve, &shown);
     assert!(shown.contains("registry.example:5000/team/app"), "{shown}");
-    assert!(
-        !shown.contains("ERROR") && !shown.contains("error:"),
-        "{shown}"
-    );
 }
 
 #[test]
@@ -101,19 +104,7 @@ fn zsh_completes_names() {
             "varve build --target ch\t --help | grep -c Usage",
         ],
     );
-    assert!(
-        shown.contains(&format!("first={}", id(&varve, "app:1.0"))),
-        "{shown}"
-    );
-    assert!(
-        shown.contains(&format!("second={}", id(&varve, "app:1.0"))),
-        "{shown}"
-    );
-    assert!(shown.contains("--target check"), "{shown}");
-    assert!(
-        !shown.contains("ERROR") && !shown.contains("error:"),
-        "{shown}"
-    );
+    assert_completed(&varve, &shown);
 }
 
 #[test]
