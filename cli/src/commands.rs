@@ -69,16 +69,12 @@ impl Command {
         }
     }
 
-    /// Whether it opens the root directory itself, without being carried out beside others.
+    /// Whether it opens the root directory itself, without being carried out beside others, and
+    /// without mounting anything that is for builds.
     pub(crate) fn uses_root(&self) -> bool {
         matches!(
             self,
-            Command::Mount(_)
-                | Command::Umount(_)
-                | Command::Du(_)
-                | Command::System(_)
-                | Command::Fsck(_)
-                | Command::Doctor(_)
+            Command::Mount(_) | Command::Umount(_) | Command::Fsck(_)
         )
     }
 

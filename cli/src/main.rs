@@ -66,9 +66,11 @@ fn main() -> ExitCode {
         match arguments.command.is_shared() {
             true => owner::front::carry_out(site, arguments.command, &words),
             false => {
-                let site = match arguments.command.uses_root() {
-                    true => site.with_rights_of_users()?,
-                    false => site,
+                let site = match &arguments.command {
+                    // It looks at what builds may do.
+                    Command::Doctor(_) => site.with_rights()?,
+                    command if command.uses_root() => site.with_rights_of_users()?,
+                    _ => site,
                 };
                 commands::dispatch(&site, arguments.command)
             }

@@ -24,9 +24,6 @@ const LABEL_COLUMNS: usize = 30;
 /// # Errors
 /// The root directory cannot be used.
 pub(super) fn doctor(site: &Site, options: &args::Doctor) -> anyhow::Result<()> {
-    if site.standing == Standing::Root {
-        mount::enter_private_namespace()?;
-    }
     let store = site.open_store()?;
     let (host, abilities) = Host::examine(&store, &site.standing)?;
     let mut text = String::new();
