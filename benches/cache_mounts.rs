@@ -19,7 +19,7 @@ use benches::oci_layout::Layout;
 use benches::package_sources::PackageSources;
 use benches::report::{self, Row};
 use benches::side::{Build, Varve};
-use benches::{Options, Side, debian_base, machine, program};
+use benches::{Options, Side, debian_base, disk, machine, program};
 
 #[path = "cache_mounts/workloads.rs"]
 mod workloads;
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn measure_all(options: &Options, home: &Path) -> Result<ExitCode> {
+    let (_disk, home) = &disk::workplace(home, options.keep)?;
     let mut rows = Vec::new();
     let mut described = None;
     for workload in WORKLOADS.iter().filter(|one| options.selects(one.name)) {

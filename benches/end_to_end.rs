@@ -12,7 +12,7 @@ use benches::arguments::Sides;
 use benches::measure::measure;
 use benches::report::{self, Row};
 use benches::side::{Buildkit, Varve};
-use benches::{Options, Side, Workload, base_image, machine, program};
+use benches::{Options, Side, Workload, base_image, disk, machine, program};
 
 #[path = "end_to_end/growth.rs"]
 mod growth;
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn measure_all(options: &Options, home: &Path) -> Result<ExitCode> {
+    let (_disk, home) = &disk::workplace(home, options.keep)?;
     let base = home.join("base");
     base_image::write(&base)?;
     let peer = match options.sides {

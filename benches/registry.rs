@@ -22,7 +22,7 @@ use benches::oci_layout::Packing;
 use benches::report::{self, Row};
 use benches::side::{Buildkit, Varve};
 use benches::unpackers::SkopeoUmoci;
-use benches::{Options, Side as _, base_image, machine, program};
+use benches::{Options, Side as _, base_image, disk, machine, program};
 
 /// The name of this bench.
 const TARGET: &str = "registry";
@@ -127,10 +127,11 @@ fn main() -> ExitCode {
 }
 
 fn measure_all(options: &Options, home: &Path) -> Result<ExitCode> {
+    let (_disk, home) = &disk::workplace(home, options.keep)?;
     let base = home.join("base");
     base_image::write(&base)?;
     let mut bench = Bench {
-        home: home.to_owned(),
+        home: home.clone(),
         images: Images::new(home)?,
         checksums: HashMap::new(),
         pushed: HashMap::new(),

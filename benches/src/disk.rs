@@ -1,7 +1,8 @@
-//! A file system of its own for each measured state: an ext4 in a sparse file.
+//! A file system of its own for a bench or one measured state: an ext4 in a sparse file.
 //!
-//! On a common one, what was removed a minute ago makes new files slow (ext4 passes over inodes
-//! that were freed lately, one by one), whoever has removed it. And the state goes as one file.
+//! On a common one, what was removed a minute ago makes new files slow (ext4 without a journal
+//! passes over inodes that were freed lately, one by one), whoever has removed it. And the state
+//! goes as one file.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,19 @@ impl Disk {
         mounted?;
         Ok(disk)
     }
+}
+
+/// Where a bench works below the directory of its run: on a file system that goes with the first
+/// value, or, where all is kept to be looked at, in the directory itself.
+///
+/// # Errors
+/// As [`Disk::mount`].
+pub fn workplace(home: &Path, is_kept: bool) -> Result<(Option<Disk>, PathBuf)> {
+    if is_kept {
+        return Ok((None, home.to_owned()));
+    }
+    let directory = home.join("disk");
+    Ok((Some(Disk::mount(&directory)?), directory))
 }
 
 impl Drop for Disk {

@@ -18,8 +18,8 @@ use crate::sources::layout::{Copied, Layout};
 use crate::sources::spool::Spooled;
 
 impl Solver {
-    /// Brings the images of a layout or archive into the store. `name` is for an image that the
-    /// layout does not name, or for its only one.
+    /// Brings the images of a layout or archive, plain or compressed, into the store. `name` is for
+    /// an image that the layout does not name, or for its only one.
     ///
     /// # Errors
     /// [`Error::BadImage`], [`Error::Io`]; nothing is visible then.
@@ -28,8 +28,14 @@ impl Solver {
         let unnamed = |_: &Descriptor, tag: &str| {
             frontend::normalize(&format!("{}:{tag}", stem.to_lowercase()))
         };
-        let layout = Layout::open(path)?;
-        self.take_in(&layout, &path.display().to_string(), name, &unnamed)
+        let what = path.display().to_string();
+        if path.is_dir() {
+            return self.take_in(&Layout::open(path)?, &what, name, &unnamed);
+        }
+        let input = File::open(path).map_err(|e| Error::io("read", path, e))?;
+        let spooled = Spooled::new(input, &what, self.snapshots().store().root())?;
+        let layout = Layout::open_as(&spooled.path(), &what)?;
+        self.take_in(&layout, &what, name, &unnamed)
     }
 
     /// Brings the images of an archive into the store, from a file or pipe, plain or compressed.

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::small_disk::SmallDisk;
 use support::workspace::Varve;
 
 /// Bytes of a directory as `du` counts.
@@ -122,6 +123,42 @@ fn what_is_listed_adds_up_to_what_the_disk_has() {
         described.contains(&"local source for context"),
         "{described:?}"
     );
+}
+
+/// What is used of a file system, as `df` counts, once all that waits was written or removed.
+fn df(disk: &SmallDisk) -> u64 {
+    let path = fs::File::open(disk.path()).unwrap();
+    rustix::fs::syncfs(path).unwrap();
+    let status = rustix::fs::statvfs(disk.path()).unwrap();
+    (status.f_blocks - status.f_bfree) * status.f_frsize
+}
+
+#[test]
+fn what_is_told_is_what_the_file_system_has_given() {
+    for kind in ["ext4", "xfs"] {
+        let varve = Varve::new();
+        let disk = SmallDisk::format(kind, &varve.path(kind), 1200);
+        let empty = df(&disk);
+        let varve = varve.with_root(&disk.path().join("root"));
+        for file in 0..2_000 {
+            let text = format!("{file} {}", "x".repeat(file * 7));
+            varve.write(format!("context/many/{file}"), text);
+        }
+        varve.dockerfile(&format!(
+            "FROM busybox\nCOPY many /many\nRUN {}\nRUN --mount=type=cache,target=/c cp -r /many /c\n",
+            noise(160, "one")
+        ));
+        varve.build(["-t", "kept"]).succeeded();
+        built(&varve, &[], "loose", 12);
+        varve.varve(["save", "-o", "kept.tar", "kept"]).succeeded();
+        // XFS makes inodes as it needs them, half a kilobyte each, which no file counts.
+        is_near(line(&varve, "total"), df(&disk) - empty, 0);
+        varve.varve(["rmi", "kept"]).succeeded();
+        varve.varve(["prune", "--all", "--force"]).succeeded();
+        // Of so little the file system's own tables are more than a hundredth.
+        is_near(line(&varve, "total"), df(&disk) - empty, 1 << 20);
+        drop(disk);
+    }
 }
 
 #[test]

@@ -1,13 +1,14 @@
-//! A file system that is soon full: a tmpfs of some megabytes.
+//! A file system of one's own: a tmpfs that is soon full, or one in a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::privileged;
 
-/// A mounted tmpfs. It goes with the value.
+/// A mounted file system. It goes with the value.
 #[derive(Debug)]
 pub struct SmallDisk {
     path: PathBuf,
@@ -34,6 +35,35 @@ impl SmallDisk {
         let data = std::ffi::CString::new(options).expect("no NUL in options");
         rustix::mount::mount(kind, path, kind, MountFlags::empty(), data.as_c_str())
             .unwrap_or_else(|error| panic!("mount a {kind} at {}: {error}", path.display()));
+        SmallDisk::mounted(path)
+    }
+
+    /// A file system that `mkfs.KIND` makes in a file beside `path`, which takes only what is used
+    /// of its `mib` MiB.
+    ///
+    /// # Panics
+    /// As [`SmallDisk::mount`], or where the program is missing.
+    #[must_use]
+    pub fn format(kind: &str, path: &Path, mib: u64) -> Self {
+        privileged::assert_root();
+        fs::create_dir(path).expect("a mount point");
+        let image = path.with_extension(kind);
+        let file = fs::File::create(&image).expect("a file for the file system");
+        file.set_len(mib << 20).expect("a sparse file");
+        let run = |command: &mut Command| {
+            let output = command.output();
+            let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{command:?}: {text}");
+        };
+        run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .args([&image, path]));
+        SmallDisk::mounted(path)
+    }
+
+    fn mounted(path: &Path) -> Self {
         // Otherwise each mount namespace of a build running beside gets a copy that keeps it busy.
         rustix::mount::mount_change(path, MountPropagationFlags::PRIVATE).expect("made private");
         SmallDisk {

@@ -51,7 +51,7 @@ pub(crate) struct Load {
     /// Archive to read [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Do not print what was loaded
+    /// Print only what was loaded, as docker does; varve shows no more without it
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

@@ -67,9 +67,6 @@ pub(super) fn load(site: &Site, options: &Load) -> anyhow::Result<()> {
     };
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
     let loaded = service.solver().load(input, &what)?;
-    if options.quiet {
-        return Ok(());
-    }
     let mut text = String::new();
     for named in loaded {
         text.push_str(&match named.name.starts_with("<none>@") {

@@ -165,23 +165,27 @@ pub(super) fn split(name: &str) -> (&str, &str) {
     }
 }
 
-/// A time in the past, roughly.
+/// A time in the past, roughly, in docker's words.
 pub(super) fn age(seconds: i64) -> String {
-    let units = [
-        (86_400 * 730, 86_400 * 365, "year"),
-        (86_400 * 60, 86_400 * 30, "month"),
-        (86_400 * 14, 86_400 * 7, "week"),
-        (86_400, 86_400, "day"),
-        (3_600, 3_600, "hour"),
-        (60, 60, "minute"),
-        (1, 1, "second"),
-    ];
-    let unit = units.into_iter().find(|(from, _, _)| seconds >= *from);
-    match unit.map(|(_, length, name)| (seconds / length, name)) {
-        None => "just now".to_owned(),
-        Some((1, name)) => format!("1 {name} ago"),
-        Some((count, name)) => format!("{count} {name}s ago"),
-    }
+    const MINUTE: i64 = 60;
+    const HOUR: i64 = 60 * MINUTE;
+    const DAY: i64 = 24 * HOUR;
+    // Docker rounds to whole hours and counts days from these.
+    let hours = (seconds + HOUR / 2) / HOUR;
+    let (count, unit) = match seconds {
+        ..1 => return "Less than a second ago".to_owned(),
+        1 => return "1 second ago".to_owned(),
+        2..MINUTE => (seconds, "seconds"),
+        MINUTE..120 => return "About a minute ago".to_owned(),
+        120..HOUR => (seconds / MINUTE, "minutes"),
+        _ if hours == 1 => return "About an hour ago".to_owned(),
+        _ if hours < 48 => (hours, "hours"),
+        _ if hours < 24 * 14 => (hours / 24, "days"),
+        _ if hours < 24 * 60 => (hours / 24 / 7, "weeks"),
+        _ if hours < 24 * 730 => (hours / 24 / 30, "months"),
+        _ => (seconds / DAY / 365, "years"),
+    };
+    format!("{count} {unit} ago")
 }
 
 /// `varve tag`.
@@ -252,11 +256,15 @@ mod tests {
     #[test]
     fn ages_are_told_as_docker_does() {
         for (seconds, text) in [
-            (-5, "just now"),
-            (0, "just now"),
+            (-5, "Less than a second ago"),
+            (0, "Less than a second ago"),
             (1, "1 second ago"),
-            (119, "1 minute ago"),
+            (59, "59 seconds ago"),
+            (119, "About a minute ago"),
+            (3_599, "59 minutes ago"),
+            (5_399, "About an hour ago"),
             (7_200, "2 hours ago"),
+            (86_400 + 3_600, "25 hours ago"),
             (86_400 * 13, "13 days ago"),
             (86_400 * 40, "5 weeks ago"),
             (86_400 * 70, "2 months ago"),

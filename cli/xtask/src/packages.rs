@@ -100,6 +100,11 @@ const PACKAGES: &[Package] = &[
         reason: "fsck.erofs and dump.erofs read the EROFS images we write",
     },
     Package {
+        names: &["xfsprogs"],
+        purpose: Purpose::Test,
+        reason: "makes the XFS on which what `varve du` tells is compared with `df`",
+    },
+    Package {
         names: &["bzip2"],
         purpose: Purpose::Test,
         reason: "makes archives that ADD unpacks",

@@ -1,24 +1,21 @@
 //! Three threads for the bytes around a tar: one reads and decompresses, one digests, and the
 //! caller's takes the tar apart. Decompressing is the slowest, so nothing else may wait on it.
 
+mod chunk;
+
 use std::io::{self, BufRead, Read};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
 
+use self::chunk::{Chunk, Chunks};
 use crate::archive::Source;
 use crate::compress::{Compression, Decoder, MAGIC_BYTES};
 use crate::digest::{Digest, Digester};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
-/// Bytes that go from thread to thread at once: a millisecond of work, small enough for caches.
-const CHUNK_BYTES: usize = 256 * 1024;
-
 /// Chunks that wait in each channel: what evens out a thread that is held up for a moment.
 const CHUNKS_MAX: usize = 16;
-
-type Chunk = Arc<Vec<u8>>;
 
 /// What goes to the digesting thread.
 enum Digested {
@@ -42,21 +39,21 @@ pub(crate) struct Totals {
 pub(crate) fn with_tar<T>(
     reader: impl Read + Send,
     limits: &Limits,
-    consumer: impl FnOnce(&mut Chunks) -> Result<T>,
+    consumer: impl FnOnce(&mut Tar) -> Result<T>,
 ) -> Result<(T, Totals)> {
     thread::scope(|scope| {
         let (digests, digest_receiver) = sync_channel(CHUNKS_MAX);
         let (plain, plain_receiver) = sync_channel(CHUNKS_MAX);
         let decoding = scope.spawn(move || decode(reader, limits, &digests, &plain));
         let digesting = scope.spawn(move || digest(&digest_receiver));
-        let mut chunks = Chunks {
+        let mut tar = Tar {
             receiver: plain_receiver,
-            chunk: Arc::default(),
+            chunk: Chunk::default(),
             position: 0,
         };
-        let consumed = consumer(&mut chunks);
+        let consumed = consumer(&mut tar);
         // Lets the decoder stop if the consumer did.
-        drop(chunks);
+        drop(tar);
         let compression = joined(decoding);
         let (compressed, plain) = joined(digesting);
         let consumed = consumed?;
@@ -137,12 +134,12 @@ fn decode_chunks<R: Read>(
     digests: &SyncSender<Digested>,
     plain: &SyncSender<Result<Chunk>>,
 ) -> Result<()> {
+    let mut chunks = Chunks::default();
     let mut tar_size = 0;
     loop {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let filled = read_full(decoder, &mut chunk);
+        let chunk = chunks.filled(|buffer| read_full(decoder, buffer));
         let input = decoder.input();
-        let filled = filled.map_err(|source| match (input.failed, source.kind()) {
+        let chunk = chunk.map_err(|source| match (input.failed, source.kind()) {
             (true, _) => Error::Read {
                 offset: input.size,
                 source,
@@ -157,13 +154,11 @@ fn decode_chunks<R: Read>(
                 source,
             },
         })?;
-        if filled == 0 {
+        if chunk.is_empty() {
             return Ok(());
         }
-        chunk.truncate(filled);
-        tar_size += filled as u64;
+        tar_size += chunk.len() as u64;
         check_size(tar_size, input.size, limits)?;
-        let chunk = Arc::new(chunk);
         let sent = digests
             .send(Digested::Plain(chunk.clone()))
             .map_err(|_| Stopped);
@@ -214,6 +209,7 @@ struct Input<'d, R> {
     digests: &'d SyncSender<Digested>,
     /// Whether what is read is not the tar itself, and has a digest of its own.
     compressed: bool,
+    chunks: Chunks,
     chunk: Chunk,
     position: usize,
     /// Bytes that were read.
@@ -224,36 +220,39 @@ struct Input<'d, R> {
 
 impl<'d, R: Read> Input<'d, R> {
     fn new(reader: R, digests: &'d SyncSender<Digested>) -> Self {
-        let chunk = Chunk::default();
         Input {
             reader,
             digests,
             compressed: false,
-            chunk,
+            chunks: Chunks::default(),
+            chunk: Chunk::default(),
             position: 0,
             size: 0,
             failed: false,
         }
     }
 
-    /// Reads into a chunk of at most `length` bytes, all of it only if `full`.
+    /// Reads a chunk of at most `length` bytes, all of it only if `full`.
     fn read_chunk(&mut self, length: usize, full: bool) -> io::Result<()> {
-        let mut chunk = vec![0; length];
-        let outcome = loop {
-            let outcome = match full {
-                true => read_full(&mut self.reader, &mut chunk),
-                false => self.reader.read(&mut chunk),
-            };
-            match outcome {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => break outcome,
-            }
-        };
-        self.failed = outcome.is_err();
-        chunk.truncate(outcome?);
-        self.size += chunk.len() as u64;
-        self.chunk = Arc::new(chunk);
+        let reader = &mut self.reader;
+        // Lets go of the last one, whose memory may be the next one's.
+        self.chunk = Chunk::default();
         self.position = 0;
+        let chunk = self.chunks.filled(|buffer| {
+            let buffer = &mut buffer[..length];
+            if full {
+                return read_full(reader, buffer);
+            }
+            loop {
+                match reader.read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    outcome => return outcome,
+                }
+            }
+        });
+        self.failed = chunk.is_err();
+        self.chunk = chunk?;
+        self.size += self.chunk.len() as u64;
         Ok(())
     }
 
@@ -281,7 +280,7 @@ impl<'d, R: Read> Input<'d, R> {
 impl<R: Read> BufRead for Input<'_, R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.chunk.len() {
-            self.read_chunk(CHUNK_BYTES, false)?;
+            self.read_chunk(chunk::CHUNK_BYTES, false)?;
             self.digest_chunk();
         }
         Ok(&self.chunk[self.position..])
@@ -311,13 +310,13 @@ impl<R: Read> Read for Input<'_, R> {
 
 /// The tar, as the decoding thread delivers it.
 #[derive(Debug)]
-pub(crate) struct Chunks {
+pub(crate) struct Tar {
     receiver: Receiver<Result<Chunk>>,
     chunk: Chunk,
     position: usize,
 }
 
-impl Source for &mut Chunks {
+impl Source for &mut Tar {
     fn fill(&mut self) -> Result<usize> {
         if self.position == self.chunk.len() {
             // A closed channel is the end: errors come through it.

@@ -378,7 +378,7 @@ fn index_tar(path: &Path, what: &str) -> Result<HashMap<String, (u64, u64)>> {
     let mut links = Vec::new();
     for entry in archive.entries_with_seek().map_err(failed)? {
         let entry = entry.map_err(|e| {
-            let reason = format!("it is no tar archive ({e}); compressed archives are not read");
+            let reason = format!("it is no tar archive ({e})");
             Error::bad_image(what, reason)
         })?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();

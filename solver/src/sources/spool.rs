@@ -7,10 +7,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use layer::{Compression, Decoder, MAGIC_BYTES};
 use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
+use crate::ops::archive;
 
 /// Bytes that are copied at a time.
 const COPY_BUFFER_BYTES: usize = 1 << 20;
@@ -20,11 +20,11 @@ const COPY_BUFFER_BYTES: usize = 1 << 20;
 pub(crate) struct Spooled(File);
 
 impl Spooled {
-    /// Takes a plain regular file as it is; everything else is copied to `directory`, gzip and zstd
-    /// unpacked on the way.
+    /// Takes a plain regular file as it is; everything else is copied to `directory`, and what is
+    /// compressed with gzip, bzip2, xz or zstd unpacked on the way.
     ///
     /// # Errors
-    /// [`Error::Io`] with what it is called; [`Error::Layer`] for other compressions.
+    /// [`Error::Io`] with what it is called.
     pub(crate) fn new(input: File, what: &str, directory: &Path) -> Result<Self> {
         let read_failed = |e| Error::io("read", what, e);
         let is_file = input.metadata().map_err(read_failed)?.is_file();
@@ -34,8 +34,7 @@ impl Spooled {
         if start.is_empty() {
             return Err(Error::bad_image(what, "it is empty"));
         }
-        let compression = Compression::detect(&start[..start.len().min(MAGIC_BYTES)])?;
-        if is_file && compression == Compression::None {
+        if is_file && !archive::is_compressed(start) {
             return Ok(Spooled(again));
         }
         let file = File::options()
@@ -45,7 +44,7 @@ impl Spooled {
             .mode(0o600)
             .open(directory);
         let mut file = file.map_err(|e| Error::io("create a file in", directory, e))?;
-        let mut decoder = Decoder::new(compression, reader).map_err(read_failed)?;
+        let mut decoder = archive::decoded(reader).map_err(read_failed)?;
         copy(&mut decoder, &mut file, what, directory)?;
         Ok(Spooled(file))
     }
