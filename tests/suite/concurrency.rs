@@ -104,14 +104,15 @@ fn a_build_that_waits_for_the_steps_of_an_equal_one_shows_them() {
     let varve = Varve::new();
     let marker = format!("varve-equal-{}", std::process::id());
     varve.dockerfile(&format!(
-        "FROM busybox\nRUN : {marker}; sleep 4; : end\nRUN echo said by the second; sleep 2\nRUN : third\n"
+        "FROM busybox\nRUN echo early $((40 + 2)); : {marker}; sleep 4; : end\n\
+         RUN echo late $((40 + 3)); sleep 2\nRUN : third\n"
     ));
     let first = Running::start(&mut varve.build_command(["-t", "first"]));
     assert!(eventually(SOON, || is_running(&marker)), "the first step");
     let second = Running::start(&mut varve.build_command(["-t", "second"]));
     first.wait().succeeded();
     let waited = second.wait().success();
-    for line in ["said by the second", "RUN : third"] {
+    for line in ["early 42", "late 43", "RUN : third"] {
         assert!(waited.stderr.contains(line), "{waited}");
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! No clock here: a listener stamps what it hears with its own.
 
-use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+mod backlog;
 
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::backlog::Backlog;
 use crate::driver::Reporter;
 use crate::error::OpError;
 use crate::vertex::VertexId;
@@ -124,22 +127,28 @@ impl Listener for Silent {
 }
 
 /// Where an operation writes its output: to everybody who waits for it, in each evaluation under
-/// the vertex that it stands for there. After the call into the operation has ended, what is
-/// written goes nowhere.
+/// the vertex that it stands for there. Who comes later is told first what was written before.
+/// After the call into the operation has ended, what is written goes nowhere.
 #[derive(Clone)]
 pub struct OutputSink {
-    audience: Arc<RwLock<Audience>>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 /// Who hears an operation, and under which vertex.
 pub(crate) type Audience = Vec<(Arc<Reporter>, VertexId)>;
+
+#[derive(Default)]
+struct Inner {
+    audience: Audience,
+    backlog: Backlog,
+}
 
 impl OutputSink {
     /// A sink without an audience: for calling an operation outside an engine, in tests.
     #[must_use]
     pub fn discard() -> Self {
         Self {
-            audience: Arc::default(),
+            inner: Arc::default(),
         }
     }
 
@@ -170,17 +179,26 @@ impl OutputSink {
 
     /// Writes any output.
     pub fn write(&self, output: &OpOutput) {
-        let audience = self.audience.read().unwrap_or_else(PoisonError::into_inner);
-        for (reporter, vertex) in audience.iter() {
+        let mut inner = self.lock();
+        inner.backlog.add(output);
+        for (reporter, vertex) in &inner.audience {
             reporter.output(vertex, output);
         }
     }
 
     pub(crate) fn set_audience(&self, audience: Audience) {
-        *self
-            .audience
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = audience;
+        let mut inner = self.lock();
+        for (reporter, vertex) in &audience {
+            let mut before = inner.audience.iter();
+            if !before.any(|(old, of)| Arc::ptr_eq(old, reporter) && of == vertex) {
+                inner.backlog.tell(|output| reporter.output(vertex, output));
+            }
+        }
+        inner.audience = audience;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@ use snapshotter::{Manager, catalog};
 use store::codec::{Decoder, Encoder};
 use store::{Batch, Durability, Store, Table, Timestamp, TreeRef, diff};
 
-use self::keeping::Keeping;
+pub(super) use self::keeping::Keeping;
 use super::meter::Meter;
 use crate::content::Digest;
 use crate::error::{Error, Result};
@@ -205,21 +205,14 @@ pub(super) fn pack_all(
     step: &Step,
 ) -> Result<Vec<Packed>> {
     let mut keeping = Keeping::new(images.content().store());
-    let pack = |layer| pack_one(layer, look, images, &mut keeping, step);
+    let pack = |layer| pack(layer, look, images, &mut keeping, step);
     let packed = layers.iter().map(pack).collect::<Result<_>>()?;
     keeping.commit()?;
     Ok(packed)
 }
 
-/// Packs one layer, as [`pack_all`].
-pub(super) fn pack(layer: &Layer, look: &Look, images: &Images, step: &Step) -> Result<Packed> {
-    let mut keeping = Keeping::new(images.content().store());
-    let packed = pack_one(layer, look, images, &mut keeping, step)?;
-    keeping.commit()?;
-    Ok(packed)
-}
-
-fn pack_one(
+/// Packs one layer, as [`pack_all`]; it can be found in the store once `keeping` is committed.
+pub(super) fn pack(
     layer: &Layer,
     look: &Look,
     images: &Images,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use layer::Compression;
 use serde_json::json;
 
-use super::layers::{self, Change, Layer, Look};
+use super::layers::{self, Change, Keeping, Layer, Look};
 use super::layout::{self, Members, blob_name};
 use crate::content::Digest;
 use crate::error::{Error, Result};
@@ -226,7 +226,9 @@ impl Walk<'_> {
         for clamp in [None, epoch] {
             let look = Look::new(&ImageAttributes::default(), Compression::None, clamp)?;
             let own = Layer::Own(change, None);
-            let packed = layers::pack(&own, &look, self.images, self.step)?;
+            // Plain, so nothing is kept.
+            let mut keeping = Keeping::new(store);
+            let packed = layers::pack(&own, &look, self.images, &mut keeping, self.step)?;
             if packed.descriptor.digest == layer.digest {
                 return Ok(Source {
                     size: packed.descriptor.size,

@@ -179,7 +179,7 @@ async fn equal_steps_of_one_graph_run_once() {
 }
 
 #[tokio::test]
-async fn an_equal_step_of_another_evaluation_is_waited_for_and_heard() {
+async fn an_equal_step_of_another_evaluation_is_waited_for_and_heard_from_its_begin() {
     let bench = Bench::new();
     let (begun, go, act) = waiting();
     let first = bench.evaluate(vec![bench.vertex("mine", "make", &[], act)], &["mine"]);
@@ -196,7 +196,12 @@ async fn an_equal_step_of_another_evaluation_is_waited_for_and_heard() {
     let ((first, _), (second, lines)) = futures::join!(first, second);
     assert_eq!(first.unwrap(), second.unwrap());
     assert_eq!(bench.runs_of("yours"), 0);
-    assert_eq!(lines, ["yours started", "yours Cached(Shared)"]);
+    let heard = [
+        "yours started",
+        "yours: running make",
+        "yours Cached(Shared)",
+    ];
+    assert_eq!(lines, heard);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::error::Result;
 const COMMITTED_BYTES: u64 = 64 << 20;
 
 /// Layers on their way into the store. Visible after [`Keeping::commit`]; drop is abort.
-pub(super) struct Keeping<'s> {
+pub(crate) struct Keeping<'s> {
     store: &'s Store,
     /// Begun with the first layer.
     open: Option<(Ingest<'s>, Batch)>,
@@ -21,7 +21,7 @@ pub(super) struct Keeping<'s> {
 }
 
 impl<'s> Keeping<'s> {
-    pub(super) fn new(store: &'s Store) -> Self {
+    pub(crate) fn new(store: &'s Store) -> Self {
         Keeping {
             store,
             open: None,
@@ -29,12 +29,12 @@ impl<'s> Keeping<'s> {
         }
     }
 
-    pub(super) fn store(&self) -> &'s Store {
+    pub(crate) fn store(&self) -> &'s Store {
         self.store
     }
 
     /// Makes a layer and keeps its bytes as content, with the rows that `noted` gives for it.
-    pub(super) fn keep(
+    pub(crate) fn keep(
         &mut self,
         make: impl FnOnce(&mut (dyn io::Write + Send)) -> Result<layer::Packed>,
         noted: impl FnOnce(&layer::Packed) -> Batch,
@@ -56,7 +56,7 @@ impl<'s> Keeping<'s> {
     }
 
     /// Makes all layers durable and visible.
-    pub(super) fn commit(&mut self) -> Result<()> {
+    pub(crate) fn commit(&mut self) -> Result<()> {
         self.bytes = 0;
         match self.open.take() {
             Some((ingest, batch)) => Ok(ingest.commit(batch)?),

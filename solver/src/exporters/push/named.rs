@@ -10,7 +10,7 @@ use super::{Cargo, Packing, Payload, held, payload};
 use crate::cache::now;
 use crate::content::Digest;
 use crate::error::{Error, Result};
-use crate::exporters::layers::{self, Change, Layer, Look};
+use crate::exporters::layers::{self, Change, Keeping, Layer, Look};
 use crate::exporters::missing::Bringing;
 use crate::frontend::familiar_tagged;
 use crate::images::document::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
@@ -238,12 +238,23 @@ impl Gathering<'_> {
         let mut manifest: Manifest = document::parse(self.name, bytes)?;
         let config = self.document(manifest.config.digest)?;
         let parsed: ImageConfig = document::parse(self.name, &config)?;
+        let mut keeping = Keeping::new(self.images.content().store());
         let mut is_changed = false;
         for (place, layer) in manifest.layers.iter_mut().enumerate() {
             let diff_id = parsed.rootfs.diff_ids.get(place).copied();
-            let packed = self.layer(layer, diff_id, &parsed)?;
+            let packed = self.layer(layer, diff_id, &parsed, &mut keeping)?;
             is_changed |= packed.digest != layer.digest;
             *layer = packed;
+        }
+        keeping.commit()?;
+        for layer in &manifest.layers {
+            let packing = Packing {
+                change: None,
+                epoch: None,
+            };
+            let payload = payload(layer, packing, self.images)?;
+            self.held.extend(held(layer, self.images)?);
+            self.cargo.add_blob(layer, payload);
         }
         let config = Payload::Memory(config.into());
         self.cargo.add_blob(&manifest.config, config);
@@ -251,32 +262,23 @@ impl Gathering<'_> {
         changed.transpose()
     }
 
+    /// What a layer is called as it goes out; its bytes are here then, or were kept.
     fn layer(
-        &mut self,
+        &self,
         layer: &Descriptor,
         diff_id: Option<Digest>,
         config: &ImageConfig,
+        keeping: &mut Keeping<'_>,
     ) -> Result<Descriptor> {
-        let store = self.images.content().store();
         let change = match diff_id {
-            Some(diff_id) => layers::unpacked(self.images, store, layer, diff_id)?,
+            Some(diff_id) => layers::unpacked(self.images, keeping.store(), layer, diff_id)?,
             None => None,
         };
-        let packed = match (change, diff_id) {
-            (Some(change), Some(diff_id)) => self.pack(layer, &change, diff_id, config)?,
-            _ => {
-                self.bringing.bring(layer, self.step)?;
-                layer.clone()
-            }
-        };
-        let packing = Packing {
-            change: None,
-            epoch: None,
-        };
-        let payload = payload(&packed, packing, self.images)?;
-        self.held.extend(held(&packed, self.images)?);
-        self.cargo.add_blob(&packed, payload);
-        Ok(packed)
+        if let (Some(change), Some(diff_id)) = (change, diff_id) {
+            return self.pack(layer, &change, diff_id, config, keeping);
+        }
+        self.bringing.bring(layer, self.step)?;
+        Ok(layer.clone())
     }
 
     /// Packs a layer that is a tree here. It was named with the times of SOURCE_DATE_EPOCH if there
@@ -287,13 +289,14 @@ impl Gathering<'_> {
         change: &Change,
         diff_id: Digest,
         config: &ImageConfig,
+        keeping: &mut Keeping<'_>,
     ) -> Result<Descriptor> {
         let created = config.created.as_deref().and_then(|text| text.parse().ok());
         let epoch = created.map(|time: jiff::Timestamp| time.as_second());
         for epoch in [None, epoch] {
             let own = Layer::Own(*change, None);
             let look = Look::new(&ImageAttributes::default(), Compression::Gzip, epoch)?;
-            let packed = layers::pack(&own, &look, self.images, self.step)?;
+            let packed = layers::pack(&own, &look, self.images, keeping, self.step)?;
             if packed.diff_id == diff_id {
                 return Ok(packed.descriptor);
             }
