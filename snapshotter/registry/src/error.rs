@@ -3,16 +3,20 @@
 //! A message names what was wanted, who was asked, what came back, and what to do next. Texts of
 //! servers are quoted, bounded, and cannot move the cursor of a terminal.
 
+mod hints;
+mod quoted;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::hints::{
+    after, https_hint, known, login_hint, rate_hint, seconds, tls_hint, unknown_hint,
+};
+pub(crate) use self::quoted::shortened;
 use crate::digest::Digest;
 use crate::names::{ManifestReference, Repository};
-
-/// Characters of foreign text that a message may hold.
-const QUOTED_LENGTH_MAX: usize = 300;
 
 /// What a request is about; a handle that is cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -512,141 +516,9 @@ impl Error {
     }
 }
 
-fn unknown_hint(subject: &Subject) -> &'static str {
-    match subject.thing() {
-        Thing::Manifest(ManifestReference::Tag(_)) => "check the spelling of the tag",
-        _ => "it may have been deleted there: use its tag, or push it again",
-    }
-}
-
-fn login_hint(subject: &Subject, had_credentials: bool, expired: bool) -> String {
-    let host = subject.repository().host();
-    if expired {
-        format!(
-            "the token has expired and no new one is to be had: log in again with `docker login {host}`"
-        )
-    } else if had_credentials {
-        format!("the stored login is not accepted: log in again with `docker login {host}`")
-    } else {
-        format!("check its spelling, and log in with `docker login {host}`")
-    }
-}
-
-fn rate_hint(subject: &Subject, answer: &Answer) -> String {
-    let host = subject.repository().host();
-    let when = match answer.retry_after {
-        Some(wait) => format!("in {} s", seconds(wait)),
-        None => "later".to_owned(),
-    };
-    format!("try again {when}, log in with `docker login {host}`, or use a mirror")
-}
-
-fn tls_hint(cause: TlsCause, server: &str) -> String {
-    let (file, table) = (hosts_file(server), table(server));
-    match cause {
-        TlsCause::UnknownIssuer => format!(
-            "if the registry has a CA of its own, name its certificate as `ca` in {file}, or in \
-             {table}"
-        ),
-        TlsCause::WrongName => "use the name that the certificate is for".to_owned(),
-        TlsCause::Expired => "renew the certificate, and check the clock of this host".to_owned(),
-        TlsCause::ClientCertificate => {
-            format!("name a certificate and its key as `client` in {file}")
-        }
-        TlsCause::PlainHttp => format!(
-            "it seems to speak plain HTTP: to allow that, write `server = \"http://{server}\"` \
-             into {file}, or `http = true` into {table}"
-        ),
-        TlsCause::Other => "check that the port is the right one".to_owned(),
-    }
-}
-
-/// How often something was tried, where that was more than once.
-fn after(attempts: u32) -> String {
-    match attempts {
-        0 | 1 => String::new(),
-        more => format!(", after {more} attempts"),
-    }
-}
-
-fn https_hint(server: &str) -> String {
-    format!(
-        "write `server = \"https://{server}\"` into {}, or `http = false` into {}",
-        hosts_file(server),
-        table(server)
-    )
-}
-
-/// Where a person configures a host; see the crate's users for other places that are read.
-fn hosts_file(server: &str) -> String {
-    format!("/etc/varve/certs.d/{server}/hosts.toml")
-}
-
-fn table(server: &str) -> String {
-    format!("[registry.\"{server}\"] of /etc/varve/varve.toml")
-}
-
-/// For a person: no fractions unless they are all there is.
-fn seconds(duration: Duration) -> String {
-    match duration.as_secs() {
-        0 => format!("{:.1}", duration.as_secs_f64()),
-        whole => whole.to_string(),
-    }
-}
-
-fn known(size: Option<u64>) -> String {
-    size.map_or("an unknown number of".to_owned(), |size| size.to_string())
-}
-
-/// Foreign text, fit for a message: bounded, on one line, without what terminals obey.
-pub(crate) fn shortened(text: &str) -> String {
-    let mut short = String::new();
-    let mut is_blank = true;
-    let mut characters = text.chars();
-    for character in characters.by_ref().take(QUOTED_LENGTH_MAX) {
-        if character.is_whitespace() || character.is_control() {
-            if !is_blank {
-                short.push(' ');
-            }
-            is_blank = true;
-        } else if !is_invisible(character) {
-            short.push(character);
-            is_blank = false;
-        }
-    }
-    short.truncate(short.trim_end().len());
-    if characters.next().is_some() {
-        short.push('…');
-    }
-    short
-}
-
-/// Marks that turn text around or hide it.
-fn is_invisible(character: char) -> bool {
-    let ranges = [
-        '\u{200b}'..='\u{200f}',
-        '\u{202a}'..='\u{202e}',
-        '\u{2060}'..='\u{206f}',
-        '\u{feff}'..='\u{feff}',
-    ];
-    ranges.iter().any(|range| range.contains(&character))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn foreign_text_cannot_reach_a_terminal() {
-        let check = |text: &str, expect: &str| assert_eq!(shortened(text), expect);
-        check("plain", "plain");
-        check("\x1b[2J\x1b]0;title\x07red", "[2J ]0;title red");
-        check(" a\r\n\tb \0", "a b");
-        check("\u{202e}gnp.exe\u{200b}", "gnp.exe");
-        check("\u{9b}31m", "31m");
-        let long = shortened(&"é".repeat(10_000));
-        assert_eq!(long.chars().count(), QUOTED_LENGTH_MAX + 1);
-    }
 
     #[test]
     fn messages_name_subject_server_cause_and_next_step() {

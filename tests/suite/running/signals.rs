@@ -42,10 +42,19 @@ fn a_process_handles_signals_or_ends_by_them() {
         assert_eq!(ended.stdout, "got\n");
     }
     // The first process of a container; the kernel would keep these from it.
-    let does_nothing = ": > /said/ready; exec sleep 100000";
+    let seconds = 1_000_000 + std::process::id();
+    let does_nothing = format!(": > /said/ready; exec sleep {seconds}");
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
-        let ended = outcome(&varve, does_nothing, &[signal]).code(code);
+        let running = start(&varve, "ready", &does_nothing);
+        // Until then it is a shell, which catches what it then forgets.
+        let program = format!(": sleep {seconds}");
+        let is_sleep = |line: &String| line.contains(&program);
+        let sleeps = || processes(&program[2..]).iter().any(is_sleep);
+        assert!(eventually(SOON, sleeps));
+        send(&running, signal);
+        let ended = running.wait().code(code);
         assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+        std::fs::remove_file(varve.path("said/ready")).unwrap();
     }
     let ignores = "trap '' INT TERM; : > /said/ready; while :; do sleep 0.05; done";
     outcome(&varve, ignores, &[Signal::INT; 3]).code(130);
