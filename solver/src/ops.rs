@@ -15,8 +15,10 @@ use std::sync::Arc;
 use engine::{CacheKey, OpError, VertexId};
 use llb::op::Op;
 use llb::{Graph, Vertex};
-use snapshotter::{Manager, leases};
-use store::{Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeId, TreeRef, TreeSource};
+use snapshotter::{Manager, catalog, leases};
+use store::{
+    Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeId, TreeRef, TreeSource, diff,
+};
 
 use crate::agents::Agents;
 use crate::cache::{Records, now};
@@ -152,9 +154,41 @@ fn convert(
 /// The key of an operation by its bytes, without the digests of its inputs (those come in through
 /// the keys of the inputs), proxies and addresses of extra hosts.
 fn definition_key(vertex: &Vertex) -> CacheKey {
-    CacheKey::builder("varve solver: definition v1")
+    CacheKey::builder("varve solver: definition v2")
         .bytes(vertex.key_bytes())
         .finish()
+}
+
+/// Makes results of equal work, found by content, results of these inputs: what each has changed is
+/// changed in the snapshot that it has to come from now. A result as it was found has the layers
+/// below it that its own inputs had, which need not be those of this build at all.
+fn rebase(found: &[Value], bases: &[Value], environment: &Environment) -> Result<Vec<Value>> {
+    let (store, snapshots) = (environment.store(), &environment.snapshots);
+    let ingest = store.begin();
+    let mut values = found.to_vec();
+    let mut moved = Vec::new();
+    for (place, (value, base)) in found.iter().zip(bases).enumerate() {
+        let Some(tree) = value.tree() else { continue };
+        let parent = catalog::get(store, value.name())?.info.parent;
+        if parent == base.name() {
+            continue;
+        }
+        let before = match parent.is_empty() {
+            true => None,
+            false => Some(snapshots.tree(&parent)?),
+        };
+        let tree = match before == base.tree() {
+            true => tree,
+            false => diff(before, tree, &ingest)?.apply(base.tree(), &ingest)?,
+        };
+        moved.push((place, (tree, base.name().to_owned())));
+    }
+    let (places, trees): (Vec<_>, Vec<_>) = moved.into_iter().unzip();
+    let committed = commit_tree(ingest, trees.into_iter(), environment)?;
+    for (place, value) in places.into_iter().zip(committed) {
+        values[place] = value;
+    }
+    Ok(values)
 }
 
 /// Commits trees as snapshots, each a change of the snapshot that its name goes with.

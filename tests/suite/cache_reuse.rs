@@ -3,8 +3,10 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
+use support::layout::Layout;
+use support::leftovers::{eventually, processes};
 use support::transcript::Transcript;
-use support::workspace::Varve;
+use support::workspace::{Running, Varve};
 
 /// Builds and keeps the result.
 #[track_caller]
@@ -236,4 +238,90 @@ fn what_was_pruned_is_built_again() {
     varve.varve(["prune", "--all"]).succeeded();
     assert_eq!(build(&varve, &[]).executed().len(), 7);
     varve.varve(["fsck"]).succeeded();
+}
+
+/// What a result that was found by the content of its inputs came from when it was made.
+const WITH_KEY: &str = "FROM busybox\nCOPY key /key\nRUN test -s /key && rm /key\n";
+
+/// No blob of the layout has this in it, and it has so many layers, as its history says.
+#[track_caller]
+fn assert_layers(image: &Layout, count: usize) {
+    let with_layer = image.history().iter().filter(|(_, empty)| !empty).count();
+    assert_eq!(
+        (image.layer_digests().len(), with_layer),
+        (count, count),
+        "{:?}",
+        image.history()
+    );
+    for layer in 0..count {
+        let entries = image.layer(layer);
+        assert!(entries.iter().all(|entry| entry.path != "key"), "{layer}");
+    }
+}
+
+#[test]
+fn an_image_has_no_layer_of_a_step_that_its_dockerfile_has_not() {
+    let varve = Varve::new();
+    varve.write("context/key", "TOP SECRET");
+    varve.dockerfile(&format!("{WITH_KEY}RUN echo built > /app\n"));
+    build(&varve, &[]);
+    varve.dockerfile("FROM busybox\nRUN echo built > /app\nRUN cat /app > /copy\n");
+    let first = build(&varve, &[]);
+    assert_eq!(first.cached(), ["RUN echo built > /app"]);
+    assert_layers(&varve.image([""; 0]), 3);
+    assert_eq!(varve.shell("app", "cat /app /copy"), "built\nbuilt\n");
+}
+
+#[test]
+fn nor_has_one_that_waited_for_an_equal_step_of_another_build() {
+    let varve = Varve::new();
+    varve.write("context/key", "TOP SECRET");
+    let marker = format!("rebase-{}", std::process::id());
+    let step = format!("RUN : {marker}; sleep 3; echo built > /app\n");
+    varve.dockerfile(&format!("{WITH_KEY}{step}"));
+    let first = Running::start(&mut varve.build_command(["-t", "first"]));
+    let is_running = || {
+        processes(&marker)
+            .iter()
+            .any(|line| !line.contains("varve"))
+    };
+    let soon = Duration::from_secs(60);
+    assert!(eventually(soon, is_running), "the step runs");
+    varve.dockerfile(&format!("FROM busybox\n{step}"));
+    let second = Running::start(&mut varve.build_command(["-o", "type=oci,dest=out,tar=false"]));
+    first.wait().succeeded();
+    let second = second.wait().success();
+    assert!(second.stderr.contains("CACHED"), "{second}");
+    assert_layers(&Layout::open(&varve.path("out")), 2);
+}
+
+#[test]
+fn a_step_that_changes_nothing_or_changes_it_back_has_its_own_layer() {
+    let varve = Varve::new();
+    varve.write("context/f", "f");
+    varve.dockerfile(
+        "FROM busybox\nRUN true\nRUN true\nCOPY f /x\nRUN rm /x\nCOPY f /x\nRUN echo 1 > /last\n",
+    );
+    let image = varve.image([""; 0]);
+    assert_layers(&image, 7);
+    let last = image.last_layer();
+    assert!(last.iter().any(|entry| entry.path == "last"), "{last:?}");
+    assert!(last.iter().all(|entry| entry.path != "x"), "{last:?}");
+}
+
+#[test]
+fn what_is_found_by_content_changes_nothing_below_it() {
+    let varve = Varve::new();
+    for year in [2001, 2002] {
+        varve.dockerfile(&format!(
+            "FROM busybox\nRUN echo a > /f && touch -d '{year}-01-01 00:00:00' /f\n\
+             RUN mkdir /d && echo b > /d/b && ln /d/b /d/link\n"
+        ));
+        build(&varve, &[]);
+        let seen = varve.shell("app", "stat -c %y /f; stat -c %h /d/link; cat /d/b");
+        assert_eq!(
+            seen,
+            format!("{year}-01-01 00:00:00.000000000 +0000\n2\nb\n")
+        );
+    }
 }

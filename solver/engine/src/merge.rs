@@ -187,6 +187,12 @@ impl<V: Clone> Scheduler<V> {
                 },
             ),
             (State::Evaluated { inputs, step, .. }, None) => (inputs, step),
+            (State::Rebasing { evaluated, .. }, None) => (
+                evaluated.inputs,
+                Step::Lookup {
+                    content: evaluated.content,
+                },
+            ),
             (stand, None) => {
                 let collects = matches!(stand, State::Collecting { .. }) || keys.fresh.is_some();
                 self.begin_leading(first, keys, collects);

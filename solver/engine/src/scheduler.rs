@@ -76,6 +76,7 @@ pub(crate) enum Task<V> {
     CacheMap,
     Lookup { key: CacheKey },
     ContentKey { inputs: Arc<[V]> },
+    Rebase { inputs: Arc<[V]>, found: Arc<[V]> },
     Execute { inputs: Arc<[V]> },
 }
 
@@ -85,6 +86,8 @@ pub(crate) enum TaskResult<V> {
     CacheMap(Result<CacheKey, OpError>),
     Lookup(Option<Vec<V>>),
     ContentKey(Result<Option<CacheKey>, OpError>),
+    /// `None` if that could not be done.
+    Rebase(Option<Vec<V>>),
     Execute(Result<Vec<V>, OpError>),
 }
 
@@ -259,21 +262,24 @@ impl<V: Clone> Scheduler<V> {
                 leader,
                 evaluated,
             } => {
-                // By its merge key it has the leader's record; by its content key it adds one.
-                let saves = evaluated.iter().map(|_| keys.classic).collect();
-                let (keys, leader) = (*keys, *leader);
+                let (keys, leader, evaluated) = (*keys, *leader, evaluated.clone());
                 let Some(values) = self.node(leader).state.values().cloned() else {
                     return;
                 };
                 self.node_mut(leader)
                     .followers
                     .retain(|follower| *follower != id);
-                let completion = Completion::Cached(CacheHit::Shared);
-                self.complete(id, keys, values, completion, saves);
+                let hit = CacheHit::Shared;
+                match evaluated {
+                    // By its merge key it has the leader's record, and its inputs are equal.
+                    None => self.complete(id, keys, values, Completion::Cached(hit), Vec::new()),
+                    Some(evaluated) => self.rebase(id, keys, evaluated, values, hit),
+                }
             }
             State::Mapping { .. }
             | State::Probing { .. }
             | State::Evaluated { .. }
+            | State::Rebasing { .. }
             | State::Complete { .. } => {}
         }
     }
@@ -421,6 +427,12 @@ impl<V: Clone> Scheduler<V> {
                     Step::Execute { .. } => Task::Execute { inputs },
                 }
             }
+            State::Rebasing {
+                evaluated, found, ..
+            } => Task::Rebase {
+                inputs: Arc::clone(&evaluated.inputs),
+                found: Arc::clone(found),
+            },
             _ => unreachable!("only states with a turn wait in a lane"),
         };
         if matches!(task, Task::Execute { .. }) {

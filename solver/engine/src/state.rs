@@ -7,6 +7,8 @@
 //!                       for keys)    │      look-up)   values)      look-up, exec) │
 //!                                    └──────────────► Following ◄───────┘──────────┘
 //! ```
+//! Between a content key's values and `Complete` lies `Rebasing`: they are made values of these
+//! inputs first.
 //! From `Keyed` on the classic key is known; nothing is done beyond it unless somebody wants the
 //! value. When nobody wants it any more, a vertex that waits goes back to `Keyed` at once and one
 //! that works when its work has ended. There is no failed state: a failure is told to those who
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 use crate::cache_key::{self, CacheKey};
 use crate::job::JobId;
+use crate::progress::CacheHit;
 use crate::vertex::VertexId;
 
 /// A vertex as the scheduler tells it from others: its id, and which of its ancestors (or itself)
@@ -137,6 +140,15 @@ pub(crate) enum State<V> {
         step: Step,
         turn: Turn,
     },
+    /// Has found values by its content key, or been given those of an equal step, and makes them
+    /// values of its own inputs.
+    Rebasing {
+        keys: Keys,
+        evaluated: Evaluated<V>,
+        found: Arc<[V]>,
+        hit: CacheHit,
+        turn: Turn,
+    },
     Following {
         keys: Keys,
         leader: NodeId,
@@ -149,7 +161,7 @@ pub(crate) enum State<V> {
     },
 }
 
-/// What a vertex that follows by its content key had found out by itself.
+/// What a vertex knows that has a content key.
 #[derive(Clone, Debug)]
 pub(crate) struct Evaluated<V> {
     pub(crate) inputs: Arc<[V]>,
@@ -164,6 +176,7 @@ impl<V> State<V> {
             | Self::Probing { keys, .. }
             | Self::Collecting { keys, .. }
             | Self::Evaluated { keys, .. }
+            | Self::Rebasing { keys, .. }
             | Self::Following { keys, .. }
             | Self::Complete { keys, .. } => Some(keys),
         }
@@ -171,18 +184,20 @@ impl<V> State<V> {
 
     pub(crate) fn turn(&self) -> Option<Turn> {
         match self {
-            Self::Mapping { turn } | Self::Probing { turn, .. } | Self::Evaluated { turn, .. } => {
-                Some(*turn)
-            }
+            Self::Mapping { turn }
+            | Self::Probing { turn, .. }
+            | Self::Evaluated { turn, .. }
+            | Self::Rebasing { turn, .. } => Some(*turn),
             _ => None,
         }
     }
 
     pub(crate) fn turn_mut(&mut self) -> Option<&mut Turn> {
         match self {
-            Self::Mapping { turn } | Self::Probing { turn, .. } | Self::Evaluated { turn, .. } => {
-                Some(turn)
-            }
+            Self::Mapping { turn }
+            | Self::Probing { turn, .. }
+            | Self::Evaluated { turn, .. }
+            | Self::Rebasing { turn, .. } => Some(turn),
             _ => None,
         }
     }

@@ -93,7 +93,8 @@ pub struct OpContext {
 /// An operation: how it is remembered and how it runs.
 ///
 /// The engine calls `cache_map` first, `content_key` when the classic key is not known to the
-/// cache, `exec` when the content key is not either; never two of them at once for one vertex.
+/// cache, then `rebase` with what the content key has found, or `exec` when it has found nothing;
+/// never two of them at once for one vertex.
 /// Each may be called again after it was cancelled or failed. A panic inside is an error of this
 /// operation. The futures run on the runtime's worker threads: blocking work belongs on
 /// `spawn_blocking`, and a future that waits for it must not end before it.
@@ -118,6 +119,20 @@ pub trait Op: Send + Sync + 'static {
         inputs: &'a [Self::Value],
         context: OpContext,
     ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>>;
+
+    /// Makes what was found by a content key a result of these inputs. The values are those of
+    /// equal work on inputs of equal content, which need not be the same inputs: where a result
+    /// refers to what it came from, it has to refer to these from now on.
+    ///
+    /// An error means that the operation is run instead.
+    fn rebase<'a>(
+        &'a self,
+        _inputs: &'a [Self::Value],
+        values: Vec<Self::Value>,
+        _context: OpContext,
+    ) -> BoxFuture<'a, Result<Vec<Self::Value>, OpError>> {
+        Box::pin(async move { Ok(values) })
+    }
 
     /// Runs the operation and gives *all* its outputs, in the order that edges count them.
     fn exec<'a>(

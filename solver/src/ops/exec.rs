@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::build::blocking;
 use crate::error::{Error, Result};
 use crate::exec_mounts::{self, Sources, StepMounts};
-use crate::ops::{Environment, definition_key, missing_object, op_error};
+use crate::ops::{Environment, definition_key, missing_object, op_error, rebase};
 use crate::result::Value;
 
 /// Lines of output on their way to the display; a step that writes faster waits.
@@ -222,6 +222,20 @@ impl Op for ExecOp {
     ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
         let key = self.key_of_inputs(inputs).map_err(op_error);
         Box::pin(async move { key.map(Some) })
+    }
+
+    fn rebase<'a>(
+        &'a self,
+        inputs: &'a [Value],
+        found: Vec<Value>,
+        _: OpContext,
+    ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
+        let root = self.exec.root().and_then(|mount| mount.input);
+        let base = root.map_or_else(Value::empty, |input| inputs[input.position()].clone());
+        let environment = self.environment.clone();
+        // The root is the only output.
+        let moved = blocking(move || rebase(&found, &[base], &environment));
+        Box::pin(async move { moved.await.map_err(op_error) })
     }
 
     fn exec<'a>(

@@ -16,9 +16,10 @@ use store::{
     Xattrs,
 };
 
+use crate::build::blocking;
 use crate::cache::now;
 use crate::error::Error;
-use crate::ops::{Environment, commit_tree, op_error};
+use crate::ops::{Environment, commit_tree, op_error, rebase};
 use crate::result::Value;
 
 use self::copy::CopySource;
@@ -46,6 +47,21 @@ impl Op for FileOp {
         Box::pin(async move { self.key_of_inputs(inputs).map(Some).map_err(op_error) })
     }
 
+    fn rebase<'a>(
+        &'a self,
+        inputs: &'a [Value],
+        found: Vec<Value>,
+        _: OpContext,
+    ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
+        let outputs = outputs(&self.file).into_iter();
+        let bases: Vec<_> = outputs
+            .map(|step| base_of(&self.file, step, inputs))
+            .collect();
+        let environment = self.environment.clone();
+        let moved = blocking(move || rebase(&found, &bases, &environment));
+        Box::pin(async move { moved.await.map_err(op_error) })
+    }
+
     fn exec<'a>(
         &'a self,
         inputs: &'a [Value],
@@ -53,13 +69,8 @@ impl Op for FileOp {
     ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
         let (file, environment) = (self.file.clone(), self.environment.clone());
         let inputs = inputs.to_vec();
-        Box::pin(async move {
-            let run = move || run(&file, &inputs, &environment);
-            tokio::task::spawn_blocking(run)
-                .await
-                .map_err(OpError::new)?
-                .map_err(op_error)
-        })
+        let made = blocking(move || run(&file, &inputs, &environment));
+        Box::pin(async move { made.await.map_err(op_error) })
     }
 }
 
@@ -123,26 +134,29 @@ fn run(file: &File, inputs: &[Value], environment: &Environment) -> Result<Vec<V
         let tree = run_step(step, inputs, &trees, &ingest, environment)?;
         trees.push(Some(tree));
     }
-    let mut outputs: Vec<(u32, TreeRef, String)> = Vec::new();
-    for (index, step) in file.steps.iter().enumerate() {
-        if let (Some(output), Some(tree)) = (step.output, trees[index]) {
-            outputs.push((output, tree, parent_of(file, index, inputs)));
-        }
-    }
-    outputs.sort_by_key(|(output, ..)| *output);
-    commit_tree(
-        ingest,
-        outputs.into_iter().map(|(_, tree, parent)| (tree, parent)),
-        environment,
-    )
+    let results = outputs(file).into_iter().filter_map(|step| {
+        let base = base_of(file, step, inputs);
+        Some((trees[step]?, base.name().to_owned()))
+    });
+    commit_tree(ingest, results, environment)
 }
 
-/// The snapshot that the result of a step is a change of.
-fn parent_of(file: &File, mut step: usize, inputs: &[Value]) -> String {
+/// The steps whose results are outputs, in the order of those.
+fn outputs(file: &File) -> Vec<usize> {
+    let steps = file.steps.iter().enumerate();
+    let mut outputs: Vec<_> = steps
+        .filter_map(|(index, step)| Some((step.output?, index)))
+        .collect();
+    outputs.sort_unstable();
+    outputs.into_iter().map(|(_, index)| index).collect()
+}
+
+/// What the result of a step is a change of.
+fn base_of(file: &File, mut step: usize, inputs: &[Value]) -> Value {
     loop {
         match file.steps[step].input {
-            FileInput::Empty => return String::new(),
-            FileInput::Input(index) => return inputs[index.position()].name().to_owned(),
+            FileInput::Empty => return Value::empty(),
+            FileInput::Input(index) => return inputs[index.position()].clone(),
             FileInput::Step(before) => step = before as usize,
         }
     }

@@ -52,6 +52,20 @@ impl Op for Noted {
         self.inner.content_key(inputs, context)
     }
 
+    fn rebase<'a>(
+        &'a self,
+        inputs: &'a [Value],
+        found: Vec<Value>,
+        context: OpContext,
+    ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
+        Box::pin(async move {
+            let before = found.clone();
+            let values = self.inner.rebase(inputs, found, context).await?;
+            self.note(values.iter().filter(|value| !before.contains(value)));
+            Ok(values)
+        })
+    }
+
     fn exec<'a>(
         &'a self,
         inputs: &'a [Value],
@@ -59,10 +73,16 @@ impl Op for Noted {
     ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
         Box::pin(async move {
             let values = self.inner.exec(inputs, context).await?;
-            for value in values.iter().filter(|value| !value.name().is_empty()) {
-                self.records.made(value.name(), &self.about);
-            }
+            self.note(values.iter());
             Ok(values)
         })
+    }
+}
+
+impl Noted {
+    fn note<'v>(&self, made: impl Iterator<Item = &'v Value>) {
+        for value in made.filter(|value| !value.name().is_empty()) {
+            self.records.made(value.name(), &self.about);
+        }
     }
 }

@@ -34,6 +34,16 @@ pub(super) async fn perform<V: Clone + Send + Sync + 'static>(
             let run = guarded(async { op.exec(&inputs, context).await });
             TaskResult::Execute(run.await)
         }
+        Task::Rebase { inputs, found } => {
+            let moved = guarded(async { op.rebase(&inputs, found.to_vec(), context).await });
+            TaskResult::Rebase(match moved.await {
+                Ok(values) => Some(values),
+                Err(error) => {
+                    tracing::warn!(%error, "a remembered result could not be used; it is made again");
+                    None
+                }
+            })
+        }
         Task::Lookup { key } => TaskResult::Lookup(lookup(store.as_ref(), &key).await),
     }
 }

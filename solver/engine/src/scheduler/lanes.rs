@@ -25,7 +25,9 @@ impl LaneKind {
                 step: Step::Execute { .. },
                 ..
             } => Some(Self::Exec),
-            State::Probing { .. } | State::Evaluated { .. } => Some(Self::Probe),
+            State::Probing { .. } | State::Evaluated { .. } | State::Rebasing { .. } => {
+                Some(Self::Probe)
+            }
             _ => None,
         }
     }

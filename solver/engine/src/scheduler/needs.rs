@@ -223,7 +223,10 @@ impl<V: Clone> Scheduler<V> {
                 self.audience_epoch += 1;
                 self.revert(id);
             }
-            State::Probing { .. } | State::Collecting { .. } | State::Evaluated { .. } => {
+            State::Probing { .. }
+            | State::Collecting { .. }
+            | State::Evaluated { .. }
+            | State::Rebasing { .. } => {
                 self.revert(id);
             }
             State::Unkeyed

@@ -40,6 +40,15 @@ impl<V: Clone> Scheduler<V> {
             ) => {
                 self.evaluated(id, keys, Work { inputs, step, turn }, result);
             }
+            (
+                State::Rebasing {
+                    keys,
+                    evaluated,
+                    hit,
+                    ..
+                },
+                TaskResult::Rebase(values),
+            ) => self.rebased(id, keys, evaluated, (values, hit)),
             _ => debug_assert!(false, "a task ended that was not begun"),
         }
         for job in self.jobs.values_mut() {
@@ -178,31 +187,68 @@ impl<V: Clone> Scheduler<V> {
         evaluated: Evaluated<V>,
         found: Option<Vec<V>>,
     ) {
-        let Evaluated { inputs, content } = evaluated;
         match found.filter(|values| values.len() >= self.node(id).outputs_wanted) {
+            Some(values) if self.is_wanted(id) => {
+                self.rebase(id, keys, evaluated, values.into(), CacheHit::Content);
+            }
+            None if self.is_wanted(id) => self.execute(id, keys, evaluated),
+            _ => {
+                self.revert(id);
+            }
+        }
+    }
+
+    /// Values of equal content were found: they are to become those of the node's own inputs.
+    pub(super) fn rebase(
+        &mut self,
+        id: NodeId,
+        keys: Keys,
+        evaluated: Evaluated<V>,
+        found: Arc<[V]>,
+        hit: CacheHit,
+    ) {
+        let turn = Turn::Queued;
+        self.node_mut(id).state = State::Rebasing {
+            keys,
+            evaluated,
+            found,
+            hit,
+            turn,
+        };
+        self.queue(id);
+    }
+
+    fn rebased(
+        &mut self,
+        id: NodeId,
+        keys: Keys,
+        evaluated: Evaluated<V>,
+        (values, hit): (Option<Vec<V>>, CacheHit),
+    ) {
+        match values.filter(|values| values.len() >= self.node(id).outputs_wanted) {
             Some(values) => {
-                let completion = Completion::Cached(CacheHit::Content);
+                let completion = Completion::Cached(hit);
                 self.complete(id, keys, values.into(), completion, vec![keys.classic]);
             }
-            None if self.is_wanted(id) => {
-                let (step, turn) = (
-                    Step::Execute {
-                        content: Some(content),
-                    },
-                    Turn::Queued,
-                );
-                self.node_mut(id).state = State::Evaluated {
-                    keys,
-                    inputs,
-                    step,
-                    turn,
-                };
-                self.queue(id);
-            }
+            None if self.is_wanted(id) => self.execute(id, keys, evaluated),
             None => {
                 self.revert(id);
             }
         }
+    }
+
+    /// Nothing that was found helps.
+    fn execute(&mut self, id: NodeId, keys: Keys, evaluated: Evaluated<V>) {
+        let step = Step::Execute {
+            content: Some(evaluated.content),
+        };
+        self.node_mut(id).state = State::Evaluated {
+            keys,
+            inputs: evaluated.inputs,
+            step,
+            turn: Turn::Queued,
+        };
+        self.queue(id);
     }
 
     /// The node has values: remembers them, tells everybody, lets those who wait go on.

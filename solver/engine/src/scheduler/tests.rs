@@ -113,6 +113,7 @@ impl Desk {
                 Task::ContentKey { inputs } => {
                     TaskResult::ContentKey(Ok(Some(key(inputs.join(",").as_bytes()))))
                 }
+                Task::Rebase { found, .. } => TaskResult::Rebase(Some(found.to_vec())),
                 Task::Execute { .. } => unreachable!("filtered above"),
             };
             self.apply(Event::Ended { node, result });
@@ -517,6 +518,7 @@ fn long_and_wide_graphs_take_neither_stack_nor_quadratic_time() {
                 Task::CacheMap => TaskResult::CacheMap(Ok(key)),
                 Task::Lookup { .. } => TaskResult::Lookup(None),
                 Task::ContentKey { .. } => TaskResult::ContentKey(Ok(None)),
+                Task::Rebase { found, .. } => TaskResult::Rebase(Some(found.to_vec())),
                 Task::Execute { .. } => TaskResult::Execute(Ok(vec![name])),
             };
             desk.apply(Event::Ended { node, result });

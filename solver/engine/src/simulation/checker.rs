@@ -143,7 +143,7 @@ impl Checker {
         let name = format!("vertex {} ({:?})", flight.vertex, flight.task);
         let lane = |task: &Task<u64>| match task {
             Task::CacheMap => 0,
-            Task::Lookup { .. } | Task::ContentKey { .. } => 1,
+            Task::Lookup { .. } | Task::ContentKey { .. } | Task::Rebase { .. } => 1,
             Task::Execute { .. } => 2,
         };
         let limit = [
@@ -170,7 +170,10 @@ impl Checker {
             ));
         };
         let fresh = job.fresh.contains(&flight.vertex);
-        if let Task::Execute { inputs } | Task::ContentKey { inputs } = &flight.task {
+        if let Task::Execute { inputs }
+        | Task::ContentKey { inputs }
+        | Task::Rebase { inputs, .. } = &flight.task
+        {
             let truth = self.universe.inputs_of(flight.vertex);
             require(**inputs == *truth, || {
                 format!("{name} starts with inputs not {truth:?}")

@@ -229,13 +229,17 @@ impl<'a> World<'a> {
             Task::Execute { inputs } => {
                 TaskResult::Execute(fallible.map_or_else(|| Ok(op.execute(&inputs)), Err))
             }
+            Task::Rebase { found, .. } => {
+                TaskResult::Rebase(failure.is_none().then(|| found.to_vec()))
+            }
             Task::Lookup { key } => {
                 let lost = percent(&mut self.rng, self.plan.loss_percent)
                     || self.plan.sabotage == Some(Sabotage::HideHits);
                 TaskResult::Lookup(self.cache.get(&key).filter(|_| !lost).cloned())
             }
         };
-        let failed = failure.is_some() && !matches!(flight.task, Task::Lookup { .. });
+        let cannot_fail = matches!(flight.task, Task::Lookup { .. } | Task::Rebase { .. });
+        let failed = failure.is_some() && !cannot_fail;
         self.checker.ended(&flight, failed);
         Event::Ended {
             node: flight.node,
