@@ -1,13 +1,18 @@
 //! An ordinary user builds and runs as root does, and gets the same images.
 
 mod daily;
+mod failures;
 mod ids;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use support::user::{Hurdle, User};
 use support::workspace::Varve;
+
+/// A process runs by then, on however busy a machine.
+const SOON: Duration = Duration::from_secs(60);
 
 /// Everything that has owners, modes, links, attributes and deletions in it.
 const MANY_OWNERS: &str = "\

@@ -18,6 +18,9 @@ const GROUP: &str = "varve";
 /// Where every distribution mounts the hierarchies.
 pub(crate) const MOUNT_ROOT: &str = "/sys/fs/cgroup";
 
+/// The path of a group that nobody makes, for a container that gets none.
+pub(crate) const NO_GROUP: &str = "/varve-without-group";
+
 /// How long an emptied group may stay busy. The kernel finishes dying processes asynchronously;
 /// microseconds are usual, a machine under load may take a second.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,6 +102,15 @@ impl Cgroups {
             setup,
             mount_points,
             own,
+        }
+    }
+
+    /// None where only the host's root may set up groups as a container needs them: on version 1
+    /// that a directory can be made says nothing, a user namespace makes no rules for devices.
+    pub(crate) fn without_privileged(self) -> Self {
+        match self.setup {
+            Setup::Legacy => Self::none(),
+            Setup::Unified | Setup::Unavailable => self,
         }
     }
 

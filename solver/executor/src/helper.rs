@@ -133,6 +133,29 @@ pub(crate) fn failed(what: &str, error: impl std::fmt::Display) -> Report {
     }
 }
 
+/// What a runtime says about a container that it could not make, with what can be done about it.
+fn with_hint(message: String) -> String {
+    let is_about_proc = ["destination: \"/proc\"", "to rootfs at \"/proc\""];
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if !is_about_proc.iter().any(|part| message.contains(part)) || !is_masked(&mounts) {
+        return message;
+    }
+    format!(
+        "{message}: the container that varve itself runs in hides parts of /proc, and the kernel \
+         then allows no other one; start it with unmasked system paths (docker: --security-opt \
+         systempaths=unmasked, podman: --security-opt unmask=ALL, Kubernetes: procMount: Unmasked)"
+    )
+}
+
+/// Whether something is mounted over parts of /proc (proc_pid_mountinfo(5)), other than what lies
+/// on a directory that is always empty.
+fn is_masked(mountinfo: &str) -> bool {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    points
+        .filter(|point| point.starts_with("/proc/"))
+        .any(|point| !point.starts_with("/proc/sys/fs/binfmt_misc"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +184,13 @@ mod tests {
         arguments.pop();
         assert_eq!(Job::parse(&arguments), None);
         assert!(!is_helper(&["varve".into(), "build".into()]));
+    }
+    #[test]
+    fn what_lies_over_parts_of_proc_hides_them() {
+        let plain = "22 1 0:21 / /proc rw - proc proc rw\n\
+                     23 22 0:22 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw\n";
+        assert!(!is_masked(plain));
+        let masked = format!("{plain}24 22 0:23 /null /proc/kcore rw - tmpfs tmpfs rw\n");
+        assert!(is_masked(&masked));
     }
 }

@@ -156,12 +156,16 @@ impl Shared {
         let bundle = self.state.join(&request.id);
         make_bundle(&bundle)?;
         let detect = || {
-            if !self.runtime.abilities().cgroups {
+            let abilities = self.runtime.abilities();
+            if !abilities.cgroups {
                 return Cgroups::none();
             }
             let cgroups = Cgroups::detect();
             cgroups.remove_abandoned();
-            cgroups
+            match ids.are_all() || abilities.lenient_groups {
+                true => cgroups,
+                false => cgroups.without_privileged(),
+            }
         };
         let cgroups = self.cgroups.get_or_init(detect).clone();
         let path = cgroups.path_of(&request.id);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cgroup::{Cgroups, MOUNT_ROOT, Setup};
+use crate::cgroup::{Cgroups, MOUNT_ROOT, NO_GROUP, Setup};
 use crate::ids::Ids;
 use crate::process::{ExtraMountKind, Network, Process};
 use crate::user::User;
@@ -75,6 +75,9 @@ pub struct Abilities {
     pub read_only_v1_mounts: bool,
     /// It keeps the process from opening devices on cgroup v2 (by a BPF program).
     pub v2_device_filter: bool,
+    /// In a user namespace it makes do with the groups that there are: without a path it leaves its
+    /// caller's own alone, and rules for devices, which only the host's root makes, it leaves out.
+    pub lenient_groups: bool,
     /// How it reads the masked comparisons of a seccomp profile.
     pub mask_order: MaskOrder,
 }
@@ -85,6 +88,7 @@ impl Abilities {
         cgroups: true,
         read_only_v1_mounts: true,
         v2_device_filter: true,
+        lenient_groups: true,
         mask_order: MaskOrder::Specified,
     };
 
@@ -93,6 +97,7 @@ impl Abilities {
         cgroups: true,
         read_only_v1_mounts: false,
         v2_device_filter: false,
+        lenient_groups: false,
         mask_order: MaskOrder::Swapped,
     };
 }
@@ -119,7 +124,7 @@ pub(crate) fn generate(input: &SpecInput<'_>) -> Value {
         "maskedPaths": MASKED_PATHS,
         "readonlyPaths": readonly_paths(input),
         "seccomp": seccomp::profile(&CAPABILITIES, device_nodes(input), input.abilities.mask_order),
-        "cgroupsPath": input.cgroup_path,
+        "cgroupsPath": group(input),
     });
     if input.cgroups.setup() != Setup::Unavailable {
         // No device but those that every runtime adds (null, zero, tty and the like).
@@ -131,6 +136,15 @@ pub(crate) fn generate(input: &SpecInput<'_>) -> Value {
         spec["process"]["consoleSize"] = json!({ "height": size.rows, "width": size.columns });
     }
     spec
+}
+
+/// The path of the group. libcontainer takes an empty one for the group that its caller is in, and
+/// kills everything in there when it cannot make the container: it gets one that does not exist.
+fn group<'a>(input: &SpecInput<'a>) -> &'a Path {
+    match input.cgroup_path.as_os_str().is_empty() && !input.abilities.lenient_groups {
+        true => Path::new(NO_GROUP),
+        false => input.cgroup_path,
+    }
 }
 
 fn spec_of(input: &SpecInput<'_>, linux: Value) -> Value {

@@ -21,7 +21,7 @@ use rustix::thread::LinkNameSpaceType;
 
 use super::console::Console;
 use super::supervise::{Launched, is_cancelled, kill, read_report};
-use super::{Job, Launch, error_log, failed};
+use super::{Job, Launch, error_log, failed, with_hint};
 use crate::error::StartFailure;
 use crate::protocol::Report;
 
@@ -55,7 +55,7 @@ pub(super) fn launch(
     let mut container = built.map_err(|error| {
         let report = read_report(&reader).ok().flatten();
         report.unwrap_or_else(|| Report::ContainerFailed {
-            message: log.first().unwrap_or_else(|| with_sources(&error)),
+            message: with_hint(log.first().unwrap_or_else(|| with_sources(&error))),
         })
     })?;
     let init = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
@@ -115,13 +115,19 @@ fn hide_cgroups() -> std::io::Result<()> {
 
 /// Puts the version 2 hierarchy in the place of all. In a user namespace libcontainer goes on where
 /// it may not write to that; of version 1 it would still see the mounts and insist.
+///
+/// The root of what is put there is the group of this process and of everything else that the user
+/// runs, and libcontainer may not do anything to that: it is only for looking at, and the group in
+/// the configuration is one that does not exist.
 fn cover_cgroups(flags: rustix::mount::MountFlags) -> std::io::Result<()> {
+    use rustix::mount::MountFlags;
     // The kernel mounts it for whoever owns a cgroup namespace.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)?;
     let (root, options) = (crate::cgroup::MOUNT_ROOT, None::<&std::ffi::CStr>);
-    Ok(rustix::mount::mount(
-        "cgroup2", root, "cgroup2", flags, options,
-    )?)
+    rustix::mount::mount("cgroup2", root, "cgroup2", flags, options)?;
+    // Not by the mount itself: that could make the hierarchy read-only for the whole host.
+    let read_only = MountFlags::BIND | MountFlags::RDONLY | flags;
+    Ok(rustix::mount::mount_remount(root, read_only, c"")?)
 }
 
 /// Moves this process, which needs no network itself, into the container's namespace.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::console::Console;
 use super::supervise::{Launched, kill};
-use super::{Job, Launch, failed};
+use super::{Job, Launch, failed, with_hint};
 use crate::error::StartFailure;
 use crate::protocol::Report;
 
@@ -91,7 +91,7 @@ fn explain(log: &Path) -> Option<Report> {
 fn classify(message: &str) -> Report {
     let Some(at) = message.find("exec: ").or_else(|| message.find("exec /")) else {
         return Report::ContainerFailed {
-            message: message.to_owned(),
+            message: with_hint(message.to_owned()),
         };
     };
     let message = message.get(at..).unwrap_or(message).to_owned();
