@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use anyhow::Context;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use crate::args::Command;
 use crate::caller::{Caller, Sent};
@@ -68,12 +68,18 @@ pub(crate) fn serve(
     caller.set_front(front.try_clone()?);
     {
         let (front, caller, company) = (front.try_clone()?, caller.clone(), company.clone());
+        let told = front.try_clone()?;
         spawn("varve-signals", move || {
-            pass_signals(front, &caller, |signal| {
-                if company.is_alone() {
-                    // It has no better way to end.
-                    std::process::exit(i32::from(EXIT_SIGNAL + signal));
+            // Where a command does not look, the process has no better way to end.
+            pass_signals(front, &caller, |sent| match sent {
+                Sent::Signal(signal) if company.is_alone() => {
+                    end_at_once(EXIT_SIGNAL + signal, &told);
                 }
+                // Killed, which kills this process too, or about to end, as this process is.
+                Sent::Gone if company.is_alone() => {
+                    std::process::exit(i32::from(EXIT_SIGNAL + SIGTERM));
+                }
+                Sent::Signal(_) | Sent::Gone => {}
             });
         })?;
     }
@@ -94,6 +100,17 @@ pub(crate) fn serve(
     let code = supervise(&events, &front);
     shared.close();
     Ok(code)
+}
+
+/// Ends the process in the middle of what its other threads do. Leaving as programs usually do
+/// would take apart the database's memory under a thread that opens or uses it.
+fn end_at_once(code: u8, front: &UnixStream) {
+    if let Err(error) = Answer::Ended(code).send(front) {
+        tracing::debug!(%error, "the process that was started is gone");
+    }
+    if let Err(error) = kill_process(rustix::process::getpid(), Signal::KILL) {
+        tracing::error!(%error, "this process cannot end itself");
+    }
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
@@ -123,7 +140,7 @@ fn run(site: &Site, command: Command) -> Result<u8, BeGuest> {
 
 /// Passes on to a command what comes from the process that was started for it. `unheard` is called
 /// for signals that the command does not look at.
-fn pass_signals(mut from: UnixStream, caller: &Caller, unheard: impl Fn(u8)) {
+fn pass_signals(mut from: UnixStream, caller: &Caller, unheard: impl Fn(Sent)) {
     let mut signal = [0];
     loop {
         let sent = match from.read_exact(&mut signal) {
@@ -132,10 +149,7 @@ fn pass_signals(mut from: UnixStream, caller: &Caller, unheard: impl Fn(u8)) {
             Err(_) => Sent::Gone,
         };
         if !caller.signals().send(sent) {
-            unheard(match sent {
-                Sent::Signal(signal) => signal,
-                Sent::Gone => SIGTERM,
-            });
+            unheard(sent);
         }
         if sent == Sent::Gone {
             return;

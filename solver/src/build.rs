@@ -44,7 +44,7 @@ pub struct Solver {
     engine: Engine<Value>,
     records: Arc<Records>,
     /// Shared by builds; what collects garbage has it alone.
-    building: tokio::sync::RwLock<()>,
+    pub(crate) building: tokio::sync::RwLock<()>,
     builds: Builds,
     looked_up: Arc<LookedUp>,
 }
@@ -155,8 +155,8 @@ impl Solver {
         &self.snapshots
     }
 
-    /// Lets rules make the build cache smaller, unless a build runs: those that come meanwhile
-    /// wait. Costs next to nothing if there is nothing to do.
+    /// Lets rules make the build cache smaller, unless a build, push or save runs: those that come
+    /// meanwhile wait. Costs next to nothing if there is nothing to do.
     ///
     /// # Errors
     /// Those of the store; nothing that is needed is lost.
@@ -394,6 +394,8 @@ impl Solver {
         let platform = platform.as_ref().map(ops::source_platform);
         let remote = Remote::new(registries, progress);
         let (images, progress, cancel) = (self.images.clone(), progress.clone(), cancel.clone());
+        // Layers that were packed belong to nobody until they are pushed and named.
+        let _in_use = self.building.read().await;
         blocking(move || {
             let step = progress.step(format!("push {name}"));
             let pushed = exporters::push::named(

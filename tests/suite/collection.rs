@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::registry::Registry;
 use support::small_disk::SmallDisk;
 use support::workspace::Varve;
 
@@ -310,6 +311,43 @@ fn a_build_keeps_to_the_rules_of_the_configuration() {
         1,
         &["cannot understand", "varve.toml", "invalid filter \"odd\""],
     );
+}
+
+#[test]
+fn what_is_pushed_and_saved_is_not_collected_beside_it() {
+    let varve = Varve::new();
+    let registry = Registry::start(&varve.path("registry"));
+    let rule = "[[gcpolicy]]\nall = true\nmaxUsedSpace = \"1MB\"\n";
+    let config = varve.write("varve.toml", rule);
+    let with_rule = |mut command: Command| {
+        let outcome = support::workspace::run(command.env("VARVE_CONFIG", &config));
+        outcome.succeeded();
+    };
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            for round in 0..8 {
+                let text = format!(
+                    "FROM busybox\nRUN {}\n",
+                    noise(34, &format!("other{round}"))
+                );
+                varve.write("context/Other", text);
+                with_rule(varve.build_command(["-f", "context/Other", "-t", "other"]));
+            }
+        });
+        let mut round = 0;
+        while !others.is_finished() {
+            round += 1;
+            let name = format!("{}/pushed:{round}", registry.address());
+            varve.dockerfile(&format!(
+                "FROM busybox\nRUN echo {round}; head -c 300000 /dev/urandom > /r\n"
+            ));
+            with_rule(varve.build_command(["-t", &name]));
+            with_rule(varve.command(["push", "--quiet", &name]));
+            with_rule(varve.command(["save", "-o", "saved.tar", &name]));
+        }
+        assert!(round > 2, "{round} rounds");
+    });
+    varve.varve(["fsck"]).succeeded();
 }
 
 #[test]

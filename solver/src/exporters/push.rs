@@ -156,7 +156,8 @@ fn missing(descriptor: &Descriptor) -> Error {
 }
 
 /// What keeps a layer that was packed alive.
-fn held(descriptor: &Descriptor, images: &Images) -> Result<Option<Reference>> {
+fn held(descriptor: &Descriptor, images: &Images) -> Result<Reference> {
     let located = images.content().find(descriptor.digest)?;
-    Ok(located.map(|located| Reference::Blob(located.blob)))
+    let located = located.ok_or_else(|| missing(descriptor))?;
+    Ok(Reference::Blob(located.blob))
 }

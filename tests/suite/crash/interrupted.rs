@@ -1,5 +1,8 @@
 //! Ctrl-C and SIGTERM.
 
+use std::time::Duration;
+
+use rustix::process::{Pid, kill_process};
 use support::leftovers::eventually;
 
 use super::{
@@ -73,4 +76,22 @@ fn a_build_that_waits_for_another_can_be_interrupted() {
     assert_eq!(running.wait().code, 143);
     waiting.wait().succeeded();
     nothing_is_left(&varve, id, &sleep);
+}
+
+#[test]
+fn a_signal_at_any_moment_of_the_start_ends_it_quietly() {
+    let varve = Varve::new();
+    varve.varve(["images"]).succeeded();
+    for round in 0..90_u64 {
+        let running = Running::start(&mut varve.command(["images", "-q"]));
+        std::thread::sleep(Duration::from_millis(round));
+        let signal = [Signal::INT, Signal::TERM, Signal::HUP][round as usize % 3];
+        let id = Pid::from_raw(running.id().cast_signed()).unwrap();
+        kill_process(id, signal).ok();
+        let outcome = running.wait();
+        let expected = [0, 128 + signal.as_raw()];
+        assert!(expected.contains(&outcome.code), "{round}: {outcome}");
+        assert_eq!(outcome.stderr, "", "{round}: {outcome}");
+    }
+    is_sound(&varve);
 }

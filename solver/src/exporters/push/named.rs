@@ -253,7 +253,7 @@ impl Gathering<'_> {
                 epoch: None,
             };
             let payload = payload(layer, packing, self.images)?;
-            self.held.extend(held(layer, self.images)?);
+            self.held.push(held(layer, self.images)?);
             self.cargo.add_blob(layer, payload);
         }
         let config = Payload::Memory(config.into());
