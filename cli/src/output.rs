@@ -18,7 +18,7 @@ mod style;
 mod summary;
 pub(crate) mod template;
 mod terminal;
-mod text;
+pub(crate) mod text;
 
 use std::io::Write;
 use std::sync::Arc;

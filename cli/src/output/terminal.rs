@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::CANCELLING;
 use super::size::size;
 use super::steps::{Outcome, Part, Step, Steps};
-use super::text::{columns, cut, harmless, wrap};
+use super::text::{columns, cut, harmless, short_digests, wrap};
 
 /// Lines that must be free, beside those of the log, before one more step shows its log.
 const LINES_FREE: usize = 3;
@@ -164,7 +164,7 @@ fn rows(steps: &Steps, now: Instant, width: usize) -> Vec<Row> {
         );
         rows.extend(step.warnings.iter().map(|warning| {
             let text = row(
-                &format!("WARN: {}", harmless(warning.as_bytes())),
+                &format!("WARN: {}", short_digests(&harmless(warning.as_bytes()))),
                 "",
                 took,
                 width,

@@ -48,9 +48,30 @@ pub(crate) fn harmless(bytes: &[u8]) -> String {
     out
 }
 
+/// The same with digests as short as ids are shown: there is little room in a row.
+pub(crate) fn short_digests(text: &str) -> String {
+    const MARK: &str = "sha256:";
+    const DIGITS: usize = 64;
+    const SHOWN: usize = 12;
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(MARK) {
+        out.push_str(before);
+        let digits = after.bytes().take_while(u8::is_ascii_hexdigit).count();
+        rest = if digits == DIGITS {
+            out.push_str(&after[..SHOWN]);
+            &after[DIGITS..]
+        } else {
+            out.push_str(MARK);
+            after
+        };
+    }
+    out + rest
+}
+
 /// Characters that are no control characters by name but change where others are shown: line and
 /// paragraph separators, and what turns the direction of text around (Unicode, UAX 9).
-fn is_mover(character: char) -> bool {
+pub(crate) fn is_mover(character: char) -> bool {
     matches!(
         character,
         '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'

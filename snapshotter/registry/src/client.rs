@@ -136,6 +136,8 @@ pub(crate) struct Server {
     scheme: Mutex<Option<Scheme>>,
     /// Whether it wants to be spoken to in another way.
     is_unfit: AtomicBool,
+    /// Whether anything ever came from it: its name is right then.
+    has_answered: AtomicBool,
 }
 
 impl Server {
@@ -229,6 +231,7 @@ impl Client {
                 endpoint,
                 scheme: Mutex::default(),
                 is_unfit: AtomicBool::new(false),
+                has_answered: AtomicBool::new(false),
             }));
         }
         // Whoever was first decides, so that all share one pool of connections.
@@ -258,6 +261,7 @@ impl Client {
             server: subject.repository().host(),
             cause,
             attempt: 1,
+            attempts_max: 2,
             next: Next::Again {
                 wait: Duration::ZERO,
             },
@@ -300,6 +304,9 @@ impl Client {
             let limits = self.limits();
             let reply =
                 exchange(&server.endpoint, connections, limits, subject, call, header).await?;
+            if is_own {
+                server.has_answered.store(true, Ordering::Relaxed);
+            }
             if is_answer_to_plain_http(&reply) {
                 server.set_unfit();
                 let (subject, server) = (subject.clone(), reply.server());
@@ -403,6 +410,7 @@ impl Plan {
         if matches!(cause, Error::DigestMismatch { .. }) && self.repeats_mismatch(&cause) {
             self.observe(
                 &cause,
+                2,
                 Next::Again {
                     wait: Duration::ZERO,
                 },
@@ -411,19 +419,12 @@ impl Plan {
         }
         let limits = self.client.limits();
         let next = self.next(&cause);
-        let is_last = next.is_none();
-        let failures_max = match (is_last, &cause) {
-            (false, _) => limits.mirror_attempts_max,
-            (true, Error::Connection { is_unreachable, .. }) if *is_unreachable => {
-                limits.connect_attempts_max
-            }
-            (true, _) => limits.attempts_max,
-        };
+        let failures_max = self.failures_max(&cause, next.is_none());
         if cause.is_transient()
             && self.failures < failures_max
             && let Some(wait) = limits.wait(self.failures, &cause)
         {
-            self.observe(&cause, Next::Again { wait });
+            self.observe(&cause, failures_max, Next::Again { wait });
             tokio::time::sleep(wait).await;
             return Ok(());
         }
@@ -431,10 +432,29 @@ impl Plan {
             return Err(cause);
         };
         let server = self.servers[next].endpoint.server();
-        self.observe(&cause, Next::Server(&server));
+        self.observe(&cause, failures_max, Next::Server(&server));
         self.at = next;
         self.failures = 0;
         Ok(())
+    }
+
+    /// After how many failures in a row the present server is given up.
+    fn failures_max(&self, cause: &Error, is_last: bool) -> u32 {
+        let limits = self.client.limits();
+        let is_unreachable = matches!(
+            cause,
+            Error::Connection {
+                is_unreachable: true,
+                ..
+            }
+        );
+        match is_last {
+            false => limits.mirror_attempts_max,
+            true if is_unreachable && !self.server().has_answered.load(Ordering::Relaxed) => {
+                limits.connect_attempts_max
+            }
+            true => limits.attempts_max,
+        }
     }
 
     /// Whether wrong bytes are asked for once more here: they may have been changed on their way.
@@ -469,7 +489,7 @@ impl Plan {
         }
     }
 
-    fn observe(&self, cause: &Error, next: Next<'_>) {
+    fn observe(&self, cause: &Error, attempts_max: u32, next: Next<'_>) {
         let server = self.server().endpoint.server();
         tracing::debug!(%cause, ?next, attempt = self.failures, "a registry request failed");
         self.client.shared.observer.retrying(&Retry {
@@ -477,6 +497,7 @@ impl Plan {
             server: &server,
             cause,
             attempt: self.failures,
+            attempts_max,
             next,
         });
     }

@@ -12,8 +12,8 @@ pub struct Limits {
     /// How often a request is sent to a registry before its failure is final. A blob counts
     /// attempts that brought no byte.
     pub attempts_max: u32,
-    /// The same where no connection comes about: a wrong name stays wrong, and a registry that is
-    /// being started again is back by the second attempt or in a while.
+    /// The same where no connection comes about to a server that has never answered: a wrong name
+    /// stays wrong. One that has answered is being started again, and gets `attempts_max`.
     pub connect_attempts_max: u32,
     /// The same for a mirror, behind which there is somebody else to ask.
     pub mirror_attempts_max: u32,
@@ -82,6 +82,8 @@ pub struct Retry<'a> {
     pub cause: &'a Error,
     /// How many attempts have failed, this one included.
     pub attempt: u32,
+    /// After how many the failure is final.
+    pub attempts_max: u32,
     /// What is done about it.
     pub next: Next<'a>,
 }

@@ -39,7 +39,9 @@ fn has_nothing(varve: &Varve, root: &str) {
     let checked = varve.varve(["--root", root, "fsck"]).success();
     let said = format!("{}{}", checked.stdout, checked.stderr);
     assert!(!said.contains("DAMAGED"), "{checked}");
-    varve.varve(["--root", root, "prune", "--all"]).succeeded();
+    varve
+        .varve(["--root", root, "prune", "--all", "--force"])
+        .succeeded();
     // A file of what was pulled would be of some hundred KB.
     let left = files_of(&varve.path(root), 100_000, "db");
     assert!(left.is_empty(), "{left:?}");
@@ -144,13 +146,17 @@ fn a_registry_that_never_answers_is_given_up_and_it_is_told_meanwhile() {
         let began = Instant::now();
         let refused = impatient(&varve, 2, arguments);
         assert!(began.elapsed() < Duration::from_secs(60), "{refused}");
-        let told = format!(
-            "{name}: not a byte from {} for 1 s; trying again in",
-            fake.address
-        );
+        let told = format!("(2/2): {name}: not a byte from {} for 1 s", fake.address);
         refused.refused_with(
             1,
-            &[&name, hang, &told, "(attempt 2)", "try again later", more],
+            &[
+                &name,
+                hang,
+                &told,
+                "trying again in",
+                "try again later",
+                more,
+            ],
         );
     }
     has_nothing(&varve, "root");
@@ -293,6 +299,6 @@ fn a_registry_that_wants_fewer_requests_is_asked_later() {
     varve.dockerfile("FROM busybox\nRUN true\n");
     varve.build(["-t", &name]).succeeded();
     let refused = impatient(&varve, 3, &["push", "--progress=plain", &name]);
-    let words = ["503", "after 3 attempts", "try again later", "(attempt 3)"];
+    let words = ["503", "after 3 attempts", "try again later", "(3/3)"];
     refused.refused_with(1, &[&[&*fake.address], &words[..]].concat());
 }

@@ -368,3 +368,17 @@ fn after_a_resize_the_last_frame_is_whole() {
         }
     }
 }
+
+#[test]
+fn a_retry_says_at_80_columns_what_is_done_about_what() {
+    let digest = "7578ab12cd34".to_owned() + &"0".repeat(52);
+    let name = "[build 1/2] FROM localhost:5914/app";
+    let message = format!(
+        "trying again in 2.0s (2/5): blob sha256:{digest} of localhost:5914/app is cut off"
+    );
+    let build = Build::new(&[(0, name, Started), (1_000, name, Warning { message })]);
+    let row = &build.at(1_200, 80, 24)[2];
+    let expect = " => WARN: trying again in 2.0s (2/5): blob 7578ab12cd34 of localhost:5914";
+    assert!(row.starts_with(expect), "{row}");
+    assert_eq!(columns(row), 80);
+}

@@ -2,10 +2,10 @@
 //! and prints JSON.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::Credential;
@@ -50,18 +50,24 @@ impl Helper<'_> {
                 self.timeout.as_secs_f64()
             )),
             Ok(Err(error)) => Err(format!("cannot run {shown}: {error}")),
-            Ok(Ok((true, output))) => {
-                let output: Output = serde_json::from_slice(&output)
+            Ok(Ok(ended)) if ended.status.success() => {
+                let output: Output = serde_json::from_slice(&ended.output)
                     // The text could hold the secret.
                     .map_err(|_| format!("the answer of {shown} is not what was expected"))?;
                 Ok(output.credential())
             }
-            Ok(Ok((false, output))) => {
-                let text = String::from_utf8_lossy(&output);
-                if text.contains(NOT_FOUND) {
+            Ok(Ok(ended)) => {
+                let said = [&ended.output, &ended.errors].map(|text| String::from_utf8_lossy(text));
+                if said.iter().any(|text| text.contains(NOT_FOUND)) {
                     return Ok(None);
                 }
-                Err(format!("{shown} fails: {}", shortened(&text)))
+                // The protocol has errors on standard output; scripts have them elsewhere.
+                let said = said.iter().find(|text| !text.trim().is_empty());
+                let reason = match said {
+                    Some(text) => shortened(text),
+                    None => format!("it ended with {} and said nothing", ended.status),
+                };
+                Err(format!("{shown} fails: {reason}"))
             }
         }
     }
@@ -83,13 +89,20 @@ impl Helper<'_> {
     }
 }
 
-/// Whether it succeeded, and what it printed. Dropped, it kills the program.
-async fn run(program: &Path, server: &str) -> std::io::Result<(bool, Vec<u8>)> {
+/// What became of a helper.
+struct Ended {
+    status: ExitStatus,
+    output: Vec<u8>,
+    errors: Vec<u8>,
+}
+
+/// Runs a helper to its end. Dropped, it kills the program.
+async fn run(program: &Path, server: &str) -> std::io::Result<Ended> {
     let mut child = Command::new(program)
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut input) = child.stdin.take() {
@@ -98,15 +111,23 @@ async fn run(program: &Path, server: &str) -> std::io::Result<(bool, Vec<u8>)> {
             tracing::debug!(%error, "a credential helper did not read its input");
         }
     }
-    let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout
-            .take(OUTPUT_BYTES_MAX)
-            .read_to_end(&mut output)
-            .await?;
-    }
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (output, errors) = tokio::try_join!(read(stdout), read(stderr))?;
     let status = child.wait().await?;
-    Ok((status.success(), output))
+    Ok(Ended {
+        status,
+        output,
+        errors,
+    })
+}
+
+/// All that comes, as far as it is of any use. Who writes more finds nobody to read it.
+async fn read(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
 }
 
 impl Output {
@@ -197,6 +218,9 @@ mod tests {
         .await;
         check("echo nonsense", STORE, "not what was expected").await;
         check("yes", STORE, "fails: y y").await;
+        check("echo 'no bus' >&2; exit 1", STORE, "fails: no bus").await;
+        let silent = "fails: it ended with exit status: 3 and said nothing";
+        check("exit 3", STORE, silent).await;
         check(
             "",
             r#"{"credsStore": "absent"}"#,

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use registry::{Digest, UploadOptions};
+use registry::{Digest, Limits, UploadOptions};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::fake_server::{End, Fake, Response};
-use crate::support::{Notes, assert_says, builder, client, impatient, repository, tag};
+use crate::support::{Notes, assert_says, builder, client, impatient, quick, repository, tag};
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"layers":[]}"#;
 
@@ -121,6 +122,55 @@ async fn nobody_at_the_address_is_an_error_with_the_cause() {
         .manifest(&repository(&address, "a"), &tag("v"))
         .await;
     assert_says(result, &[&address, "refused", "after 2 attempts", "proxy"]);
+}
+
+/// Answers the next connection with these bytes, and is gone.
+async fn answer_once(listener: tokio::net::TcpListener, answer: &[u8]) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    drop(listener);
+    let mut request = [0; 4096];
+    assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+    stream.write_all(answer).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registry_that_has_answered_may_be_started_again() {
+    let bytes: Vec<u8> = (0..1000u32).map(|n| n as u8).collect();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let part = [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n",
+        &bytes[..400],
+    ]
+    .concat();
+    let rest = [
+        b"HTTP/1.1 206 Partial Content\r\ncontent-length: 600\r\n\
+          content-range: bytes 400-999/1000\r\n\r\n",
+        &bytes[400..],
+    ]
+    .concat();
+    let server = async {
+        answer_once(listener, &part).await;
+        // As long as three refused connections take at least.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        answer_once(listener, &rest).await;
+    };
+    let limits = Limits {
+        backoff_first: Duration::from_millis(100),
+        backoff_max: Duration::from_secs(1),
+        ..quick()
+    };
+    let notes = Notes::new();
+    let client = builder().limits(limits).observer(notes.clone()).build();
+    let place = repository(&address.to_string(), "a");
+    let digest = Digest::sha256(&bytes);
+    let pull = client.blob_bytes(&place, &digest, None, 10_000);
+    let (pulled, ()) = tokio::join!(pull, server);
+    let lines = notes.lines();
+    assert_eq!(pulled.unwrap(), bytes, "{lines:?}");
+    assert!(lines.len() > 2, "{lines:?}");
+    assert!(lines[1].contains("refused"), "{lines:?}");
 }
 
 #[tokio::test]

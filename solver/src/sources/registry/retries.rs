@@ -50,13 +50,15 @@ impl Observer for Retries {
             Next::Again { wait } if wait.is_zero() => "asking once more".to_owned(),
             Next::Again { wait } => {
                 let (seconds, attempt) = (wait.as_secs_f64(), retry.attempt + 1);
-                format!("trying again in {seconds:.1}s (attempt {attempt})")
+                let attempts = retry.attempts_max;
+                format!("trying again in {seconds:.1}s ({attempt}/{attempts})")
             }
             // The same one is asked in another way.
             Next::Server(server) if server == retry.server => return,
             Next::Server(server) => format!("asking {server}"),
         };
-        let message = format!("{}; {next}", retry.cause.brief());
+        // What is done about it first: a terminal may have no room for the whole.
+        let message = format!("{next}: {}", retry.cause.brief());
         let listeners = self.listeners();
         // Several layers of one repository are one step, which is told once.
         let known = listeners.known.iter();
