@@ -114,6 +114,15 @@ fn it_installs_and_describes_itself_and_leaves_only_state_behind() {
     );
     system.shell("rm -r /src").succeeded();
 
+    // Nobody has enabled it; then somebody does, and a daemon has run.
+    let wants = "/etc/systemd/system/sockets.target.wants/varve.socket";
+    system.shell(&format!("! test -e {wants}")).succeeded();
+    let enable = format!(
+        "mkdir -p /etc/systemd/system/sockets.target.wants /run/varve && \
+         ln -s /usr/lib/systemd/system/varve.socket {wants} && touch /run/varve/snapshotter.sock"
+    );
+    system.shell(&enable).succeeded();
+
     // A configuration that somebody has changed outlives a removal, not a purge.
     system
         .shell("echo 'gc = false' >> /etc/varve/varve.toml && dpkg -r varve")
@@ -148,7 +157,7 @@ fn systemd_understands_the_units() {
     );
     // It is looked for, and not started.
     fs::create_dir(varve.path("tree/bin")).unwrap();
-    fs::copy("/bin/kill", varve.path("tree/bin/kill")).unwrap();
+    fs::copy("/bin/sh", varve.path("tree/bin/sh")).unwrap();
     let mut analyze = Command::new("systemd-analyze");
     analyze.args(["verify", "--man=no", "--recursive-errors=no", "--root"]);
     analyze

@@ -138,7 +138,7 @@ fn maintainer() -> String {
         said.unwrap_or_else(|| default.to_owned())
     };
     let name = said("DEBFULLNAME", "varve maintainers");
-    let address = said("DEBEMAIL", "varve@localhost.localdomain");
+    let address = said("DEBEMAIL", "varve@example.org");
     format!("{name} <{address}>")
 }
 
