@@ -98,7 +98,8 @@ impl Host {
     pub(crate) fn examine(store: &Store, standing: &Standing) -> anyhow::Result<(Self, Abilities)> {
         let circumstances = Circumstances::now(store.root(), standing)?;
         if let Some(earlier) = Self::known(&store.root().join(CACHE)) {
-            rootless::check_ids(&earlier.circumstances.ids, &circumstances.ids, store.root())?;
+            let (was, is) = (&earlier.circumstances.ids, &circumstances.ids);
+            rootless::check_ids(was, is, standing, store.root())?;
         }
         let abilities = probe(store)?;
         let no_kernel_mounts = match standing {

@@ -59,16 +59,21 @@ impl Standing {
     }
 
     /// Who this process is, in a few words.
-    pub(crate) fn describe(&self) -> String {
+    /// `is_root`: with whose rights it was started.
+    pub(crate) fn describe(&self, is_root: bool) -> String {
+        let who = match is_root {
+            true => "root without CAP_SYS_ADMIN (bounding set of this container?)",
+            false => "not root",
+        };
         match self {
             Standing::Root => "root".to_owned(),
             Standing::Mapped { ids } => {
-                format!("not root; root of a user namespace with {ids} ids of its own")
+                format!("{who}; root of a user namespace with {ids} ids of its own")
             }
             Standing::SingleId { .. } => {
-                "not root; root of a user namespace with a single id".to_owned()
+                format!("{who}; root of a user namespace with a single id")
             }
-            Standing::Nothing { .. } => "not root, and no user namespace".to_owned(),
+            Standing::Nothing { .. } => format!("{who}, and no user namespace"),
         }
     }
 
@@ -291,6 +296,7 @@ pub(crate) fn check_owner(root: &Path) -> anyhow::Result<()> {
 pub(crate) fn check_ids(
     earlier: &[String; 2],
     now: &[String; 2],
+    standing: &Standing,
     root: &Path,
 ) -> anyhow::Result<()> {
     for (earlier, now) in earlier.iter().zip(now) {
@@ -303,11 +309,15 @@ pub(crate) fn check_ids(
             let lines: Vec<_> = ids.to_string().lines().map(ToOwned::to_owned).collect();
             lines.join(", ")
         };
+        let why = match standing {
+            Standing::SingleId { reason } => format!("; now there is one, because {reason}"),
+            _ => String::new(),
+        };
         anyhow::ensure!(
             now.keeps(&earlier),
             "the files of {} belong to ids that this user had and has no more: inside, outside, \
              count were {}, and are {}: give the user the earlier ids again (/etc/subuid, \
-             /etc/subgid, the package uidmap), or choose another --root",
+             /etc/subgid, the package uidmap), or choose another --root{why}",
             root.display(),
             shown(&earlier),
             shown(&now),
@@ -359,9 +369,17 @@ mod tests {
         let all = maps("0 0 4294967295\n");
         let root = Path::new("/root-of-store");
         for (earlier, now) in [(&one, &many), (&many, &many), (&all, &one), (&many, &all)] {
-            check_ids(earlier, now, root).unwrap();
+            check_ids(earlier, now, &Standing::Root, root).unwrap();
         }
-        let text = check_ids(&many, &one, root).unwrap_err().to_string();
+        let standing = Standing::SingleId {
+            reason: "newuidmap is not installed".to_owned(),
+        };
+        let refused = check_ids(&many, &one, &standing, root);
+        let text = refused.unwrap_err().to_string();
+        assert!(
+            text.ends_with("because newuidmap is not installed"),
+            "{text}"
+        );
         assert!(
             text.contains("1 100000 65536") && text.contains("/root-of-store"),
             "{text}"

@@ -31,7 +31,7 @@ pub(super) fn doctor(site: &Site, options: &args::Doctor) -> anyhow::Result<()> 
         text.push_str(&format!("{label:<LABEL_COLUMNS$} {value}\n"));
     };
     line("varve", env!("CARGO_PKG_VERSION"));
-    line("user", &site.standing.describe());
+    line("user", &site.standing.describe(site.environment.is_root()));
     line("state", &site.root.display().to_string());
     line("file system of the state", &file_system(&site.root));
     line("free space", &free_space(&site.root));
@@ -45,7 +45,10 @@ pub(super) fn doctor(site: &Site, options: &args::Doctor) -> anyhow::Result<()> 
         line(name, &value);
     }
     text.push_str(&format!("\n{}\n", way(&host, site.global.mounts)));
-    text.push_str(&rights::describe(&site.standing));
+    text.push_str(&rights::describe(
+        &site.standing,
+        site.environment.is_root(),
+    ));
     print(&text)
 }
 

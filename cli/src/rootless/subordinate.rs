@@ -10,8 +10,9 @@ const PASSWD: &str = "/etc/passwd";
 const SUBUID: &str = "/etc/subuid";
 const SUBGID: &str = "/etc/subgid";
 
-/// What to give a user who has no range.
-const RANGE_EXAMPLE: &str = "100000-165535";
+/// Where subordinate ids usually begin, and how many a user gets (login.defs(5)).
+const RANGE_FIRST: u32 = 100_000;
+const RANGE_IDS: u32 = 65_536;
 
 /// A user of this machine.
 #[derive(Clone, Debug)]
@@ -61,23 +62,38 @@ impl Account {
     }
 
     fn mapping_from(&self, subuid: &str, subgid: &str) -> Result<(IdMapping, u32), String> {
-        let ranges = |own: u32, file: &str, text: &str, option: &str| {
+        let lacking: Vec<_> = [
+            (SUBUID, subuid, "--add-subuids"),
+            (SUBGID, subgid, "--add-subgids"),
+        ]
+        .into_iter()
+        .filter(|(_, text, _)| ranges_of(text, &self.name, self.uid).is_empty())
+        .collect();
+        if !lacking.is_empty() {
+            let files: Vec<_> = lacking.iter().map(|(file, ..)| *file).collect();
+            let range = free_range(&[subuid, subgid]);
+            let options = lacking
+                .iter()
+                .map(|(.., option)| format!("{option} {range}"));
+            let options: Vec<_> = options.collect();
+            return Err(format!(
+                "{name} has no range of ids in {}: sudo usermod {} {name}",
+                files.join(" and "),
+                options.join(" "),
+                name = self.name
+            ));
+        }
+        let ranges = |own: u32, file: &str, text: &str| {
             let ranges = ranges_of(text, &self.name, self.uid);
-            if ranges.is_empty() {
-                return Err(format!(
-                    "{} has no range of ids in {file}: sudo usermod {option} {RANGE_EXAMPLE} {}",
-                    self.name, self.name
-                ));
-            }
             let mapping = mapping_of(own, &ranges);
             let mapping = mapping.map_err(|why| {
                 format!("the ranges of {} in {file} are unusable: {why}", self.name)
             })?;
             let count = ranges.iter().map(|(_, count)| count).sum::<u32>();
-            Ok((mapping, count.saturating_add(1)))
+            Ok::<_, String>((mapping, count.saturating_add(1)))
         };
-        let (users, ids) = ranges(self.uid, SUBUID, subuid, "--add-subuids")?;
-        let (groups, _) = ranges(self.gid, SUBGID, subgid, "--add-subgids")?;
+        let (users, ids) = ranges(self.uid, SUBUID, subuid)?;
+        let (groups, _) = ranges(self.gid, SUBGID, subgid)?;
         Ok((IdMapping { users, groups }, ids))
     }
 }
@@ -93,20 +109,41 @@ fn mapping_of(own: u32, ranges: &[(u32, u32)]) -> Result<IdRanges, &'static str>
     text.parse()
 }
 
-/// First id and count of each range of a user, by name or by number. What cannot be understood is
-/// left out, as newuidmap(1) does.
+/// First id and count of each range of a user, by name or by number.
 fn ranges_of(text: &str, name: &str, uid: u32) -> Vec<(u32, u32)> {
     let number = uid.to_string();
+    let is_own = |owner: &str| owner == name || owner == number;
+    ranges_where(text, is_own)
+}
+
+/// The ranges whose owner is of that kind. What cannot be understood is left out, as newuidmap(1)
+/// does.
+fn ranges_where(text: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<(u32, u32)> {
     let range = |line: &str| {
         let mut fields = line.trim().split(':');
-        let owner = fields.next()?;
-        if owner != name && owner != number {
+        if !is_wanted(fields.next()?) {
             return None;
         }
         let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
         (count > 0).then_some((first, count))
     };
     text.lines().filter_map(range).collect()
+}
+
+/// The first range that nobody has in any of the files, as usermod(8) is told.
+fn free_range(files: &[&str]) -> String {
+    let mut taken: Vec<(u32, u32)> = Vec::new();
+    for text in files {
+        taken.extend(ranges_where(text, |_| true));
+    }
+    taken.sort_unstable();
+    let mut first = RANGE_FIRST;
+    for (other, count) in taken {
+        if other < first.saturating_add(RANGE_IDS) {
+            first = first.max(other.saturating_add(count));
+        }
+    }
+    format!("{first}-{}", first.saturating_add(RANGE_IDS - 1))
 }
 
 /// The name of a user, if a file has it.
@@ -153,8 +190,19 @@ mod tests {
             ("", "anna:1:5", "usermod --add-subuids 100000-165535 anna"),
             (
                 "anna:1:5",
-                "bob:1:5",
-                "usermod --add-subgids 100000-165535 anna",
+                "bob:100000:65536",
+                "usermod --add-subgids 165536-231071 anna",
+            ),
+            (
+                "eve:231072:65536\nbob:100000:65536\n",
+                "bob:100000:65536\n7:400000:9\n",
+                "/etc/subuid and /etc/subgid: sudo usermod --add-subuids 165536-231071 \
+                 --add-subgids 165536-231071 anna",
+            ),
+            (
+                "bob:100000:65536\neve:170000:65536\n",
+                "",
+                "--add-subgids 235536-301071 anna",
             ),
             ("anna:1:0", "anna:1:5", "/etc/subuid"),
             ("anna:1000:5", "anna:5000:5", "unusable"),

@@ -10,7 +10,7 @@ fn without_more_ids_steps_run_as_root_and_a_warning_says_why() {
         (
             1,
             Hurdle::NoRanges,
-            "has no range of ids in /etc/subuid: sudo usermod --add-subuids",
+            "has no range of ids in /etc/subuid and /etc/subgid: sudo usermod --add-subuids",
         ),
         (2, Hurdle::NoPrograms, "newuidmap is not installed"),
         (3, Hurdle::NoNewPrivileges, "no_new_privs"),

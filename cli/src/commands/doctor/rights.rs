@@ -25,8 +25,24 @@ const LESS: [&str; 7] = [
     "only root: varve mount, varve daemon",
 ];
 
-/// Paragraphs for the end of `varve doctor`; none for root.
-pub(super) fn describe(standing: &Standing) -> String {
+/// What root of a container has to be given to be like any other root.
+const ADMIN: &str = "to do all that root can, start this container with CAP_SYS_ADMIN and without \
+    what keeps it from mounting: docker run --privileged, or --cap-add SYS_ADMIN with \
+    --security-opt seccomp=unconfined --security-opt apparmor=unconfined";
+
+/// Paragraphs for the end of `varve doctor`; none for root, if it has all rights.
+pub(super) fn describe(standing: &Standing, is_root: bool) -> String {
+    let text = describe_user(standing);
+    match is_root && *standing != Standing::Root {
+        true => format!(
+            "{}- {ADMIN}\n",
+            text.replacen("\nwithout root", "\nwithout CAP_SYS_ADMIN", 1)
+        ),
+        false => text,
+    }
+}
+
+fn describe_user(standing: &Standing) -> String {
     let list =
         |lines: &[&str]| -> String { lines.iter().map(|line| format!("- {line}\n")).collect() };
     match standing {
@@ -53,22 +69,41 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told_with_its_reason() {
-        assert_eq!(describe(&Standing::Root), "");
+        assert_eq!(describe(&Standing::Root, true), "");
         let reason = || "newuidmap is not installed".to_owned();
         for standing in [
             Standing::SingleId { reason: reason() },
             Standing::Nothing { reason: reason() },
         ] {
-            let text = describe(&standing);
+            let text = describe(&standing, false);
             assert!(
                 text.contains("because newuidmap is not installed"),
                 "{text}"
             );
         }
-        let text = describe(&Standing::Mapped { ids: 65537 });
+        let text = describe(&Standing::Mapped { ids: 65537 }, false);
         assert!(
             text.contains("- slower: ") && text.contains("- missing: "),
             "{text}"
         );
+    }
+
+    #[test]
+    fn root_without_its_rights_is_told_so() {
+        let standing = Standing::Nothing {
+            reason: "the container forbids them".to_owned(),
+        };
+        let text = describe(&standing, true);
+        assert!(
+            text.starts_with("\nwithout CAP_SYS_ADMIN, and without user"),
+            "{text}"
+        );
+        assert!(text.contains("--cap-add SYS_ADMIN"), "{text}");
+        assert!(
+            standing
+                .describe(true)
+                .starts_with("root without CAP_SYS_ADMIN")
+        );
+        assert!(standing.describe(false).starts_with("not root"));
     }
 }
