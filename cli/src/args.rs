@@ -5,6 +5,7 @@
 
 pub(crate) mod allow;
 pub(crate) mod archives;
+pub(crate) mod booleans;
 pub(crate) mod contents;
 pub(crate) mod contexts;
 mod csv;

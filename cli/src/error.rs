@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 
 use crate::caller::Caller;
+use crate::output::text::is_mover;
 
 /// The build or the command failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -115,12 +116,22 @@ pub(crate) fn sentence(error: &(dyn Error + 'static)) -> String {
         }
         cause = error.source();
     }
-    let mut text = without_error_numbers(&text);
+    let mut text = harmless(&without_error_numbers(&text));
     if let Some(hint) = hint(&text) {
         text.push_str("; ");
         text.push_str(hint);
     }
     text
+}
+
+/// Without what moves a terminal's cursor: messages quote files and answers of strangers.
+fn harmless(text: &str) -> String {
+    let shown = |character: char| match character {
+        '\n' | '\t' => character,
+        _ if character.is_control() || is_mover(character) => char::REPLACEMENT_CHARACTER,
+        _ => character,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// The text without `(os error 2)` and the like, which std puts behind the kernel's words.
@@ -184,6 +195,12 @@ mod tests {
             told(error),
             "cannot start: open /x: No such file or directory"
         );
+    }
+
+    #[test]
+    fn quoted_bytes_of_strangers_are_harmless() {
+        let error = anyhow::anyhow!("no number: \u{1b}[2J\u{7}\u{202e}x\n\ty");
+        assert_eq!(told(error), "no number: \u{fffd}[2J\u{fffd}\u{fffd}x\n\ty");
     }
 
     #[test]

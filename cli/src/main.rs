@@ -46,7 +46,10 @@ fn main() -> ExitCode {
     if executor::is_helper(&words) {
         return executor::helper_main(&words);
     }
+    // Started through /proc/self/exe, it would be called `exe` by the kernel.
+    rustix::thread::set_name(c"varve").ok();
     let environment = Environment::of_this_process();
+    let words = args::booleans::plain(words);
     let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
         Err(error) => explain(&error, &words, &environment),

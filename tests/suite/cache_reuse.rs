@@ -235,7 +235,7 @@ fn what_was_pruned_is_built_again() {
     let varve = branches();
     build(&varve, &[]);
     varve.varve(["rmi", "app"]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     assert_eq!(build(&varve, &[]).executed().len(), 7);
     varve.varve(["fsck"]).succeeded();
 }

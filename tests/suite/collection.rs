@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use support::registry::Registry;
 use support::small_disk::SmallDisk;
-use support::workspace::Varve;
+use support::workspace::{Varve, run_with_input};
 
 /// Bytes of a directory as `du` counts.
 fn du(varve: &Varve, path: &str) -> u64 {
@@ -187,12 +187,32 @@ fn a_dry_run_promises_what_comes_back() {
     assert_eq!(varve.shell("kept", "tail -c 5 /noise.kept | wc -c"), "5\n");
     assert!(
         varve
-            .varve(["prune", "--all"])
+            .varve(["prune", "--all", "--force"])
             .success()
             .stdout
             .ends_with("Total reclaimed space: 0B\n")
     );
     varve.varve(["fsck"]).succeeded();
+}
+
+#[test]
+fn the_build_cache_goes_only_if_somebody_says_yes() {
+    let varve = Varve::new();
+    built(&varve, &[], "cached", 1);
+    let answer = |text: &str| {
+        let mut command = varve.command(["prune", "--all"]);
+        run_with_input(&mut command, text.as_bytes()).success()
+    };
+    for no in ["", "n\n", "\n", "\u{1}\u{2}no", "yy\n"] {
+        let told = answer(no);
+        assert_eq!(told.stdout, "", "{no:?}: {told}");
+        assert!(told.stderr.contains("continue? [y/N]"), "{told}");
+        assert!(told.stderr.contains("--force"), "{told}");
+        assert_ne!(entries(&varve, &[]).len(), 0);
+    }
+    let told = answer("y\n");
+    assert!(told.stdout.contains("reclaimed space"), "{told}");
+    assert_eq!(entries(&varve, &[]).len(), 0);
 }
 
 #[test]
@@ -205,10 +225,12 @@ fn filters_choose_what_goes_and_what_is_needed_stays() {
         entries(&varve, &["--filter", "type=exec.cachemount"]).len(),
         1
     );
-    let recent = varve.varve(["prune", "--filter", "until=1h"]).success();
+    let recent = varve
+        .varve(["prune", "-f", "--filter", "until=1h"])
+        .success();
     assert!(recent.stdout.contains("removed 0 snapshots"), "{recent}");
     varve
-        .varve(["prune", "--filter", "type=exec.cachemount"])
+        .varve(["prune", "--force", "--filter", "type=exec.cachemount"])
         .succeeded();
     assert_eq!(
         entries(&varve, &["--filter", "type=exec.cachemount"]).len(),
@@ -227,6 +249,7 @@ fn filters_choose_what_goes_and_what_is_needed_stays() {
     varve
         .varve([
             "prune",
+            "--force",
             "--filter",
             "until=1s",
             "--filter",
@@ -267,7 +290,7 @@ fn the_least_recently_used_goes_first_until_the_rest_fits() {
         .success();
     assert!(told.stdout.contains("would remove"), "{told}");
     varve
-        .varve(["prune", "--max-used-space", "11MB"])
+        .varve(["prune", "--force", "--max-used-space", "11MB"])
         .succeeded();
     let left = entries(&varve, &[]);
     let has = |seed: &str| {

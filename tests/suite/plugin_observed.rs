@@ -178,6 +178,9 @@ fn a_healthy_daemon_says_so_over_http_and_grpc() {
     let answer = ask(TcpStream::connect(&address).unwrap(), "/healthz", "*/*");
     assert!(answer.head.starts_with("http/1.1 200"), "{}", answer.head);
     assert_eq!(answer.body, "ok\n");
+    // Not `exe`, though it has started itself again.
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", node.daemon.id()));
+    assert_eq!(name.unwrap(), "varve\n");
     let nothing = ask(TcpStream::connect(&address).unwrap(), "/", "*/*");
     assert!(nothing.head.starts_with("http/1.1 404"), "{}", nothing.head);
     let endpoint = Endpoint::try_from(format!("unix://{}", node.daemon.address().display()));

@@ -85,3 +85,27 @@ fn what_a_registry_does_not_have_is_told_and_nothing_is_taken_in() {
     let listed = varve.varve(["images", "--format", "json"]).success();
     assert!(!listed.stdout.contains("other"), "{listed}");
 }
+
+#[test]
+fn a_tag_with_a_digest_is_pulled_and_listed_once() {
+    let varve = Varve::new();
+    let (_registry, reference) = registry(&varve);
+    varve.varve(["pull", &reference]).succeeded();
+    let digest = ["inspect", "-f", "{{.Descriptor.digest}}", &reference];
+    let digest = varve.varve(digest).success().stdout.trim().to_owned();
+    let both = format!("{reference}@{digest}");
+    varve.varve(["pull", &both]).succeeded();
+    let rows = || {
+        let list = ["images", "--format", "{{.Repository}} {{.Tag}}"];
+        varve.varve(list).success().stdout
+    };
+    let repository = reference.trim_end_matches(":latest");
+    assert_eq!(rows(), format!("{repository} latest\n"));
+    let tags = ["inspect", "-f", "{{json .RepoTags}}", &both];
+    let tags = varve.varve(tags).success().stdout;
+    assert_eq!(tags, format!("[\"{reference}\"]\n"));
+    varve.varve(["rmi", &reference]).succeeded();
+    assert_eq!(rows(), format!("{repository} <none>\n"));
+    varve.varve(["rmi", &both]).succeeded();
+    assert_eq!(rows(), "");
+}

@@ -29,6 +29,15 @@ pub(crate) struct Familiar {
     /// Attestations that are not to be made
     #[arg(long, hide = true, value_parser = no_attestation)]
     attest: Vec<String>,
+    /// The one that there is: of buildx's builders none is asked
+    #[arg(long, hide = true)]
+    builder: Option<String>,
+    /// Caches elsewhere
+    #[arg(long, hide = true, value_parser = no_other_cache)]
+    cache_from: Vec<String>,
+    /// Caches elsewhere
+    #[arg(long, hide = true, value_parser = no_other_cache)]
+    cache_to: Vec<String>,
 }
 
 fn only_true(text: &str) -> Result<bool, String> {
@@ -36,6 +45,13 @@ fn only_true(text: &str) -> Result<bool, String> {
         "true" | "1" => Ok(true),
         _ => Err("containers of steps are always removed".to_owned()),
     }
+}
+
+fn no_other_cache(_: &str) -> Result<String, String> {
+    Err(
+        "caches outside of this store are neither read nor written yet: leave the option out"
+            .to_owned(),
+    )
 }
 
 fn no_attestation(text: &str) -> Result<String, String> {
@@ -64,6 +80,7 @@ mod tests {
             "--provenance=false",
             "--sbom=false",
             "--attest=type=sbom,disabled=true",
+            "--builder=default",
         ] {
             assert!(parse(taken).is_ok(), "{taken}");
         }
@@ -73,6 +90,8 @@ mod tests {
             ("--provenance=mode=max", "not supported yet"),
             ("--sbom=true", "not supported yet"),
             ("--attest=type=sbom", "not supported yet"),
+            ("--cache-from=type=gha", "outside of this store"),
+            ("--cache-to=type=inline", "outside of this store"),
         ] {
             let error = parse(refused).unwrap_err().to_string();
             assert!(error.contains(reason), "{refused}: {error}");

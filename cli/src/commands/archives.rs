@@ -5,9 +5,12 @@ use std::fs::File;
 use anyhow::{Context, bail};
 use solver::exporters::save::Saved;
 use solver::frontend::familiar_tagged;
+use solver::images::Images;
+use solver::images::find::platform;
 use solver::progress::Progress;
 use solver::request::{Destination, ImageFormat};
 
+use super::images::not_here;
 use crate::args::archives::{Load, Save, SaveFormat};
 use crate::caller::{Caller, open_stdout};
 use crate::daemon::{Service, Site};
@@ -38,7 +41,8 @@ pub(super) fn save(site: &Site, options: &Save) -> anyhow::Result<()> {
         platform: options.platform.clone(),
     };
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
-    Ok(service.solver().save(&saved, &Progress::silent())?)
+    let done = service.solver().save(&saved, &Progress::silent());
+    done.map_err(not_here)
 }
 
 /// Takes in the images of an archive, and prints their names.
@@ -67,10 +71,16 @@ pub(super) fn load(site: &Site, options: &Load) -> anyhow::Result<()> {
     };
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
     let loaded = service.solver().load(input, &what)?;
+    let images = Images::new(site.open_snapshots()?);
+    let own = platform(None)?;
     let mut text = String::new();
     for named in loaded {
         text.push_str(&match named.name.starts_with("<none>@") {
-            true => format!("Loaded image ID: {}\n", named.target.digest),
+            // The same that `varve images` shows.
+            true => {
+                let id = images.id(&named.name, &named.target, &own);
+                format!("Loaded image ID: {id}\n")
+            }
             false => format!("Loaded image: {}\n", familiar_tagged(&named.name)),
         });
     }

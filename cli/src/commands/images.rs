@@ -4,8 +4,9 @@ pub(super) mod describe;
 mod filter;
 pub(super) mod remove;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::ensure;
 use serde_json::{Value, json};
 use snapshotter::gc::Accounting;
 use snapshotter::leases::{self, Reference};
@@ -38,6 +39,7 @@ pub(super) fn list(site: &Site, options: &args::Images) -> anyhow::Result<()> {
         .map(|named| Described::of(&images, named))
         .filter(|image| filters.fit(image, now))
         .collect();
+    without_doubles(&mut described);
     described.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.name.cmp(&b.name)));
     if options.quiet {
         let id = |image: &Described| match options.no_trunc {
@@ -156,10 +158,23 @@ fn row(image: &Described, in_full: bool, now: jiff::Timestamp) -> Value {
     })
 }
 
-/// `team/app:1` as `team/app` and `1`.
+/// As docker: an image that is pulled by digest is in the list by that only if no tag of the same
+/// repository stands for it.
+fn without_doubles(described: &mut Vec<Described>) {
+    let known = |image: &Described| (split(&image.name).0.to_owned(), image.id.to_string());
+    let tagged = described.iter().filter(|image| !image.name.contains('@'));
+    let tagged: BTreeSet<_> = tagged.map(known).collect();
+    described.retain(|image| !image.name.contains('@') || !tagged.contains(&known(image)));
+}
+
+/// `team/app:1` as `team/app` and `1`. With a digest, that is what the name means, and not the tag.
 pub(super) fn split(name: &str) -> (&str, &str) {
-    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let (name, has_digest) = match name.split_once('@') {
+        Some((name, _)) => (name, true),
+        None => (name, false),
+    };
     match name.rsplit_once(':') {
+        Some((repository, tag)) if has_digest && !tag.contains('/') => (repository, "<none>"),
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => (name, "<none>"),
     }
@@ -193,7 +208,7 @@ pub(super) fn age(seconds: i64) -> String {
 /// # Errors
 /// There is no such image; the new name is none; those of the store.
 pub(super) fn tag(site: &Site, options: &args::Tag) -> anyhow::Result<()> {
-    let new = normalize(&options.name)?;
+    let new = new_name(&options.name)?;
     let snapshots = site.open_snapshots()?;
     let images = Images::new(snapshots.clone());
     let store = snapshots.store();
@@ -213,6 +228,19 @@ pub(super) fn tag(site: &Site, options: &args::Tag) -> anyhow::Result<()> {
     Ok(ingest.commit(batch)?)
 }
 
+/// A name that an image can be given, in full. What a digest stands for nobody decides.
+///
+/// # Errors
+/// It is none.
+pub(super) fn new_name(text: &str) -> anyhow::Result<String> {
+    let name = normalize(text)?;
+    ensure!(
+        !name.contains('@'),
+        "refusing to create a tag with a digest reference: {text}"
+    );
+    Ok(name)
+}
+
 /// The image that a person means.
 ///
 /// # Errors
@@ -221,6 +249,17 @@ pub(super) fn find(images: &Images, text: &str, wanted: Option<&str>) -> anyhow:
     match images.meant_by(text, &platform(wanted)?) {
         Err(solver::Error::NoImage { .. }) => Err(unknown(images, text)),
         found => Ok(found?),
+    }
+}
+
+/// The error of a command that is told to take an image from this store alone.
+pub(super) fn not_here(error: solver::Error) -> anyhow::Error {
+    match error {
+        solver::Error::NoImage { reference } => anyhow::anyhow!(
+            "no such image: {reference}; fetch it with `varve pull {reference}`, or see with \
+             `varve images` what there is"
+        ),
+        other => other.into(),
     }
 }
 
@@ -281,7 +320,11 @@ mod tests {
             ("localhost:5000/app:1", ("localhost:5000/app", "1")),
             ("localhost:5000/app", ("localhost:5000/app", "<none>")),
             ("app@sha256:ab", ("app", "<none>")),
-            ("app:1@sha256:ab", ("app", "1")),
+            ("app:1@sha256:ab", ("app", "<none>")),
+            (
+                "localhost:5000/app@sha256:ab",
+                ("localhost:5000/app", "<none>"),
+            ),
         ] {
             assert_eq!(split(name), expected);
         }

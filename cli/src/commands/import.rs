@@ -3,6 +3,7 @@
 use anyhow::Context;
 use solver::frontend::familiar;
 
+use super::images::new_name;
 use crate::args;
 use crate::daemon::{Service, Site};
 use crate::environment::Environment;
@@ -17,6 +18,9 @@ pub(super) fn import(site: &Site, options: &args::Import) -> anyhow::Result<()> 
     // Before the store is made or waited for.
     std::fs::metadata(&path)
         .with_context(|| format!("cannot import {}", options.path.display()))?;
+    if let Some(name) = &options.name {
+        new_name(name)?;
+    }
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
     for named in service.solver().import(&path, options.name.as_deref())? {
         print(&format!(

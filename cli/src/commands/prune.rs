@@ -1,6 +1,6 @@
 //! `varve prune`: frees the space of what nothing needs any more.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 
 use snapshotter::gc::{self, Forgotten};
 use snapshotter::{Manager, cache_mounts, leases};
@@ -19,6 +19,9 @@ use crate::output::size;
 
 /// Leases of remembered steps and of base images of layouts: the build cache.
 const CACHE_LEASES: [&str; 3] = ["record/", "layout/", lookups::LEASE_PREFIX];
+
+/// Longest answer to a question that is read.
+const ANSWER_BYTES_MAX: u64 = 1024;
 
 /// Collects, and empties the trash.
 ///
@@ -87,15 +90,13 @@ fn told(dry_run: bool, forgotten: usize, collected: &gc::Collected, bytes: u64) 
     text
 }
 
-/// Asks a person who is there before the build cache goes, as docker does.
+/// Asks before the build cache goes, as docker does: also where no person is, and then no answer is
+/// a no.
 fn confirmed(options: &args::Prune, has_rule: bool) -> anyhow::Result<bool> {
     if options.force || options.dry_run || !(options.all || has_rule) {
         return Ok(true);
     }
     let caller = Caller::current();
-    if !caller.stdin().is_terminal() || !caller.stderr().is_terminal() {
-        return Ok(true);
-    }
     let what = match has_rule {
         true => "the part of the build cache that was chosen",
         false => "all build cache",
@@ -103,9 +104,14 @@ fn confirmed(options: &args::Prune, has_rule: bool) -> anyhow::Result<bool> {
     say(&format!(
         "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N]"
     ));
-    let mut answer = String::new();
-    BufReader::new(caller.stdin()).read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    let mut answer = Vec::new();
+    BufReader::new(caller.stdin().take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut answer)?;
+    let is_yes = matches!(answer.trim_ascii(), b"y" | b"Y" | b"yes");
+    if !is_yes && !caller.stdin().is_terminal() {
+        // Who wrote a script has to learn why nothing happens.
+        say("Nothing was removed: there was no \"y\" on standard input; --force does not ask");
+    }
+    Ok(is_yes)
 }
 
 fn now() -> Timestamp {

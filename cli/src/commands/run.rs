@@ -14,6 +14,7 @@ use solver::{CancelToken, ReadyContainer};
 use tokio::sync::mpsc;
 
 use self::terminal::{Raw, window_size};
+use super::images::not_here;
 use crate::args::run as args;
 use crate::caller::{Caller, Sent};
 use crate::daemon::{Service, Site};
@@ -55,6 +56,10 @@ pub(super) fn run(
         say(&format!("ERROR: {executor}"));
         return Ok(u8::try_from(code).unwrap_or(EXIT_NOT_RUN));
     }
+    let error = match error.downcast::<solver::Error>() {
+        Ok(error) => not_here(error),
+        Err(error) => error,
+    };
     let code = report(&error);
     Ok(match error.is::<Interrupted>() {
         true => code,

@@ -378,7 +378,14 @@ fn index_tar(path: &Path, what: &str) -> Result<HashMap<String, (u64, u64)>> {
     let mut links = Vec::new();
     for entry in archive.entries_with_seek().map_err(failed)? {
         let entry = entry.map_err(|e| {
-            let reason = format!("it is no tar archive ({e})");
+            // The first line says what is wrong, and may quote what is no text.
+            let told = e.to_string();
+            let told = told.lines().next().unwrap_or_default();
+            let is_text = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+            let reason = match told.bytes().all(is_text) {
+                true => format!("it is no tar archive ({told})"),
+                false => "it is no tar archive".to_owned(),
+            };
             Error::bad_image(what, reason)
         })?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();

@@ -57,7 +57,7 @@ fn an_image_has_every_name_it_was_given_until_that_is_taken_away() {
 
     varve.varve(["rmi", "a", "b:2"]).succeeded();
     assert_eq!(names(&varve), ["c:3"]);
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     assert_eq!(varve.shell("c:3", "echo still here"), "still here\n");
     // It is asked for at its registry, which cannot be reached here.
     varve

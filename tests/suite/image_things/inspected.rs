@@ -133,3 +133,62 @@ fn removing_by_id_takes_docker_words_and_docker_care() {
         format!("Untagged: a:latest\nUntagged: b:latest\nDeleted: {id}\n")
     );
 }
+
+#[test]
+fn a_name_with_a_digest_is_given_by_nobody() {
+    let varve = built();
+    let zeros = format!("w@sha256:{}", "0".repeat(64));
+    let words = ["refusing to create a tag with a digest reference", &zeros];
+    varve
+        .varve(["tag", "other", &zeros])
+        .refused_with(1, &words);
+    let archive = varve.path("other.tar");
+    let archive = archive.to_str().unwrap();
+    varve.varve(["save", "-o", archive, "other"]).succeeded();
+    varve
+        .varve(["import", archive, &zeros])
+        .refused_with(1, &words);
+    varve.build(["-t", &zeros]).refused_with(1, &words);
+    assert_eq!(
+        varve
+            .varve(["images", "-q"])
+            .success()
+            .stdout
+            .lines()
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn commands_that_take_images_from_the_store_alone_say_what_is_missing() {
+    let varve = built();
+    for words in [
+        &["save", "-o", "x.tar", "none"][..],
+        &["run", "--rm", "--pull=never", "none", "true"],
+    ] {
+        let outcome = varve.varve(words);
+        assert!(outcome.stderr.contains("no such image: none"), "{outcome}");
+        assert!(outcome.stderr.contains("varve pull"), "{outcome}");
+        assert!(!outcome.stderr.contains("--build-context"), "{outcome}");
+    }
+}
+
+#[test]
+fn what_is_loaded_has_the_id_that_is_listed_and_what_is_no_archive_is_harmless() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN echo x > f\n");
+    let built = varve.build(["-q", "-o", "type=docker,dest=nameless.tar"]);
+    let id = built.success().stdout.trim().to_owned();
+    let loaded = varve.varve(["load", "-i", "nameless.tar"]).success();
+    assert_eq!(loaded.stdout, format!("Loaded image ID: {id}\n"));
+    let noise: Vec<u8> = (0..4096u32).map(|n| (n * 151 % 253) as u8 | 128).collect();
+    varve.write("noise", &noise);
+    let refused = varve.varve(["load", "-i", "noise"]).code(1);
+    let is_harmless = |c: char| c == '\n' || !c.is_control();
+    assert!(
+        refused.stderr.chars().all(is_harmless),
+        "{:?}",
+        refused.stderr
+    );
+}

@@ -76,7 +76,7 @@ fn no_collection_takes_the_files_of_a_mounted_image() {
     assert!(refused.stderr.contains("mounted at"), "{refused}");
     assert!(refused.stderr.contains("varve umount"), "{refused}");
     varve.varve(["rmi", "-f", "app:1"]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     varve.varve(["fsck"]).succeeded();
     for entry in ["d/f", "bin/busybox", "etc/passwd"] {
         assert!(
@@ -90,7 +90,7 @@ fn no_collection_takes_the_files_of_a_mounted_image() {
 
     varve.varve(["umount", "app:1"]).succeeded();
     varve.varve(["rmi", "other"]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     let left = varve.varve(["du"]).success().stdout;
     assert!(!left.contains("/d/f"), "{left}");
     varve.varve(["fsck"]).succeeded();

@@ -155,7 +155,7 @@ fn a_base_can_be_named_by_its_digest_or_by_a_context() {
     let pulled = varve.varve(["pull", &reference]).success();
     let (_, digest) = pulled.stdout.trim().split_once("  ").unwrap();
     varve.varve(["rmi", &reference]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     let repository = reference.replace(":latest", "");
     for base in [
         format!("{repository}@{digest}"),
@@ -169,7 +169,7 @@ fn a_base_can_be_named_by_its_digest_or_by_a_context() {
     varve.dockerfile(&format!("FROM {repository}@{other}\n"));
     let refused = varve.build(["-t", "child"]);
     refused.refused_with(1, &[&repository, &other, "does not exist"]);
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     varve.dockerfile("FROM base\nRUN cat /file > /copy\n");
     let context = format!("base=docker-image://{reference}");
     varve

@@ -122,7 +122,7 @@ fn a_layer_that_is_cut_off_or_changed_on_its_way_is_asked_for_again_and_it_is_to
     assert!(built.stderr.contains("trying again in"), "{built}");
     is_whole(&varve);
     varve.varve(["rmi", &reference, "child"]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     relay.corrupt_after(2 * BEGINNING);
     let built = varve.build(["-t", "child"]).success();
     assert!(built.stderr.contains("once more"), "{built}");
@@ -140,7 +140,7 @@ fn an_image_that_does_not_fit_on_the_disk_is_refused_and_leaves_nothing() {
         .varve(["--root", "disk/root", "rmi", &reference])
         .succeeded();
     varve
-        .varve(["--root", "disk/root", "prune", "--all"])
+        .varve(["--root", "disk/root", "prune", "--all", "--force"])
         .succeeded();
     let filler = disk.fill(5 << 20);
     let free = disk.free_bytes();

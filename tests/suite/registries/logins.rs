@@ -37,7 +37,7 @@ fn without_the_right_login_nothing_is_pulled_or_pushed_and_it_is_told_which_is_m
     log_in(&varve, &address, "bWU6c2VjcmV0");
     let pushed = varve.varve(["push", &name]).success();
     varve.varve(["rmi", &name]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     varve.dockerfile(&format!("FROM {name}\nRUN cat /file > /copy\n"));
     varve.build(["-t", "child"]).succeeded();
     assert_eq!(varve.shell("child", "cat /copy"), "text\n");
@@ -75,7 +75,7 @@ fn with_tokens(varve: &Varve, tokens: &TokenServer) -> (Registry, Relay, String)
 
 fn forget(varve: &Varve, name: &str) {
     varve.varve(["rmi", name]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
 }
 
 #[test]

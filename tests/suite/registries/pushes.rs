@@ -55,7 +55,7 @@ fn what_was_pushed_is_pulled_as_the_same_image() {
     let again = varve.varve(["push", &name]).success();
     assert_eq!(again.stdout, pushed.stdout);
     varve.varve(["rmi", &name]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     let pulled = varve.varve(["pull", &name]).success();
     assert_eq!(pulled.stdout, pushed.stdout);
     assert_eq!(varve.shell(&name, "cat /file; echo $A"), "text\nb\n");
@@ -188,7 +188,7 @@ fn an_index_is_pushed_with_its_manifests() {
     assert_eq!(raw(&varve, &later), index);
     // Of one that was pulled in part, that part goes out.
     varve.varve(["rmi", &name, &later]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     varve
         .varve(["pull", "--platform=linux/arm64", &name])
         .succeeded();

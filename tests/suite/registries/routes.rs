@@ -13,7 +13,7 @@ const FAR: &str = "registry.example:5000";
 fn build(varve: &Varve, variables: &[(&str, &str)]) -> Outcome {
     // The first time there is nothing.
     varve.varve(["rmi", &format!("{FAR}/app")]);
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
     varve.dockerfile(&format!("FROM {FAR}/app\nRUN cat /file > /copy\n"));
     let mut command = varve.build_command(["-o", "files"]);
     run(command.envs(variables.iter().copied()))

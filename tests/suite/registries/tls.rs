@@ -35,7 +35,7 @@ fn configured(varve: &Varve, text: &str, arguments: &[&str]) -> Outcome {
 /// Forgets the image, so that the next pull is one.
 fn forget(varve: &Varve, reference: &str) {
     varve.varve(["rmi", reference]).succeeded();
-    varve.varve(["prune", "--all"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
 }
 
 #[test]

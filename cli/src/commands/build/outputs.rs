@@ -59,7 +59,7 @@ pub(super) fn make(
     let makes_image = exports.iter_mut().any(|export| export.annotate(&[]));
     if wanted.needs_id && !makes_image && !wanted.tagged && !exports.is_empty() {
         bail!(
-            "there will be no image id for -q or --iidfile: local and tar outputs make no image; \
+            "there will be no image id for --iidfile: local and tar outputs make no image; \
              name one with -t"
         );
     }

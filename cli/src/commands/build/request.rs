@@ -23,6 +23,7 @@ use crate::output::Mode;
 use crate::registries;
 
 use super::outputs;
+use crate::commands::images::new_name;
 
 /// Most bytes of a Dockerfile on standard input: far more than any frontend takes.
 const STDIN_BYTES_MAX: u64 = 16 << 20;
@@ -56,7 +57,7 @@ pub(super) fn make(
     let tags = options.tags;
     // Before anything is built: a name that cannot be given would waste it all.
     for tag in &tags {
-        normalize(tag).with_context(|| format!("invalid -t {tag:?}"))?;
+        new_name(tag).with_context(|| format!("invalid -t {tag:?}"))?;
     }
     let mut exports = options.outputs;
     if options.push.push {
@@ -67,7 +68,7 @@ pub(super) fn make(
         annotations: options.annotations,
         is_loaded: options.load,
         tagged: !tags.is_empty(),
-        needs_id: options.iidfile.is_some() || options.quiet,
+        needs_id: options.iidfile.is_some(),
         may_delete: options.allow.contains(&Allowed::LocalDelete),
     };
     let (outputs, goes_nowhere) = outputs::make(wanted, environment)?;

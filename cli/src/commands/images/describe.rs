@@ -124,6 +124,7 @@ pub(crate) fn inspected(
     let tags: Vec<_> = found
         .names
         .iter()
+        .filter(|named| !named.name.contains('@'))
         .map(|named| familiar_tagged(&named.name))
         .collect();
     let mut digests: Vec<_> = found

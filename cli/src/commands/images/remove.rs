@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::bail;
 use snapshotter::{Manager, catalog};
-use solver::frontend::familiar_tagged;
+use solver::frontend::{familiar_tagged, normalize};
 use solver::images::find::{Found, platform};
 use solver::images::{Images, document::Platform};
 
@@ -48,6 +48,14 @@ fn remove_one(
     text: &str,
     force: bool,
 ) -> anyhow::Result<String> {
+    // A name with a digest of which nothing is here: it was given to something else.
+    if let Ok(name) = normalize(text)
+        && name.contains('@')
+        && images.resolve(&name)?.is_none()
+        && images.remove(&name)?
+    {
+        return Ok(format!("Untagged: {}\n", familiar_tagged(&name)));
+    }
     let found = find(images, text, None)?;
     let id = images.id(&found.called(), &found.target, own);
     let all: Vec<_> = images
