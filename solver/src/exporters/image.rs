@@ -226,8 +226,8 @@ fn rfc3339(time: store::Timestamp) -> Result<String> {
 }
 
 /// The image config with layers and times filled in. As in BuildKit, an entry is as old as the
-/// step that made its layer (not as the build that found it cached), and the image as its newest
-/// layer: building again without a change gives the same image.
+/// step that made its layer (not as the build that found it cached), others as the one before them,
+/// and the image as its last entry: building again without a change gives the same image.
 fn config(
     image: &DockerImageConfig,
     layers: &[Packed],
@@ -246,24 +246,27 @@ fn config(
             .map(|_| store::Timestamp::from_seconds(seconds)),
         None => layer.created,
     };
-    let mut latest = layers.iter().find_map(time);
-    let newest = layers.iter().filter_map(time).max();
+    let first_made = layers.iter().find_map(time).map(rfc3339).transpose()?;
     let mut layers = layers.iter();
+    let (mut latest, mut layers_made) = (None, 0_usize);
     for entry in &mut image.history {
-        let layer = if entry.empty_layer {
-            None
-        } else {
-            layers.next()
+        let layer = match entry.empty_layer {
+            true => None,
+            false => layers.next(),
         };
-        latest = layer.and_then(time).or(latest);
-        if let (None, Some(time)) = (&entry.created, latest) {
+        if let (None, Some(time)) = (&entry.created, layer.and_then(time)) {
             entry.created = Some(rfc3339(time)?);
         }
+        // What a Dockerfile sets before its first layer is as old as that, not as the base.
+        if entry.created.is_none() {
+            entry.created = first_made.clone().filter(|_| layers_made == 0).or(latest);
+        }
+        layers_made += usize::from(layer.and_then(time).is_some());
+        latest = entry.created.clone();
     }
-    let created = epoch.map(store::Timestamp::from_seconds).or(newest);
-    image.created = match created {
-        Some(time) => Some(rfc3339(time)?),
-        None => image.created.or_else(|| Some(Timestamp::now().to_string())),
+    image.created = match epoch {
+        Some(seconds) => Some(rfc3339(store::Timestamp::from_seconds(seconds))?),
+        None => latest.or(image.created),
     };
     Ok(image)
 }
@@ -467,9 +470,9 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_as_old_as_their_steps_and_the_image_as_its_newest() {
+    fn entries_are_as_old_as_their_steps_and_the_image_as_its_last() {
         let (created, history) = times(None);
-        assert_eq!(created.as_deref(), Some("1970-01-01T00:01:40Z"));
+        assert_eq!(created.as_deref(), Some("1970-01-01T00:00:50Z"));
         let history: Vec<_> = history
             .iter()
             .map(|time| time.as_deref().unwrap())
@@ -480,6 +483,22 @@ mod tests {
             "1970-01-01T00:00:50Z",
         );
         assert_eq!(history, [base, first, first, first, second]);
+    }
+
+    #[test]
+    fn an_image_without_a_layer_of_its_own_is_as_old_as_its_base() {
+        let time = "2020-01-01T00:00:00Z";
+        let base = History {
+            created: Some(time.into()),
+            ..entry(false)
+        };
+        let image = DockerImageConfig {
+            history: vec![base, entry(true)],
+            ..DockerImageConfig::default()
+        };
+        let read = config(&image, &[layer(None)], None).unwrap();
+        assert_eq!(read.created.as_deref(), Some(time));
+        assert_eq!(read.history[1].created.as_deref(), Some(time));
     }
 
     #[test]

@@ -143,9 +143,37 @@ fn owner_and_mode_are_as_asked_for() {
     .unwrap();
     chown(varve.path("context/a.txt"), Some(1234), Some(1234)).unwrap();
     let files = varve.files([""; 0]);
-    let expect = "/plain 640 0:0\n/named 640 65534:65534\n/numbers 750 12:34\n\
+    // A directory that is made for what is copied has not the mode of where that was.
+    let expect = "/plain 640 0:0\n/named 640 65534:65534\n/numbers 755 12:34\n\
         /numbers/one.txt 604 12:34\n/user-only 640 56:56\n/mode 4750 0:0\n\
-        /made 755 65534:0\n/made/there 755 65534:0\n/made/there/c 600 65534:0\n";
+        /made 600 65534:0\n/made/there 600 65534:0\n/made/there/c 600 65534:0\n";
+    assert_eq!(text(&files, "report"), expect);
+}
+
+#[test]
+fn directories_are_made_as_buildkit_makes_them() {
+    let varve = context();
+    for (path, mode) in [("d", 0o700), ("d/e", 0o711)] {
+        let path = varve.path(format!("context/{path}"));
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    varve.dockerfile(
+        "FROM busybox AS other\nRUN mkdir -p -m 700 /o && mkdir -m 750 /o/in && touch /o/in/f && \
+           touch -d '2001-01-01 00:00:00' /o && chown -R 1000:1001 /o\n\
+         FROM busybox\nCOPY d /new\nCOPY d /slash/\nCOPY --from=other /o /other\n\
+         COPY --chmod=700 a.txt /n/w/t/\n\
+         COPY --parents --chown=12:34 d/e/three.txt /p/\nCOPY --parents d/e/three.txt /q/\n\
+         COPY --parents --from=other /o/in/f /r/\n\
+         COPY --chown=12:34 --exclude=d --exclude=!d/e/three.txt . /x/\n\
+         RUN stat -c '%n %a %u:%g' /new /new/e /slash /other /other/in /n /n/w /n/w/t /p/d /p/d/e \
+           /q /q/d /q/d/e /r/o /r/o/in /x/d /x/d/e > /report; stat -c %y /other >> /report\n",
+    );
+    let files = varve.files([""; 0]);
+    let expect = "/new 755 0:0\n/new/e 711 0:0\n/slash 755 0:0\n/other 755 0:0\n\
+        /other/in 750 1000:1001\n/n 700 0:0\n/n/w 700 0:0\n/n/w/t 700 0:0\n\
+        /p/d 700 12:34\n/p/d/e 711 12:34\n/q 755 0:0\n/q/d 700 0:0\n/q/d/e 711 0:0\n\
+        /r/o 700 1000:1001\n/r/o/in 750 1000:1001\n/x/d 700 12:34\n/x/d/e 711 12:34\n\
+        2001-01-01 00:00:00.000000000 +0000\n";
     assert_eq!(text(&files, "report"), expect);
 }
 

@@ -263,6 +263,10 @@ pub(super) fn copy(
         uid,
         gid,
         mtime: time(copy.timestamp_ns),
+        mode: match copy.mode {
+            CopyMode::Bits(mode) => bits(mode),
+            CopyMode::Keep | CopyMode::Symbolic(_) => Metadata::default_directory().mode,
+        },
         ..Metadata::default_directory()
     };
     let destination = destination(target, copy, &made)?;
@@ -298,8 +302,12 @@ pub(super) fn copy(
         };
         match entry {
             Entry::Leaf(leaf) => merge.leaf(target, &leaf, &to)?,
+            Entry::Directory(tree) if copy.dir_copy_contents && !into => {
+                merge.contents(target, tree, &to, &made)?;
+            }
             Entry::Directory(tree) => {
-                merge.directory(target, tree, &to, &RelPath::root(), into, &made)?;
+                let parents = Parents::present(&to, &made);
+                merge.directory(target, tree, (&to, &RelPath::root()), into, &parents)?;
             }
         }
     }
@@ -351,16 +359,36 @@ impl Merge<'_, '_> {
         Ok(target.insert(to, Entry::Leaf(self.changes.leaf(leaf)?))?)
     }
 
-    /// Copies the contents of a directory to `to`. `overwrite` tells whether an existing directory
-    /// takes the attributes of the copied one; one that is made always does.
-    fn directory(
+    /// Copies what is in a directory to `to`. That is made as its parents are where it is missing,
+    /// and of the directory that is copied it has the time alone.
+    fn contents(
         &self,
         target: &mut TreeEditor<'_, '_>,
         tree: TreeRef,
         to: &RelPath,
-        below: &RelPath,
-        overwrite: bool,
         made: &Metadata,
+    ) -> Result<(), Error> {
+        let before = match target.get(to)? {
+            Some(Found::Directory(metadata)) => metadata,
+            Some(Found::Leaf(_)) | None => made.clone(),
+        };
+        let source = self.source.tree(tree.id)?.metadata.mtime;
+        let mtime = self.changes.timestamp.unwrap_or(source);
+        let parents = Parents::present(to, made);
+        self.directory(target, tree, (to, &RelPath::root()), false, &parents)?;
+        Ok(target.set_metadata(to, Metadata { mtime, ..before })?)
+    }
+
+    /// Copies a directory with its contents to `to`; `below` is where it lies in what is copied.
+    /// `overwrite` tells whether an existing directory takes the attributes of the copied one; one
+    /// that is made always does.
+    fn directory(
+        &self,
+        target: &mut TreeEditor<'_, '_>,
+        tree: TreeRef,
+        (to, below): (&RelPath, &RelPath),
+        overwrite: bool,
+        parents: &Parents<'_>,
     ) -> Result<(), Error> {
         let present = target.get(to)?;
         // The whole sub-tree as it is: a reference is all that is written.
@@ -370,75 +398,94 @@ impl Merge<'_, '_> {
         let directory = self.source.tree(tree.id)?;
         let metadata = self.changes.metadata(&directory.metadata, true)?;
         match present {
-            Some(Found::Directory(_)) if overwrite => target.set_metadata(to, metadata)?,
+            Some(Found::Directory(_)) if overwrite => target.set_metadata(to, metadata.clone())?,
             Some(Found::Directory(_)) => {}
             Some(Found::Leaf(_)) if !self.changes.replace => {
                 return Err(Error::file_op(to, "cannot copy to non-directory"));
             }
-            _ => self.make(target, to, metadata, made)?,
+            _ => {
+                parents.make(target, self.changes.replace)?;
+                target.insert_directory(to, metadata.clone())?;
+            }
         }
+        let parents = Parents::present(to, &metadata);
         for (name, entry) in &directory.entries {
-            self.entry(target, name, entry, to, below, made)?;
+            self.entry(target, (name, entry), (to, below), &parents)?;
         }
         Ok(())
-    }
-
-    fn make(
-        &self,
-        target: &mut TreeEditor<'_, '_>,
-        to: &RelPath,
-        metadata: Metadata,
-        made: &Metadata,
-    ) -> Result<(), Error> {
-        if let Some(parent) = to.parent() {
-            target.make_directories(&parent, made)?;
-        }
-        Ok(target.insert_directory(to, metadata)?)
     }
 
     fn entry(
         &self,
         target: &mut TreeEditor<'_, '_>,
-        name: &Name,
-        entry: &Entry,
-        to: &RelPath,
-        below: &RelPath,
-        made: &Metadata,
+        (name, entry): (&Name, &Entry),
+        (to, below): (&RelPath, &RelPath),
+        parents: &Parents<'_>,
     ) -> Result<(), Error> {
         let (to, below) = (to.join(name), below.join(name));
         match entry {
             Entry::Leaf(leaf) if self.filter.selects(&below) => {
-                self.leaf_with_parents(target, leaf, &to, made)
+                parents.make(target, self.changes.replace)?;
+                debug_assert!(
+                    std::ptr::eq(self.source, self.ingest),
+                    "one ingest serves both sides"
+                );
+                self.leaf(target, leaf, &to)
             }
             Entry::Leaf(_) => Ok(()),
             Entry::Directory(child) if self.filter.selects(&below) => {
-                self.directory(target, *child, &to, &below, true, made)
+                self.directory(target, *child, (&to, &below), true, parents)
             }
             // Not selected itself, but something in it may be: it is made only then.
             Entry::Directory(child) => {
                 let child = self.source.tree(child.id)?;
+                let parents = Parents {
+                    directory: &to,
+                    metadata: &self.changes.metadata(&child.metadata, true)?,
+                    above: Some(parents),
+                };
                 for (name, entry) in &child.entries {
-                    self.entry(target, name, entry, &to, &below, &child.metadata)?;
+                    self.entry(target, (name, entry), (&to, &below), &parents)?;
                 }
                 Ok(())
             }
         }
     }
+}
 
-    fn leaf_with_parents(
-        &self,
-        target: &mut TreeEditor<'_, '_>,
-        leaf: &Leaf,
-        to: &RelPath,
-        made: &Metadata,
-    ) -> Result<(), Error> {
-        if let Some(parent) = to.parent() {
-            target.make_directories(&parent, made)?;
+/// The directories above something that is copied: each is made with attributes of its own when the
+/// first thing below it is there to be copied.
+struct Parents<'p> {
+    directory: &'p RelPath,
+    metadata: &'p Metadata,
+    above: Option<&'p Parents<'p>>,
+}
+
+impl<'p> Parents<'p> {
+    /// A directory above which all is there, or made with the same attributes.
+    fn present(directory: &'p RelPath, metadata: &'p Metadata) -> Self {
+        let above = None;
+        Parents {
+            directory,
+            metadata,
+            above,
         }
-        debug_assert!(
-            std::ptr::eq(self.source, self.ingest),
-            "one ingest serves both sides"
-        );
-        self.leaf(target, leaf, to)
+    }
+
+    fn make(&self, target: &mut TreeEditor<'_, '_>, replace: bool) -> Result<(), Error> {
+        let directory = self.directory;
+        match target.get(directory)? {
+            Some(Found::Directory(_)) => return Ok(()),
+            Some(Found::Leaf(_)) if !replace => {
+                return Err(Error::file_op(directory, "cannot copy to non-directory"));
+            }
+            Some(Found::Leaf(_)) | None => {}
+        }
+        match (self.above, directory.parent()) {
+            (Some(above), _) => above.make(target, replace)?,
+            (None, Some(parent)) => target.make_directories(&parent, self.metadata)?,
+            (None, None) => {}
+        }
+        Ok(target.insert_directory(directory, self.metadata.clone())?)
     }
 }
