@@ -192,3 +192,20 @@ fn what_is_not_in_the_result_is_deleted_if_that_is_asked_for() {
         .build(["-o", "type=local,dest=.,mode=delete"])
         .refused_with(1, &["--allow"]);
 }
+
+#[test]
+fn a_quiet_build_into_a_directory_has_no_id_to_print() {
+    let varve = Varve::new();
+    varve.write("context/file", "content\n");
+    varve.dockerfile("FROM scratch\nCOPY file /\n");
+    let built = varve
+        .build(["-q=true", "--load=false", "-o", "out"])
+        .success();
+    assert_eq!((&*built.stdout, &*built.stderr), ("", ""), "{built}");
+    assert_eq!(varve.read("out/file"), "content\n");
+    let refused = varve.build(["--iidfile", "id", "-o", "out"]).code(1);
+    assert!(
+        refused.stderr.contains("no image id for --iidfile"),
+        "{refused}"
+    );
+}
