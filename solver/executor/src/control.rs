@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream as StdStream;
 
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
+use tokio::process::Child;
 use tokio::sync::mpsc;
 
 use crate::attached::{next, resize};
@@ -23,11 +24,15 @@ impl Control {
         Ok(Control(UnixStream::from_std(socket)?))
     }
 
-    /// Reads to the helper's last word, and passes on what is asked meanwhile. `terminal` is called
-    /// with the master of the container's terminal. A cancel shuts our end for writing, which makes
-    /// the helper kill.
+    /// Reads to the helper's last word or to its end, and passes on what is asked meanwhile.
+    /// `terminal` is called with the master of the container's terminal. A cancel shuts our end for
+    /// writing, which makes the helper kill.
+    ///
+    /// A helper that is killed may leave a process behind that has its end of the socket too: the
+    /// end of the socket alone would be waited for in vain.
     pub(crate) async fn report(
         mut self,
+        helper: &mut Child,
         cancel: &Cancel,
         asked: &mut Option<mpsc::UnboundedReceiver<Asked>>,
         mut terminal: impl FnMut(&OwnedFd) -> io::Result<()>,
@@ -36,12 +41,14 @@ impl Control {
         let mut master = None;
         let mut size = None;
         let mut is_shut = false;
+        let mut has_ended = false;
         loop {
             let mut buffer = [0; 4_096];
-            let socket = &self.0;
             let received = tokio::select! {
-                received = socket.async_io(Interest::READABLE, || receive(socket, &mut buffer)) => {
-                    received
+                received = self.receive(&mut buffer, has_ended) => received,
+                _ = helper.wait(), if !has_ended => {
+                    has_ended = true;
+                    continue;
                 }
                 () = cancel.cancelled(), if !is_shut => {
                     self.shut().await;
@@ -79,6 +86,22 @@ impl Control {
                     tracing::debug!(%error, "the helper of a container is gone");
                     return None;
                 }
+            }
+        }
+    }
+
+    /// Of a helper that has ended, only what it said before.
+    async fn receive(
+        &self,
+        into: &mut [u8],
+        has_ended: bool,
+    ) -> io::Result<(usize, Option<OwnedFd>)> {
+        match has_ended {
+            true => receive(&self.0, into),
+            false => {
+                let socket = &self.0;
+                let read = || receive(socket, into);
+                socket.async_io(Interest::READABLE, read).await
             }
         }
     }

@@ -55,6 +55,8 @@ mod protocol;
 
 mod control;
 
+mod orphans;
+
 mod helper;
 
 mod ids;

@@ -16,6 +16,7 @@ use crate::cancel::Cancel;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::helper::{EMBEDDED, Job};
+use crate::orphans;
 use crate::output::{OutputSender, Stream, pump};
 use crate::process::Network;
 use crate::protocol::{self, Report};
@@ -159,9 +160,10 @@ impl SupervisedRuntime {
         ];
         let control = Control::new(control).map_err(io_error)?;
         let report = control
-            .report(&container.cancel, &mut None, |_| Ok(()))
+            .report(&mut child, &container.cancel, &mut None, |_| Ok(()))
             .await;
         let status = child.wait().await.map_err(io_error)?;
+        self.end_orphans(job, report.as_ref()).await;
         tracing::trace!(id = container.id, %status, ?report, "helper ended");
         ended.send_replace(true);
         for pump in pumps {
@@ -201,13 +203,15 @@ impl SupervisedRuntime {
         };
         let mut files = files;
         let control = Control::new(control).map_err(io_error)?;
+        let show = |master: &OwnedFd| match files.take() {
+            Some(files) => copying.terminal(master, files.input, files.output),
+            None => Ok(()),
+        };
         let report = control
-            .report(&container.cancel, &mut asked, |master| match files.take() {
-                Some(files) => copying.terminal(master, files.input, files.output),
-                None => Ok(()),
-            })
+            .report(&mut child, &container.cancel, &mut asked, show)
             .await;
         let status = child.wait().await.map_err(io_error)?;
+        self.end_orphans(job, report.as_ref()).await;
         tracing::trace!(id = container.id, %status, ?report, "helper ended");
         copying.finish(container.cancel.cancelled()).await;
         self.result(report, status, &container.cancel)
@@ -228,6 +232,18 @@ impl SupervisedRuntime {
                 Streams::Attached(Attached { input: Some(_), .. })
             ) && container.process.terminal.is_none(),
             terminal: container.process.terminal.map(|size| (size, container.uid)),
+        }
+    }
+
+    /// After a helper that could not clean up.
+    async fn end_orphans(&self, job: &Job, report: Option<&Report>) {
+        if report.is_some() {
+            return;
+        }
+        let (id, bundle) = (job.id.clone(), job.bundle.clone());
+        let ended = tokio::task::spawn_blocking(move || orphans::end(&id, &bundle));
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "cannot look for what a helper has left");
         }
     }
 

@@ -3,9 +3,10 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use support::leftovers::eventually;
+use rustix::process::{Pid, Signal, kill_process};
+use support::leftovers::{eventually, processes};
 use support::user::User;
-use support::workspace::{Outcome, Varve, run};
+use support::workspace::{Outcome, Running, Varve, run};
 
 /// A process of the user in a session of its own, as in another terminal.
 struct Bystander(Child);
@@ -92,4 +93,34 @@ fn root_without_the_right_to_mount_builds_and_fails_as_users_do() {
     assert!(built.stderr.contains("built"), "{built}");
     let missing = limited(&varve.command(["run", "app", "/nonexist"])).code(127);
     assert!(missing.stderr.contains(NO_PROGRAM), "{missing}");
+}
+
+#[test]
+fn a_killed_helper_of_a_user_leaves_no_process() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN touch /file\n");
+    let user = User::new(&varve, 1);
+    user.build(["-tapp"]).success();
+    let root = user.root().display().to_string();
+    let sleeper = format!("sleep {}", 2_000_000 + std::process::id());
+    for turn in 0..8 {
+        let script = ["run", "app", "sh", "-c", &format!("{sleeper}; :")];
+        let running = Running::start(&mut user.command(script));
+        let helpers = || {
+            let all = processes("__oci-run");
+            let ours = all.into_iter().filter(|line| line.contains(&root));
+            ours.collect::<Vec<_>>()
+        };
+        let helper = loop {
+            if let Some(line) = helpers().first() {
+                break line.split(':').next().unwrap().parse().unwrap();
+            }
+        };
+        std::thread::sleep(std::time::Duration::from_millis(turn * 8));
+        kill_process(Pid::from_raw(helper).unwrap(), Signal::KILL).unwrap();
+        let ended = running.wait().code(125);
+        assert!(ended.stderr.contains("was it killed?"), "{ended}");
+        assert_eq!(helpers(), [""; 0], "{turn}");
+        assert_eq!(processes(&sleeper), [""; 0], "{turn}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Signals go to the process, and nothing is left of one whose varve was killed.
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::leftovers::{eventually, mounts, processes};
+use support::leftovers::{cgroups, eventually, mounts, processes};
 use support::workspace::{Outcome, Running, Varve};
 
 use super::{SOON, varve};
@@ -86,5 +86,58 @@ fn nothing_is_left_of_a_container_whose_varve_was_killed() {
     owner.wait().code(137);
     assert!(eventually(SOON, || processes(&marker).is_empty()));
     assert_eq!(mounts(&varve.root()), Vec::<String>::new());
+    assert_eq!(varve.shell("app", "cat /srv/file"), "made\n");
+}
+
+#[test]
+fn a_signal_is_not_lost_between_two_programs() {
+    let varve = varve();
+    let said = format!("{}:/said", varve.path("said").display());
+    let script = ": > /said/ready; exec sleep 100000";
+    for turn in 0..12 {
+        let mut command = varve.command(["run", "-v", &said, "app", "sh", "-c", script]);
+        let running = Running::start(&mut command);
+        // At once: the shell is about to become the other program.
+        while !varve.path("said/ready").exists() {
+            std::hint::spin_loop();
+        }
+        let (signal, code) = [(Signal::INT, 130), (Signal::TERM, 143)][turn % 2];
+        send(&running, signal);
+        running.wait().code(code);
+        std::fs::remove_file(varve.path("said/ready")).unwrap();
+    }
+}
+
+#[test]
+fn a_container_whose_helper_is_killed_fails_soon_and_leaves_nothing() {
+    let varve = varve();
+    let bundles = varve.root().display().to_string();
+    for turn in 0..14 {
+        let script = "while :; do sleep 0.05; done";
+        let running = Running::start(&mut varve.command(["run", "app", "sh", "-c", script]));
+        let helpers = || {
+            let all = processes("__oci-run");
+            all.into_iter()
+                .filter(|line| line.contains(&bundles))
+                .collect::<Vec<_>>()
+        };
+        let helper = loop {
+            if let Some(line) = helpers().first() {
+                break line.split(':').next().unwrap().parse().unwrap();
+            }
+        };
+        std::thread::sleep(std::time::Duration::from_millis(turn * 4));
+        kill_process(Pid::from_raw(helper).unwrap(), Signal::KILL).unwrap();
+        let varve_id = running.id();
+        let ended = running.wait().code(125);
+        assert!(ended.stderr.contains("was it killed?"), "{ended}");
+        assert_eq!(helpers(), [""; 0], "{turn}");
+        assert_eq!(
+            cgroups(varve_id),
+            [""; 0].map(std::path::PathBuf::from),
+            "{turn}"
+        );
+    }
+    assert_eq!(mounts(&varve.root()), [""; 0]);
     assert_eq!(varve.shell("app", "cat /srv/file"), "made\n");
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
@@ -107,7 +107,9 @@ fn watch(launched: &Launched, control: &UnixStream) -> io::Result<Report> {
         let mut watched = vec![PollFd::new(&pidfd, PollFlags::IN)];
         watched.extend(parent.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)));
         watched.extend(execution.iter().map(|fd| PollFd::new(*fd, PollFlags::IN)));
-        match rustix::event::poll(&mut watched, None) {
+        let interval = signals.interval().map(Timespec::try_from).transpose();
+        let interval = interval.map_err(io::Error::other)?;
+        match rustix::event::poll(&mut watched, interval.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -122,6 +124,9 @@ fn watch(launched: &Launched, control: &UnixStream) -> io::Result<Report> {
         if told && !signals.pass_on(control, launched.init)? {
             parent = None;
             kill(launched.init);
+        }
+        if !ended {
+            signals.look_again(launched.init);
         }
         if ended {
             let status = signals.explain(reap(launched.init)?);
