@@ -4,6 +4,7 @@
 mod beside;
 mod signals;
 mod terminal;
+mod volumes;
 
 use std::fs;
 use std::process::{Command, Stdio};

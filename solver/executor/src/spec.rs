@@ -277,7 +277,9 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
                 is_data,
             } => {
                 let mut options = vec!["rbind"];
-                options.extend(read_only.then_some("ro"));
+                if *read_only {
+                    options.extend(read_only_options());
+                }
                 options.extend(is_data.then_some(isolated).into_iter().flatten());
                 bind(&extra.target, source, &options)
             }
@@ -306,6 +308,24 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
         }
     }
     mounts
+}
+
+/// What makes a mount read-only together with those below it, where the kernel can do that.
+///
+/// A runc that is too old for the second option ignores it.
+fn read_only_options() -> &'static [&'static str] {
+    let system = rustix::system::uname();
+    match has_recursive_attributes(&system.release().to_string_lossy()) {
+        true => &["ro", "rro"],
+        false => &["ro"],
+    }
+}
+
+/// Whether mount_setattr(2) is there: since Linux 5.12.
+fn has_recursive_attributes(release: &str) -> bool {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    (next().unwrap_or_default(), next().unwrap_or_default()) >= (5, 12)
 }
 
 fn terminals(ids: &Ids) -> Value {

@@ -167,7 +167,9 @@ fn extra_mounts_follow_and_may_replace_a_standard_one() {
         mounts,
         ..Process::default()
     });
-    assert_eq!(mount_of(&spec, "/a").unwrap().1, ["rbind", "ro"]);
+    let options = mount_of(&spec, "/a").unwrap().1;
+    assert_eq!(options[..2], ["rbind", "ro"]);
+    assert_eq!(options[2..], read_only_options()[1..]);
     assert_eq!(mount_of(&spec, "/b").unwrap().1, ["rbind"]);
     assert!(
         mount_of(&spec, "/tmp/x")
@@ -177,6 +179,20 @@ fn extra_mounts_follow_and_may_replace_a_standard_one() {
     );
     assert_eq!(mount_of(&spec, "/etc/hosts").unwrap().0, "/src");
     assert_eq!(spec.mounts().as_ref().unwrap().len(), 9 + 3);
+}
+
+#[test]
+fn whether_mounts_below_can_be_read_only_depends_on_the_kernel() {
+    for (release, expect) in [
+        ("6.18.44-fc", true),
+        ("5.12", true),
+        ("5.11.0-49-generic", false),
+        ("4.18.0-553.el8", false),
+        ("10.0-rc1", true),
+        ("?", false),
+    ] {
+        assert_eq!(has_recursive_attributes(release), expect, "{release}");
+    }
 }
 
 #[test]
