@@ -198,13 +198,54 @@ impl Images {
     /// The image for a platform that a descriptor leads to, through indexes.
     ///
     /// # Errors
-    /// [`Error::BadImage`] for broken documents or a platform that is not there.
+    /// [`Error::NoPlatform`] if it has none for the platform, or only others were pulled;
+    /// [`Error::BadImage`] for broken documents.
     pub fn open(&self, what: &str, target: &Descriptor, platform: &Platform) -> Result<Image> {
-        let digest = self.choose(what, target, platform, &|digest| {
+        let chosen = self.choose(what, target, platform, &|digest| {
             self.content.document(what, digest)
-        })?;
-        let bytes = self.content.document(what, digest)?;
-        self.open_manifest(what, digest, &bytes)
+        });
+        let opened = chosen.and_then(|digest| {
+            let bytes = self.content.document(what, digest)?;
+            self.open_manifest(what, digest, &bytes)
+        });
+        let Err(error @ Error::BadImage { .. }) = opened else {
+            return opened;
+        };
+        // Of an index that was pulled for one platform, the others are not here.
+        let here = self.platforms_here(what, target)?;
+        if here.is_empty() || here.contains(&platform.to_string()) {
+            return Err(error);
+        }
+        Err(Error::NoPlatform {
+            what: what.to_owned(),
+            platform: platform.to_string(),
+            there: here.join(", "),
+        })
+    }
+
+    /// The platforms of an index of which the images are here; none of a manifest.
+    fn platforms_here(&self, what: &str, target: &Descriptor) -> Result<Vec<String>> {
+        let bytes = self.content.document(what, target.digest)?;
+        let mut here = Vec::new();
+        if document::is_index(&bytes) {
+            let index: Index = document::parse(what, &bytes)?;
+            for manifest in &index.manifests {
+                if self.is_described(what, manifest.digest)? {
+                    here.extend(manifest.platform.as_ref().map(ToString::to_string));
+                }
+            }
+        }
+        Ok(here)
+    }
+
+    /// Whether manifest and config are here.
+    fn is_described(&self, what: &str, manifest: Digest) -> Result<bool> {
+        if self.content.find(manifest)?.is_none() {
+            return Ok(false);
+        }
+        let bytes = self.content.document(what, manifest)?;
+        let manifest: Manifest = document::parse(what, &bytes)?;
+        Ok(self.content.find(manifest.config.digest)?.is_some())
     }
 
     /// The image of this name, or `name@digest`, for a platform; `None` if it is not here, or only

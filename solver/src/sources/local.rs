@@ -19,7 +19,7 @@ use dockerfile::ignore::Ignore;
 use llb::op::LocalSource;
 use store::{
     Batch, BlobId, Content, Entry, Ingest, Leaf, Metadata, Name, Store, Timestamp, Tree, TreeRef,
-    TreeSink,
+    TreeSink, Xattrs,
 };
 
 use crate::error::{Error, Result};
@@ -146,7 +146,7 @@ impl Walk<'_> {
         if entries.is_empty() && depth > 0 && !self.selects(below) {
             return Ok(None);
         }
-        let metadata = Some(metadata(path, &found)?);
+        let metadata = Some(metadata(&found));
         Ok(Some(Directory { metadata, entries }))
     }
 
@@ -196,7 +196,7 @@ impl Walk<'_> {
             return Ok(None);
         }
         self.files += 1;
-        let metadata = metadata(path, &found)?;
+        let metadata = metadata(&found);
         let content = if kind.is_file() {
             let identity = Identity::of(&found);
             if let Some((before, blob)) = known.get(name)
@@ -364,14 +364,10 @@ fn read_body(path: &Path, ingest: &Ingest<'_>, read: &dyn Fn(u64)) -> Result<(Bl
     }
 }
 
-fn metadata(path: &Path, found: &FileMetadata) -> Result<Metadata> {
-    // Labels of the machine's own security module mean nothing inside an image.
-    let xattrs = snapshotter::capture::read_xattrs(path)?
-        .into_iter()
-        .filter(|(name, _)| name.starts_with(b"user.") || name == b"security.capability")
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
-    Ok(Metadata {
+/// Without extended attributes, as BuildKit sends contexts: what a file may do, or is marked as, on
+/// the machine that builds is no part of what is built.
+fn metadata(found: &FileMetadata) -> Metadata {
+    Metadata {
         mode: (found.mode() & 0o7777) as u16,
         uid: 0,
         gid: 0,
@@ -379,8 +375,8 @@ fn metadata(path: &Path, found: &FileMetadata) -> Result<Metadata> {
             seconds: found.mtime(),
             nanoseconds: found.mtime_nsec() as u32,
         },
-        xattrs,
-    })
+        xattrs: Xattrs::new(),
+    }
 }
 
 /// Now, as file times count it.

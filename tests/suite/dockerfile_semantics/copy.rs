@@ -151,6 +151,24 @@ fn owner_and_mode_are_as_asked_for() {
 }
 
 #[test]
+fn what_a_file_may_do_on_this_machine_does_not_come_into_the_image() {
+    let varve = context();
+    for file in ["a.txt", "d/one.txt"] {
+        let path = varve.path(format!("context/{file}")).display().to_string();
+        varve
+            .tool("setfattr", ["-n", "user.mark", "-v", "x", &path])
+            .succeeded();
+    }
+    varve.dockerfile("FROM scratch\nCOPY a.txt d /\n");
+    let files = varve.files([""; 0]);
+    for file in ["a.txt", "one.txt"] {
+        let path = files.join(file).display().to_string();
+        let listed = varve.tool("getfattr", ["-d", "-m", "-", &path]).success();
+        assert_eq!(listed.stdout, "");
+    }
+}
+
+#[test]
 fn directories_are_made_as_buildkit_makes_them() {
     let varve = context();
     for (path, mode) in [("d", 0o700), ("d/e", 0o711)] {

@@ -192,6 +192,12 @@ fn an_index_is_pushed_with_its_manifests() {
     varve
         .varve(["pull", "--platform=linux/arm64", &name])
         .succeeded();
+    let inspected = varve.varve(["inspect", "-f", "{{.Architecture}}", &name]);
+    assert_eq!(inspected.success().stdout, "arm64\n");
+    varve.varve(["history", &name]).succeeded();
+    let words = ["save", "--format", "docker-archive", "-o", "x.tar", &name];
+    let refused = varve.varve(words);
+    refused.refused_with(1, &["no match for platform linux/amd64 (has: linux/arm64)"]);
     let part = registry.reference("part");
     varve.varve(["tag", &name, &part]).succeeded();
     let pushed = varve.varve(["push", "--progress=plain", &part]).success();
