@@ -190,7 +190,7 @@ fn what_cannot_be_run_has_dockers_exit_codes() {
         (
             &["--pull", "never", "absent"],
             125,
-            "absent: not found in this store",
+            "no such image: absent",
         ),
         (&["--bogus", "app"], 125, "unknown option --bogus"),
         (
@@ -238,7 +238,7 @@ fn an_image_that_is_not_here_is_pulled() {
     let (registry, reference) = registry(&varve, "one");
     varve
         .varve(["run", "--pull", "never", &reference])
-        .refused_with(125, &["not found in this store"]);
+        .refused_with(125, &["no such image"]);
     let pulled = varve.varve(["run", "--rm", &reference]).success();
     assert_eq!(pulled.stdout, "one\n");
     assert!(pulled.stderr.contains("pull "), "{pulled}");
