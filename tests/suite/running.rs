@@ -187,11 +187,7 @@ fn what_cannot_be_run_has_dockers_exit_codes() {
     for (words, code, part) in [
         (&["app", "absent"][..], 127, "not found in $PATH"),
         (&["app", "/srv/file"], 126, "permission denied"),
-        (
-            &["--pull", "never", "absent"],
-            125,
-            "no such image: absent",
-        ),
+        (&["--pull", "never", "absent"], 125, "no such image: absent"),
         (&["--bogus", "app"], 125, "unknown option --bogus"),
         (
             &["--pull", "perhaps", "app"],
