@@ -2,6 +2,7 @@
 
 mod annotations;
 pub mod copy_out;
+pub mod damage;
 mod files;
 mod image;
 mod layers;

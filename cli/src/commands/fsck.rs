@@ -7,6 +7,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use snapshotter::{repair, restore};
+use solver::exporters::damage::{self, Damaged};
+use solver::frontend::familiar_tagged;
+use solver::images::Images;
 use store::Store;
 use store::fsck::{self, Broken, Finding, Options, Progress, Report};
 
@@ -39,10 +42,15 @@ pub(super) fn fsck(site: &Site, options: &args::Fsck) -> anyhow::Result<()> {
     if !options.repair {
         let store = site.open_store()?;
         let report = fsck::check(&store, &thorough)?;
+        drop(store);
         progress.clear();
+        let images = damaged_images(&Images::new(site.open_snapshots()?))?;
+        print(&images)?;
         print(&text(&report, started.elapsed(), options.quick))?;
         return match is_damaged(&report) {
-            false => Ok(()),
+            false if images.is_empty() => Ok(()),
+            // The store has what it says it has.
+            false => Err(Told { code: EXIT_FAILED }.into()),
             true => {
                 print("run `varve fsck --repair` to take it out; the next build makes it again\n")?;
                 Err(Told { code: EXIT_FAILED }.into())
@@ -77,7 +85,21 @@ pub(super) fn fsck(site: &Site, options: &args::Fsck) -> anyhow::Result<()> {
             "repaired: what is still damaged is gone, and made again when it is needed\n",
         );
     }
+    done.push_str(&damaged_images(&Images::new(snapshots))?);
     print(&done)
+}
+
+/// What to say about images of which something is lost.
+fn damaged_images(images: &Images) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for Damaged { name, lost } in damage::damaged(images)? {
+        let name = familiar_tagged(&name);
+        text.push_str(&format!(
+            "image {name}: {lost} of it is lost: build, pull or load it again, or take its name \
+             away with `varve rmi {name}`\n"
+        ));
+    }
+    Ok(text)
 }
 
 /// Where copies may be: what was named, and what containerd keeps of images.
