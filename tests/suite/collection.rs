@@ -163,6 +163,28 @@ fn what_is_told_is_what_the_file_system_has_given() {
 }
 
 #[test]
+fn an_image_keeps_its_layers_though_another_has_equal_ones() {
+    let varve = Varve::new();
+    let build = |tag: &str| {
+        let text = format!("FROM busybox\nRUN echo {tag} > /f\nRUN true # {tag}\n");
+        varve.dockerfile(&text);
+        varve.build(["-t", tag]).succeeded();
+    };
+    // The empty layer is the same in both, on other trees.
+    build("kept");
+    build("going");
+    varve.varve(["rmi", "going"]).succeeded();
+    varve.varve(["prune", "--all", "--force"]).succeeded();
+    varve.varve(["fsck"]).succeeded();
+    varve.varve(["save", "-o", "kept.tar", "kept"]).succeeded();
+    varve
+        .varve(["load", "--root", "other", "-i", "kept.tar"])
+        .succeeded();
+    let ran = varve.varve(["run", "--root", "other", "kept", "cat", "/f"]);
+    assert_eq!(ran.success().stdout, "kept\n");
+}
+
+#[test]
 fn a_dry_run_promises_what_comes_back() {
     let varve = Varve::new();
     built(&varve, &["-t", "kept"], "kept", 2);

@@ -360,9 +360,12 @@ fn hold_layers(
 ) -> Result<()> {
     for layer in &one.layers {
         if let Some(change) = &layer.change {
-            layers::note_change(batch, layer.diff_id, change);
-            held.push(Reference::Tree(change.tree.id));
-            held.extend(change.below.map(|below| Reference::Tree(below.id)));
+            let noted =
+                layers::note_change(batch, layer.diff_id, change, images.content().store())?;
+            for change in [*change, noted] {
+                held.push(Reference::Tree(change.tree.id));
+                held.extend(change.below.map(|below| Reference::Tree(below.id)));
+            }
         }
         // A compressed layer is kept, also one that could be packed again.
         let located = images.content().find(layer.descriptor.digest)?;

@@ -103,9 +103,13 @@ pub(super) fn unpacked(
     descriptor: &Descriptor,
     diff_id: Digest,
 ) -> Result<Option<Change>> {
-    if images.content().find(descriptor.digest)?.is_some() {
-        return Ok(None);
+    match images.content().find(descriptor.digest)? {
+        Some(_) => Ok(None),
+        None => noted_change(store, diff_id),
     }
+}
+
+fn noted_change(store: &Store, diff_id: Digest) -> Result<Option<Change>> {
     let Some(row) = store.rows().get(Table::Layer, &change_key(diff_id))? else {
         return Ok(None);
     };
@@ -119,8 +123,26 @@ pub(super) fn unpacked(
     Ok(Some(Change { below, tree }))
 }
 
-/// Adds to a batch how a layer that is not kept can be packed again.
-pub(super) fn note_change(batch: &mut Batch, diff_id: Digest, change: &Change) {
+/// Adds to a batch how a layer that is not kept can be packed again; tells by what change, which
+/// whoever has the layer is to keep alive. That may be another one that gives the same layer, and
+/// was there before: images of which it is the layer too keep that one.
+///
+/// # Errors
+/// Database errors.
+pub(super) fn note_change(
+    batch: &mut Batch,
+    diff_id: Digest,
+    change: &Change,
+    store: &Store,
+) -> Result<Change> {
+    if let Some(known) = noted_change(store, diff_id)? {
+        let has_below = known
+            .below
+            .map_or(Ok(true), |below| store.has_tree(below.id))?;
+        if has_below && store.has_tree(known.tree.id)? {
+            return Ok(known);
+        }
+    }
     let mut row = Encoder::new();
     catalog::encode_tree(&mut row, &change.tree);
     row.byte(change.below.is_some().into());
@@ -128,6 +150,7 @@ pub(super) fn note_change(batch: &mut Batch, diff_id: Digest, change: &Change) {
         catalog::encode_tree(&mut row, below);
     }
     batch.put(Table::Layer, change_key(diff_id), row.finish());
+    Ok(*change)
 }
 
 fn change_key(diff_id: Digest) -> Vec<u8> {

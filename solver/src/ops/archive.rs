@@ -6,7 +6,9 @@ use bzip2::bufread::MultiBzDecoder;
 use layer::{Compression, Decoder, Limits, MAGIC_BYTES};
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::Stream;
-use store::{Content, Delta, DeltaDirectory, DeltaEntry, Editor, Entry, Ingest, Leaf, RelPath};
+use store::{
+    Content, Delta, DeltaDirectory, DeltaEntry, Editor, Entry, Found, Ingest, Leaf, RelPath,
+};
 
 use crate::error::{Error, Result};
 
@@ -42,6 +44,9 @@ pub(crate) fn unpack_into(
     };
     if !starts_with_header(open()?) {
         return Ok(false);
+    }
+    if let Some(Found::Leaf(_)) = editor.get(target)? {
+        return Err(Error::file_op(target, "not a directory"));
     }
     let unpacked = layer::unpack(open()?, ingest, &Limits::default())?;
     let mut delta = below(unpacked.delta, target);

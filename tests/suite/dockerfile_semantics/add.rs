@@ -45,6 +45,18 @@ fn an_archive_is_unpacked_plain_or_compressed() {
 }
 
 #[test]
+fn an_archive_is_not_unpacked_over_a_file() {
+    let varve = context();
+    for target in ["/etc/passwd", "/link"] {
+        varve.dockerfile(&format!(
+            "FROM busybox\nRUN ln -s /etc/passwd /link\nADD tree.tar {target}\n"
+        ));
+        let words = ["/etc/passwd", "not a directory"];
+        varve.build([""; 0]).refused_with(1, &words);
+    }
+}
+
+#[test]
 fn an_archive_that_is_copied_stays_an_archive() {
     let varve = context();
     varve.dockerfile("FROM scratch\nCOPY tree.tar.gz /t/\nADD --unpack=false tree.tar /t/\n");

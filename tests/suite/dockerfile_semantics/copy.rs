@@ -169,6 +169,13 @@ fn what_a_file_may_do_on_this_machine_does_not_come_into_the_image() {
 }
 
 #[test]
+fn for_a_pattern_that_matches_nothing_nothing_is_made() {
+    let (_varve, files) = copied("COPY *.none /t/\nCOPY a.txt /u/");
+    assert_eq!(names(&files), ["u/a.txt"]);
+    assert!(!files.join("t").exists());
+}
+
+#[test]
 fn directories_are_made_as_buildkit_makes_them() {
     let varve = context();
     for (path, mode) in [("d", 0o700), ("d/e", 0o711)] {

@@ -9,10 +9,21 @@ use support::workspace::Varve;
 /// An image with everything that a tree can have, over three layers.
 fn everything() -> Varve {
     let varve = Varve::new();
-    let file = varve.write("context/attributes", "with attributes");
+    // A context brings no attributes; an archive does.
+    let file = varve.write("d/attributes", "with attributes");
     fs::set_permissions(&file, Permissions::from_mode(0o4751)).unwrap();
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(&file, "user.note", b"a note\0\xff", flags).unwrap();
+    let tar = [
+        "--xattrs",
+        "--xattrs-include=*",
+        "--owner=0",
+        "--group=0",
+        "-cf",
+    ];
+    let files = ["context/attributes.tar", "-C", "d", "attributes"];
+    fs::create_dir_all(varve.context()).unwrap();
+    varve.tool("tar", tar.iter().chain(&files)).succeeded();
     varve.dockerfile(
         "FROM busybox\n\
          RUN mkdir -p /d/sub && cd /d && echo one > file && ln file hard && ln -s file soft && \
@@ -22,7 +33,7 @@ fn everything() -> Varve {
            echo gone > gone && mkdir opaque && echo old > opaque/old && \
            touch \"$(printf 'n\\303\\266n-ascii \\377')\" && \
            dd if=/dev/zero of=holes bs=1 count=1 seek=200000 2>/dev/null\n\
-         COPY attributes /d/\n\
+         ADD attributes.tar /d/\n\
          RUN cd /d && rm gone && rm -r opaque && mkdir opaque && echo new > opaque/new && \
            echo two >> hard && long=$(printf '%0200d' 7) && mkdir $long && echo x > $long/$long\n",
     );

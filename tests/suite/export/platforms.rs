@@ -14,6 +14,20 @@ const CROSS: &str = "FROM --platform=$BUILDPLATFORM busybox AS build\n\
     FROM scratch\nARG TARGETPLATFORM\nCOPY --from=build /shared /made /\nENV P=$TARGETPLATFORM\n";
 
 #[test]
+fn a_platform_without_a_variant_has_the_usual_one_in_arguments() {
+    let varve = Varve::new();
+    varve.write("context/f", "text");
+    varve.dockerfile("FROM scratch\nARG TARGETPLATFORM\nCOPY f /\nENV P=$TARGETPLATFORM\n");
+    for (asked, told) in [
+        ("linux/arm", "P=linux/arm/v7"),
+        ("linux/arm64/v8", "P=linux/arm64"),
+    ] {
+        let image = varve.image(["--platform", asked]);
+        assert_eq!(image.config()["config"]["Env"][1], told);
+    }
+}
+
+#[test]
 fn several_platforms_make_one_index_and_share_equal_steps() {
     let varve = Varve::new();
     varve.dockerfile(CROSS);

@@ -61,7 +61,7 @@ impl Globals {
 
     /// Platform arguments. A build argument of the name replaces the value.
     fn set_predefined(&mut self, dockerfile: &Dockerfile, options: &Options) {
-        let (build, target) = (&options.build_platform, self.target_platform.clone());
+        let (build, target) = (&options.build_platform, self.target_platform.normalized());
         let last_stage = dockerfile
             .stages
             .last()

@@ -251,6 +251,10 @@ pub(super) fn copy(
     owner: Option<(u32, u32)>,
     ingest: &Ingest<'_>,
 ) -> Result<(), Error> {
+    if source.paths.is_empty() {
+        // A pattern that may match nothing: nothing is made for it either.
+        return Ok(());
+    }
     let changes = Changes {
         owner,
         mode: &copy.mode,
