@@ -8,7 +8,6 @@ use std::io;
 
 use layer::{Compression, Encoding};
 use snapshotter::Manager;
-use snapshotter::leases::Reference;
 use store::Batch;
 
 use super::Export;
@@ -153,11 +152,4 @@ fn missing(descriptor: &Descriptor) -> Error {
         "its bytes are not in the store any more; pull, import or build the image again",
     );
     Error::io("push layer", descriptor.digest.to_string(), source)
-}
-
-/// What keeps a layer that was packed alive.
-fn held(descriptor: &Descriptor, images: &Images) -> Result<Reference> {
-    let located = images.content().find(descriptor.digest)?;
-    let located = located.ok_or_else(|| missing(descriptor))?;
-    Ok(Reference::Blob(located.blob))
 }

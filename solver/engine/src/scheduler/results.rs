@@ -166,17 +166,7 @@ impl<V: Clone> Scheduler<V> {
                 let content = cache_key::content(&keys.definition, &content);
                 self.with_content(id, keys, Evaluated { inputs, content });
             }
-            None => {
-                let step = Step::Execute { content: None };
-                let turn = Turn::Queued;
-                self.node_mut(id).state = State::Evaluated {
-                    keys,
-                    inputs,
-                    step,
-                    turn,
-                };
-                self.queue(id);
-            }
+            None => self.execute(id, keys, inputs, None),
         }
     }
 
@@ -191,7 +181,9 @@ impl<V: Clone> Scheduler<V> {
             Some(values) if self.is_wanted(id) => {
                 self.rebase(id, keys, evaluated, values.into(), CacheHit::Content);
             }
-            None if self.is_wanted(id) => self.execute(id, keys, evaluated),
+            None if self.is_wanted(id) => {
+                self.execute(id, keys, evaluated.inputs, Some(evaluated.content));
+            }
             _ => {
                 self.revert(id);
             }
@@ -230,22 +222,21 @@ impl<V: Clone> Scheduler<V> {
                 let completion = Completion::Cached(hit);
                 self.complete(id, keys, values.into(), completion, vec![keys.classic]);
             }
-            None if self.is_wanted(id) => self.execute(id, keys, evaluated),
+            None if self.is_wanted(id) => {
+                self.execute(id, keys, evaluated.inputs, Some(evaluated.content));
+            }
             None => {
                 self.revert(id);
             }
         }
     }
 
-    /// Nothing that was found helps.
-    fn execute(&mut self, id: NodeId, keys: Keys, evaluated: Evaluated<V>) {
-        let step = Step::Execute {
-            content: Some(evaluated.content),
-        };
+    /// Nothing is known that would save it.
+    fn execute(&mut self, id: NodeId, keys: Keys, inputs: Arc<[V]>, content: Option<CacheKey>) {
         self.node_mut(id).state = State::Evaluated {
             keys,
-            inputs: evaluated.inputs,
-            step,
+            inputs,
+            step: Step::Execute { content },
             turn: Turn::Queued,
         };
         self.queue(id);

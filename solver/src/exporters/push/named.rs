@@ -6,7 +6,7 @@ use engine::CancelToken;
 use layer::Compression;
 use snapshotter::leases::Reference;
 
-use super::{Cargo, Packing, Payload, held, payload};
+use super::{Cargo, Payload};
 use crate::cache::now;
 use crate::content::Digest;
 use crate::error::{Error, Result};
@@ -247,14 +247,13 @@ impl Gathering<'_> {
             *layer = packed;
         }
         keeping.commit()?;
+        let content = self.images.content();
         for layer in &manifest.layers {
-            let packing = Packing {
-                change: None,
-                epoch: None,
-            };
-            let payload = payload(layer, packing, self.images)?;
-            self.held.push(held(layer, self.images)?);
-            self.cargo.add_blob(layer, payload);
+            let located = content.find(layer.digest)?;
+            let blob = located.ok_or_else(|| super::missing(layer))?.blob;
+            self.held.push(Reference::Blob(blob));
+            let path = content.store().objects().path(blob);
+            self.cargo.add_blob(layer, Payload::File(path));
         }
         let config = Payload::Memory(config.into());
         self.cargo.add_blob(&manifest.config, config);
