@@ -254,6 +254,11 @@ impl Signals {
         self.is_watched.load(Ordering::SeqCst)
     }
 
+    /// The last one that came, for a command that does not watch them yet.
+    pub(crate) fn came(&self) -> Option<u8> {
+        Some(*self.last.borrow()).filter(|signal| *signal != 0)
+    }
+
     fn take(&self) -> mpsc::UnboundedReceiver<Sent> {
         let (sender, receiver) = mpsc::unbounded_channel();
         *self.each.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);

@@ -32,6 +32,7 @@ use crate::args::Command;
 use crate::args::space::{System, SystemCommand};
 use crate::daemon::Site;
 use crate::error::say;
+use crate::owner::turns::Need;
 
 impl Command {
     /// Whether it can be carried out beside others on the same root directory. Those that cannot
@@ -53,15 +54,15 @@ impl Command {
             | Command::Load(_)
             | Command::History(_)
             | Command::Du(_)
+            | Command::Mount(_)
+            | Command::Umount(_)
             | Command::System(_)
             | Command::Prune(_) => true,
-            // The mounts are to be seen by others, which those of an owner are not.
-            Command::Mount(_)
-            | Command::Umount(_)
-            | Command::Completion(_)
+            // What it takes out may be known to others to be there.
+            Command::Fsck(options) => !options.repair,
+            Command::Completion(_)
             | Command::Man(_)
             | Command::Complete(_)
-            | Command::Fsck(_)
             | Command::Doctor(_)
             | Command::Daemon(_)
             | Command::Debug(_)
@@ -72,10 +73,25 @@ impl Command {
     /// Whether it opens the root directory itself, without being carried out beside others, and
     /// without mounting anything that is for builds.
     pub(crate) fn uses_root(&self) -> bool {
-        matches!(
-            self,
-            Command::Mount(_) | Command::Umount(_) | Command::Fsck(_)
-        )
+        matches!(self, Command::Fsck(_))
+    }
+
+    /// Beside which other commands of the same owner it can work; `None` if it says so itself.
+    fn need(&self) -> Option<Need> {
+        match self {
+            // Not before somebody has said yes.
+            Command::Prune(_) => None,
+            Command::Fsck(_) => Some(Need::Alone),
+            Command::Images(_)
+            | Command::Tag(_)
+            | Command::Rmi(_)
+            | Command::Inspect(_)
+            | Command::Mount(_)
+            | Command::Umount(_)
+            | Command::Du(_)
+            | Command::System(_) => Some(Need::Moment),
+            _ => Some(Need::Beside),
+        }
     }
 
     /// What it wants containers made by, if it makes any.
@@ -93,13 +109,9 @@ impl Command {
 /// # Errors
 /// What [`crate::error::report`] tells.
 pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<u8> {
-    let deletes = matches!(command, Command::Prune(_));
     // Held until the end: what a command has found is not deleted by another one.
-    let (in_use, _alone) = match &site.shared {
-        None => (None, None),
-        Some(shared) if deletes => (None, Some(shared.alone())),
-        Some(shared) => (Some(shared.in_use()), None),
-    };
+    let turn = command.need().map(|need| site.turn(need)).transpose()?;
+    let turn = turn.flatten();
     if command.runtime().is_some()
         && let Some(warning) = site.standing.warning()
     {
@@ -107,7 +119,7 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<u8> {
     }
     match command {
         Command::Build(options) => build::build(site, *options)?,
-        Command::Run(options) => return run::run(site, *options, in_use),
+        Command::Run(options) => return run::run(site, *options, turn),
         Command::Images(options) => images::list(site, &options)?,
         Command::Inspect(options) => inspect::inspect(site, &options)?,
         Command::Tag(options) => images::tag(site, &options)?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use executor::{Executor, RuntimeChoice, SupervisedRuntime};
+use mount::Namespace;
 use snapshotter::containers::Containers;
 use snapshotter::{Manager, gc};
 use solver::Solver;
@@ -19,6 +20,7 @@ use crate::environment::Environment;
 use crate::error::say;
 use crate::host::Host;
 use crate::owner::shared::Shared;
+use crate::owner::turns::{Need, Turn};
 use crate::rootless::{self, Standing};
 
 /// How often to look whether another varve has let go of the root directory.
@@ -101,6 +103,24 @@ impl Site {
         Site {
             shared: Some(shared),
             ..self
+        }
+    }
+
+    /// Waits until a command may use what it shares with others; `None` if it shares nothing.
+    ///
+    /// # Errors
+    /// It was interrupted while it waited.
+    pub(crate) fn turn(&self, need: Need) -> anyhow::Result<Option<Turn<'_>>> {
+        let shared = self.shared.as_ref();
+        Ok(shared.map(|shared| shared.turn(need)).transpose()?)
+    }
+
+    /// Where the mounts are that those see who start commands.
+    pub(crate) fn place(&self) -> Namespace {
+        match (&self.shared, &self.standing) {
+            (Some(shared), Standing::Root) => shared.outside().clone(),
+            // An ordinary user sees no mounts of varve's.
+            _ => Namespace::default(),
         }
     }
 

@@ -17,6 +17,7 @@ pub(crate) mod front;
 mod guests;
 pub(crate) mod protocol;
 pub(crate) mod shared;
+pub(crate) mod turns;
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use anyhow::Context;
+use mount::Namespace;
 use rustix::process::{Signal, kill_process};
 
 use crate::args::Command;
@@ -59,10 +61,10 @@ pub(crate) fn serve(
     // Not in the terminal's foreground: what is typed there is for the front, which passes it on.
     rustix::process::setsid().context("cannot start a session")?;
     // Guests come from where this process still is.
-    let surroundings = Surroundings::here();
+    let (surroundings, outside) = (Surroundings::here(), Namespace::of_process()?);
     let site = site.with_rights()?;
     let (company, events) = Company::new(&site, surroundings);
-    let shared = Arc::new(Shared::new(company.clone(), may_be_guest));
+    let shared = Arc::new(Shared::new(company.clone(), may_be_guest, outside));
     let site = site.shared(shared.clone());
     let caller = Caller::current();
     caller.set_front(front.try_clone()?);

@@ -1,7 +1,11 @@
 //! Several varve at once on one root: all succeed, none corrupts what another does.
 
 use std::fs;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -238,6 +242,109 @@ fn a_command_that_must_be_alone_waits_and_says_so() {
         assert!(other.stderr.contains("waiting for"), "{other}");
     }
     assert_eq!(varve.shell("app", "cat /one"), "one\n");
+}
+
+/// Builds one after another, several at a time: there is always one.
+struct Builds(Arc<AtomicBool>, Vec<JoinHandle<u32>>);
+
+impl Builds {
+    fn start(varve: &Arc<Varve>) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let loops = ["one", "two", "three"].map(|name| {
+            let file = varve.write(
+                format!("context/{name}"),
+                format!("FROM busybox\nARG N\nRUN sleep 1; echo $N > /{name}\n"),
+            );
+            let (varve, is_over) = (varve.clone(), is_over.clone());
+            std::thread::spawn(move || {
+                let mut count = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    count += 1;
+                    let number = format!("N={count}");
+                    let file = file.to_str().unwrap();
+                    let words = ["-t", name, "-f", file, "--build-arg", &number];
+                    varve.build(words).succeeded();
+                }
+                count
+            })
+        });
+        Builds(is_over, loops.into())
+    }
+
+    fn end(self) -> Vec<u32> {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.into_iter().map(|one| one.join().unwrap()).collect()
+    }
+}
+
+#[test]
+fn builds_that_keep_coming_keep_nobody_waiting_for_ever() {
+    let varve = Arc::new(Varve::new());
+    varve.dockerfile("FROM busybox\nRUN echo mounted > /f\n");
+    varve.build(["-t", "app"]).succeeded();
+    let builds = Builds::start(&varve);
+    let started = || varve.root().join("guests.sock").exists();
+    assert!(eventually(SOON, started), "the builds have not begun");
+    for _ in 0..2 {
+        for words in [
+            &["prune", "--all", "--force"][..],
+            &["mount", "app"],
+            &["mount"],
+            &["fsck"],
+            &["prune"],
+            &["umount", "app"],
+        ] {
+            let command = Running::start(&mut varve.command(words));
+            let (told, is_told) = channel();
+            std::thread::spawn(move || told.send(command.wait()));
+            let ended = is_told.recv_timeout(SOON);
+            let ended = ended.unwrap_or_else(|_| panic!("{words:?} waits for ever"));
+            let ended = ended.success();
+            match words {
+                ["mount", _] => {
+                    let directory = Path::new(ended.stdout.trim());
+                    let text = fs::read_to_string(directory.join("f"));
+                    assert_eq!(text.unwrap(), "mounted\n");
+                }
+                ["mount"] => assert!(ended.stdout.contains("app:latest"), "{ended}"),
+                _ => {}
+            }
+        }
+    }
+    let counts = builds.end();
+    assert!(counts.iter().all(|count| *count > 1), "{counts:?}");
+    for (name, count) in ["one", "two", "three"].into_iter().zip(counts) {
+        assert_eq!(
+            varve.shell(name, &format!("cat /{name}")),
+            format!("{count}\n")
+        );
+    }
+    is_sound(&varve);
+}
+
+#[test]
+fn a_command_that_waits_for_its_turn_is_given_up_when_asked_to() {
+    let varve = Varve::new();
+    let (endless, marker) = endless(&varve, "endless");
+    let pruning = Running::start(&mut varve.command(["prune"]));
+    std::thread::sleep(Duration::from_secs(1));
+    varve.write("context/later", "FROM busybox\nRUN echo later > /later\n");
+    let later = ["-t", "later", "-f", "context/later"];
+    let later = Running::start(&mut varve.build_command(later));
+    std::thread::sleep(Duration::from_secs(2));
+    let listed = varve.varve(["images"]).success();
+    assert!(
+        !listed.stdout.contains("later"),
+        "it is not its turn: {listed}"
+    );
+    send(pruning.id(), Signal::INT);
+    pruning.wait().refused_with(130, &["ERROR: cancelled by"]);
+    let later = later.wait().success();
+    assert!(later.stderr.contains("for itself"), "{later}");
+    assert!(is_running(&marker));
+    send(endless.id(), Signal::INT);
+    endless.wait().refused_with(130, &["ERROR: cancelled by"]);
+    is_sound(&varve);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! `varve fsck`: verifies the store, and repairs it.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use snapshotter::{repair, restore};
@@ -14,6 +14,7 @@ use store::Store;
 use store::fsck::{self, Broken, Finding, Options, Progress, Report};
 
 use crate::args;
+use crate::caller::Caller;
 use crate::daemon::Site;
 use crate::error::{EXIT_FAILED, Told, print};
 use crate::output::size;
@@ -185,15 +186,18 @@ fn kind(finding: &Finding) -> &'static str {
 
 /// One line on a terminal that says how far the check is.
 struct ProgressLine {
+    /// Whoever checks does so on many threads.
+    caller: Arc<Caller>,
     is_terminal: bool,
     shown: Mutex<Option<Instant>>,
 }
 
 impl ProgressLine {
     fn new() -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
+        let caller = Caller::current();
         ProgressLine {
-            is_terminal,
+            is_terminal: caller.stderr().is_terminal(),
+            caller,
             shown: Mutex::default(),
         }
     }
@@ -216,19 +220,19 @@ impl ProgressLine {
             }
             Progress::Trees { done } => format!("reading directories: {done}"),
         };
-        write(&format!("\r\x1b[2K{text}"));
+        self.write(&format!("\r\x1b[2K{text}"));
     }
 
     fn clear(&self) {
         if self.is_terminal {
-            write("\r\x1b[2K");
+            self.write("\r\x1b[2K");
         }
     }
-}
 
-fn write(text: &str) {
-    if let Err(error) = std::io::stderr().write_all(text.as_bytes()) {
-        tracing::debug!(%error, "cannot show progress");
+    fn write(&self, text: &str) {
+        if let Err(error) = self.caller.stderr().write_all(text.as_bytes()) {
+            tracing::debug!(%error, "cannot show progress");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `varve mount`, `varve umount`: the files of an image, for the programs of the host.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -12,9 +12,11 @@ use solver::images::mounted::Mounted;
 use super::contents::opened;
 use super::images::describe::short;
 use crate::args::contents as args;
+use crate::caller::Caller;
 use crate::daemon::Site;
 use crate::error::print;
 use crate::output::format::Columns;
+use crate::rootless::Standing;
 
 /// Mounts and prints where, or lists.
 ///
@@ -22,8 +24,9 @@ use crate::output::format::Columns;
 /// There is no such image; it cannot be mounted there.
 pub(super) fn mount(site: &Site, options: &args::Mount) -> anyhow::Result<()> {
     let images = Images::new(site.open_snapshots()?);
+    let place = site.place();
     let Some(text) = &options.image else {
-        let rows = images.mounted()?.into_iter().map(|one| {
+        let rows = images.mounted(&place)?.into_iter().map(|one| {
             json!({
                 "Image": familiar_tagged(&one.name),
                 "ID": short(&one.id),
@@ -43,12 +46,15 @@ pub(super) fn mount(site: &Site, options: &args::Mount) -> anyhow::Result<()> {
         return print(&format.list(&rows.collect::<Vec<_>>(), &columns)?);
     };
     anyhow::ensure!(
-        site.environment.is_root(),
+        site.standing == Standing::Root,
         "other programs do not see what an ordinary user's varve mounts: run varve as root, or copy \
          the files out: varve cp {text}:/ DIRECTORY"
     );
     let (name, image) = opened(&images, text)?;
-    let mounted = images.mount(&name, &image, options.directory.as_deref());
+    let caller = Caller::current();
+    let directory = options.directory.as_deref();
+    let directory = directory.map(|path| caller.absolute(path)).transpose()?;
+    let mounted = images.mount(&name, &image, directory.as_deref(), &place);
     let directory = mounted.with_context(|| format!("cannot mount {}", familiar_tagged(&name)))?;
     print(&format!("{}\n", directory.display()))
 }
@@ -59,7 +65,8 @@ pub(super) fn mount(site: &Site, options: &args::Mount) -> anyhow::Result<()> {
 /// Something of it is not mounted or in use; the others are unmounted.
 pub(super) fn unmount(site: &Site, options: &args::Unmount) -> anyhow::Result<()> {
     let images = Images::new(site.open_snapshots()?);
-    let mounted = images.mounted()?;
+    let place = site.place();
+    let mounted = images.mounted(&place)?;
     let mut chosen: Vec<&Mounted> = Vec::new();
     if options.all {
         chosen.extend(&mounted);
@@ -79,7 +86,7 @@ pub(super) fn unmount(site: &Site, options: &args::Unmount) -> anyhow::Result<()
         }
     }
     for one in chosen {
-        let done = images.unmount(one, options.force);
+        let done = images.unmount(one, options.force, &place);
         done.with_context(|| {
             format!(
                 "cannot unmount {}; if something uses it, end that or say --force",
@@ -94,11 +101,13 @@ pub(super) fn unmount(site: &Site, options: &args::Unmount) -> anyhow::Result<()
 /// Whether a word means this mount: its directory, its id or its beginning, or a name that the
 /// image has or had.
 fn is_meant(images: &Images, text: &str, mounted: &Mounted) -> bool {
-    let same_path = |path: &Path| {
-        let found = std::fs::canonicalize(path);
-        found.is_ok_and(|found| found == mounted.directory)
+    let path = Caller::current().absolute(Path::new(text));
+    let is_there = |path: PathBuf| {
+        // Without symbolic links, as far as this process can tell.
+        path == mounted.directory
+            || std::fs::canonicalize(path).is_ok_and(|found| found == mounted.directory)
     };
-    if same_path(Path::new(text)) || Path::new(text) == mounted.directory {
+    if path.is_ok_and(is_there) {
         return true;
     }
     let own = platform(None);

@@ -16,6 +16,7 @@ use crate::daemon::Site;
 use crate::error::{print, say};
 use crate::output::format::Format;
 use crate::output::size;
+use crate::owner::turns::Need;
 
 /// Leases of remembered steps and of base images of layouts: the build cache.
 const CACHE_LEASES: [&str; 3] = ["record/", "layout/", lookups::LEASE_PREFIX];
@@ -33,13 +34,15 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
         || options.reserved_space.is_some()
         || options.max_used_space.is_some()
         || options.min_free_space.is_some();
+    // Before the question: who has read standard input cannot be carried out elsewhere any more.
+    let snapshots = site.open_snapshots()?;
     if !confirmed(options, has_rule)? {
         return Ok(());
     }
-    let snapshots = site.open_snapshots()?;
+    let _alone = site.turn(Need::Alone)?;
     // Builds and mounts that are gone keep nothing.
     solver::build::release_stale_leases(&snapshots)?;
-    Images::new(snapshots.clone()).mounted()?;
+    Images::new(snapshots.clone()).mounted(&site.place())?;
     let trash = snapshots.store().trash_bytes()?;
     let mut gone: Vec<Entry> = Vec::new();
     let (forgotten, collected) = if has_rule {

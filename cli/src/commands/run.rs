@@ -4,7 +4,6 @@ mod request;
 mod terminal;
 
 use std::collections::VecDeque;
-use std::sync::RwLockReadGuard;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -22,6 +21,7 @@ use crate::error::{EXIT_NOT_RUN, EXIT_SIGNAL, Interrupted, report, say};
 use crate::interrupt::Interrupts;
 use crate::output::{Mode, Output};
 use crate::owner::shared::BeGuest;
+use crate::owner::turns::Turn;
 use crate::registries;
 
 /// So often the same signal within [`KILLING_TIME`] kills, whatever the process does about it.
@@ -36,16 +36,12 @@ const SIGKILL: u8 = 9;
 /// Number of the signal that tells of another size of the terminal.
 const SIGWINCH: u8 = 28;
 
-/// Runs the process; gives its exit code. `in_use` is given back while it runs.
+/// Runs the process; gives its exit code. `turn` is given back while it runs.
 ///
 /// # Errors
 /// [`BeGuest`]; everything else is told and an exit code.
-pub(super) fn run(
-    site: &Site,
-    options: args::Run,
-    in_use: Option<RwLockReadGuard<'_, ()>>,
-) -> anyhow::Result<u8> {
-    let error = match carry_out(site, options, in_use) {
+pub(super) fn run(site: &Site, options: args::Run, turn: Option<Turn<'_>>) -> anyhow::Result<u8> {
+    let error = match carry_out(site, options, turn) {
         Err(error) if !error.is::<BeGuest>() => error,
         done => return done,
     };
@@ -67,11 +63,7 @@ pub(super) fn run(
     })
 }
 
-fn carry_out(
-    site: &Site,
-    options: args::Run,
-    in_use: Option<RwLockReadGuard<'_, ()>>,
-) -> anyhow::Result<u8> {
+fn carry_out(site: &Site, options: args::Run, turn: Option<Turn<'_>>) -> anyhow::Result<u8> {
     tracing::debug!(rm = options.rm, "the container is removed in any case");
     if let Some(reason) = options.refused.reason() {
         bail!("{reason}");
@@ -112,7 +104,7 @@ fn carry_out(
         }
         let ready = ready?;
         // The container's own snapshot keeps its files from here on.
-        drop(in_use);
+        drop(turn);
         let _raw = match has_terminal {
             true => {
                 request.terminal = Some(window_size(&caller).unwrap_or_default());

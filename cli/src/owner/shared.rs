@@ -1,31 +1,34 @@
 //! What is open once for all commands of an owner.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use executor::RuntimeChoice;
+use mount::Namespace;
 use snapshotter::Manager;
 use store::Store;
 
 use super::front;
 use super::guests::Company;
+use super::turns::{Need, Turn, Turns};
 use crate::caller::Caller;
 use crate::daemon::{Opened, Site};
-use crate::error::say;
+use crate::error::{Interrupted, say};
 
-/// How often whoever wants to be alone looks whether it is.
-const ALONE_INTERVAL: Duration = Duration::from_millis(50);
+/// Who waits longer for its turn is told for what.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// The parts, as far as some command has needed them. Closed after the last command.
 #[derive(Debug)]
 pub(crate) struct Shared {
     company: Arc<Company>,
     may_be_guest: bool,
+    /// The mounts that whoever starts commands sees.
+    outside: Namespace,
     parts: Mutex<Parts>,
     /// Held while the service is opened: what opens it tidies up first.
     opening: Mutex<()>,
-    /// Read by every command that uses the store, written by one that must be alone with it.
-    users: RwLock<()>,
+    turns: Turns,
 }
 
 #[derive(Debug, Default)]
@@ -42,14 +45,20 @@ struct Parts {
 pub(crate) struct BeGuest;
 
 impl Shared {
-    pub(super) fn new(company: Arc<Company>, may_be_guest: bool) -> Self {
+    pub(super) fn new(company: Arc<Company>, may_be_guest: bool, outside: Namespace) -> Self {
         Shared {
             company,
             may_be_guest,
+            outside,
             parts: Mutex::default(),
             opening: Mutex::default(),
-            users: RwLock::default(),
+            turns: Turns::default(),
         }
+    }
+
+    /// The mounts that whoever starts commands sees.
+    pub(crate) fn outside(&self) -> &Namespace {
+        &self.outside
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
@@ -141,27 +150,31 @@ impl Shared {
         Ok(service)
     }
 
-    /// For as long as a command uses the store.
-    pub(crate) fn in_use(&self) -> RwLockReadGuard<'_, ()> {
-        self.users.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// For a command that deletes what others may have just found: waits until no other runs.
-    pub(crate) fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        let mut is_told = false;
-        loop {
-            // Not waited for in the lock: those that come would wait too.
-            match self.users.try_write() {
-                Ok(alone) => return alone,
-                Err(std::sync::TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(std::sync::TryLockError::WouldBlock) => {}
-            }
-            if !is_told {
-                say("waiting for other commands on this root directory to end …");
+    /// Waits until a command may use the store, as long as it has what this gives.
+    ///
+    /// # Errors
+    /// [`Interrupted`] while it waited.
+    pub(crate) fn turn(&self, need: Need) -> Result<Turn<'_>, Interrupted> {
+        let (caller, began) = (Caller::current(), Instant::now());
+        let (mut interrupted, mut is_told) = (None, false);
+        let turn = self.turns.wait(need, || {
+            interrupted = caller.signals().came();
+            if !is_told && (need == Need::Alone || began.elapsed() >= TOLD_AFTER) {
                 is_told = true;
+                say(match need {
+                    Need::Alone => {
+                        "waiting for the commands on this root directory that began before …"
+                    }
+                    _ => {
+                        "waiting for a command that must have this root directory for itself \
+                         (prune, fsck) …"
+                    }
+                });
             }
-            std::thread::sleep(ALONE_INTERVAL);
-        }
+            interrupted.is_some()
+        });
+        let signal = interrupted.unwrap_or_default();
+        turn.ok_or(Interrupted { signal })
     }
 
     /// Fails with [`BeGuest`] if the process that has the root would carry this command out.

@@ -12,6 +12,7 @@
 //! - [`unmount`], [`unmount_detached`], [`mounts_below`]: end them, also those of a dead process;
 //! - [`enter_private_namespace`]: mounts that cannot outlive the process;
 //!   [`enter_user_namespace`]: mounts of an ordinary user; [`fork_process`];
+//! - [`detached`], [`attach`], [`Namespace`]: mounts for somebody who does not see this process's;
 //! - [`Abilities`]: what this host can do, found by doing it.
 //!
 //! What is absent on purpose: making images.
@@ -46,7 +47,7 @@ pub use fork::{Forked, fork_process};
 pub use guard::{MountGuard, unmount, unmount_detached};
 pub use id_mapped::{IdMapping, IdRange, IdRanges, mount_id_mapped};
 pub use mount::{Kind, Mount};
-pub use namespace::{enter_private_namespace, isolate_thread};
+pub use namespace::{Namespace, attach, detached, enter_private_namespace, isolate_thread};
 pub use overlay::{LOWER_COUNT_MAX, Lower, OverlayOptions, RedirectDir};
 pub use overlay_mount::{mount_overlay, renew_work_directory};
 pub use probe::ProbeImage;

@@ -11,6 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mount::Namespace;
 use snapshotter::{Kind, Labels, Snapshots, catalog};
 
 use super::{Image, Images};
@@ -46,43 +47,64 @@ pub struct Mounted {
 }
 
 impl Images {
-    /// What is mounted. Views whose mounts are gone are dropped.
+    /// What is mounted, as `place` sees it. Views whose mounts are gone are dropped.
     ///
     /// # Errors
     /// Database errors; the mount table cannot be read.
-    pub fn mounted(&self) -> Result<Vec<Mounted>> {
-        let mut found = Vec::new();
+    pub fn mounted(&self, place: &Namespace) -> Result<Vec<Mounted>> {
+        let mut views = Vec::new();
         for row in catalog::all(self.store()) {
             let info = row?.info;
-            let label = |name: &str| info.labels.get(name).cloned().unwrap_or_default();
-            if info.kind != Kind::View || !info.key.starts_with(PREFIX) {
-                continue;
+            if info.kind == Kind::View && info.key.starts_with(PREFIX) {
+                views.push(info);
             }
-            let directory = PathBuf::from(label(DIRECTORY));
-            if is_stale(&label(WHERE), &directory)? {
-                tracing::info!(directory = %directory.display(), "a mount is gone");
-                self.forget_mount(&info.key, &directory)?;
-                continue;
-            }
-            found.push(Mounted {
-                key: info.key.clone(),
-                name: label(NAME),
-                id: label(ID),
-                directory,
+        }
+        if views.is_empty() {
+            return Ok(Vec::new());
+        }
+        let views = place.within(|| {
+            let looked_at = views.into_iter().map(|info| {
+                let label = |name: &str| info.labels.get(name).cloned().unwrap_or_default();
+                let directory = PathBuf::from(label(DIRECTORY));
+                let is_gone = is_stale(&label(WHERE), &directory)?;
+                let mounted = Mounted {
+                    name: label(NAME),
+                    id: label(ID),
+                    directory,
+                    key: info.key,
+                };
+                Ok((mounted, is_gone))
             });
+            looked_at.collect::<Result<Vec<_>>>()
+        })??;
+        let mut found = Vec::new();
+        for (mounted, is_gone) in views {
+            match is_gone {
+                true => {
+                    tracing::info!(directory = %mounted.directory.display(), "a mount is gone");
+                    self.forget_mount(&mounted, place)?;
+                }
+                false => found.push(mounted),
+            }
         }
         Ok(found)
     }
 
-    /// Mounts an image read-only, on a directory that is there, or on one of its own; tells where.
-    /// Programs of the image get no privileges there, and its devices are none.
+    /// Mounts an image read-only in `place`, on a directory that is there, or on one of its own;
+    /// tells where. Programs of the image get no privileges there, and its devices are none.
     ///
     /// # Errors
     /// [`Error::FileOp`] for what is no directory or has this image or another one already; those
     /// of unpacking and mounting. Nothing is left then.
-    pub fn mount(&self, name: &str, image: &Image, directory: Option<&Path>) -> Result<PathBuf> {
+    pub fn mount(
+        &self,
+        name: &str,
+        image: &Image,
+        directory: Option<&Path>,
+        place: &Namespace,
+    ) -> Result<PathBuf> {
         let id = image.manifest.config.digest;
-        let mounted = self.mounted()?;
+        let mounted = self.mounted(place)?;
         if directory.is_none()
             && let Some(there) = mounted.iter().find(|one| one.id == id.to_string())
         {
@@ -90,7 +112,7 @@ impl Images {
         }
         let value = self.unpack(name, image)?;
         let (directory, is_own) = match directory {
-            Some(directory) => (checked(directory)?, false),
+            Some(directory) => (place.within(|| checked(directory))??, false),
             None => (self.own_directory(id)?, true),
         };
         if let Some(other) = mounted.iter().find(|one| one.directory == directory) {
@@ -107,18 +129,21 @@ impl Images {
             (DIRECTORY.to_owned(), path.to_owned()),
             (NAME.to_owned(), name.to_owned()),
             (ID.to_owned(), id.to_string()),
-            (WHERE.to_owned(), here()?),
+            (WHERE.to_owned(), place.within(here)??),
         ]);
         let made = self.snapshots.view(&key, value.name(), labels);
         let made = made.map_err(Error::from).and_then(|mut mounts| {
             for mount in &mut mounts {
                 mount.options.extend(["nosuid".into(), "nodev".into()]);
             }
-            let guard = mount::apply(&mounts, &directory).inspect_err(|_| {
+            let finished = mount::detached(&mounts, self.store().root());
+            let put = finished.and_then(|mount| {
+                let attach = || mount::attach(&mount, &directory);
+                place.within(attach)?
+            });
+            Ok(put.inspect_err(|_| {
                 self.snapshots.remove(&key).ok();
-            })?;
-            drop(guard.keep());
-            Ok(())
+            })?)
         });
         if made.is_err() && is_own {
             fs::remove_dir(&directory).ok();
@@ -127,25 +152,28 @@ impl Images {
         Ok(directory)
     }
 
-    /// Unmounts. One that is in use is only taken out of sight if `force`.
+    /// Unmounts in `place`. One that is in use is only taken out of sight if `force`.
     ///
     /// # Errors
     /// [`Error::Mount`], EBUSY for one in use; nothing has changed then.
-    pub fn unmount(&self, mounted: &Mounted, force: bool) -> Result<()> {
-        if is_mounted(&mounted.directory)? {
-            match force {
-                false => mount::unmount(&mounted.directory)?,
-                true => mount::unmount_detached(&mounted.directory)?,
+    pub fn unmount(&self, mounted: &Mounted, force: bool, place: &Namespace) -> Result<()> {
+        place.within(|| -> Result<()> {
+            match (is_mounted(&mounted.directory)?, force) {
+                (false, _) => {}
+                (true, false) => mount::unmount(&mounted.directory)?,
+                (true, true) => mount::unmount_detached(&mounted.directory)?,
             }
-        }
-        self.forget_mount(&mounted.key, &mounted.directory)
+            Ok(())
+        })??;
+        self.forget_mount(mounted, place)
     }
 
-    fn forget_mount(&self, key: &str, directory: &Path) -> Result<()> {
-        self.snapshots.remove(key)?;
-        if directory.parent() == Some(&self.own_directories()) {
-            // An empty directory more or less.
-            fs::remove_dir(directory).ok();
+    fn forget_mount(&self, mounted: &Mounted, place: &Namespace) -> Result<()> {
+        self.snapshots.remove(&mounted.key)?;
+        if mounted.directory.parent() == Some(&self.own_directories()) {
+            // An empty directory more or less. This process may have begun with the mount on it.
+            let removed = place.within(|| fs::remove_dir(&mounted.directory))?;
+            removed.ok();
         }
         Ok(())
     }
