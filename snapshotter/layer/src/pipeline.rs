@@ -35,16 +35,19 @@ pub(crate) struct Totals {
     pub(crate) tar_size: u64,
 }
 
-/// Runs `consumer` on the tar in `reader`. It must read to the end, or fail.
+/// Runs `consumer` on the tar in `reader`. It must read to the end, or fail. `known` is the digest
+/// of all bytes that come, if somebody has computed it already: once is enough.
 pub(crate) fn with_tar<T>(
     reader: impl Read + Send,
+    known: Option<Digest>,
     limits: &Limits,
     consumer: impl FnOnce(&mut Tar) -> Result<T>,
 ) -> Result<(T, Totals)> {
     thread::scope(|scope| {
         let (digests, digest_receiver) = sync_channel(CHUNKS_MAX);
         let (plain, plain_receiver) = sync_channel(CHUNKS_MAX);
-        let decoding = scope.spawn(move || decode(reader, limits, &digests, &plain));
+        let is_digested = known.is_none();
+        let decoding = scope.spawn(move || decode(reader, is_digested, limits, &digests, &plain));
         let digesting = scope.spawn(move || digest(&digest_receiver));
         let mut tar = Tar {
             receiver: plain_receiver,
@@ -54,13 +57,14 @@ pub(crate) fn with_tar<T>(
         let consumed = consumer(&mut tar);
         // Lets the decoder stop if the consumer did.
         drop(tar);
-        let compression = joined(decoding);
+        let (compression, size) = joined(decoding);
         let (compressed, plain) = joined(digesting);
         let consumed = consumed?;
         let (diff_id, tar_size) = plain.finish();
-        let (digest, size) = match compression {
-            Compression::None => (diff_id, tar_size),
-            Compression::Gzip | Compression::Zstd => compressed.finish(),
+        let digest = match (compression, known) {
+            (Compression::None, _) => diff_id,
+            (Compression::Gzip | Compression::Zstd, Some(known)) => known,
+            (Compression::Gzip | Compression::Zstd, None) => compressed.finish().0,
         };
         Ok((
             consumed,
@@ -96,23 +100,25 @@ fn digest(pieces: &Receiver<Digested>) -> (Digester, Digester) {
 /// The receiving end is gone: somebody else has failed, and tells why.
 struct Stopped;
 
-/// Decodes everything; an error goes to the consumer. Tells the compression that was found.
+/// Decodes everything; an error goes to the consumer. Tells the compression that was found, and
+/// how many bytes were read.
 fn decode(
     reader: impl Read,
+    is_digested: bool,
     limits: &Limits,
     digests: &SyncSender<Digested>,
     plain: &SyncSender<Result<Chunk>>,
-) -> Compression {
+) -> (Compression, u64) {
     let mut input = Input::new(reader, digests);
     let compression = match input.peek().and_then(Compression::detect) {
         Ok(compression) => compression,
         Err(error) => {
             // If nobody listens, nobody misses the error.
             drop(plain.send(Err(error)));
-            return Compression::None;
+            return (Compression::None, 0);
         }
     };
-    input.compressed(compression != Compression::None);
+    input.compressed(compression != Compression::None, is_digested);
     let decoder = Decoder::new(compression, input);
     let outcome = decoder
         .map_err(|source| Error::Damaged {
@@ -121,19 +127,21 @@ fn decode(
             source,
         })
         .and_then(|mut decoder| decode_chunks(&mut decoder, compression, limits, digests, plain));
-    if let Err(error) = outcome {
+    let size = outcome.unwrap_or_else(|error| {
         drop(plain.send(Err(error)));
-    }
-    compression
+        0
+    });
+    (compression, size)
 }
 
+/// Returns the bytes that were read.
 fn decode_chunks<R: Read>(
     decoder: &mut Decoder<Input<'_, R>>,
     compression: Compression,
     limits: &Limits,
     digests: &SyncSender<Digested>,
     plain: &SyncSender<Result<Chunk>>,
-) -> Result<()> {
+) -> Result<u64> {
     let mut chunks = Chunks::default();
     let mut tar_size = 0;
     loop {
@@ -155,16 +163,17 @@ fn decode_chunks<R: Read>(
             },
         })?;
         if chunk.is_empty() {
-            return Ok(());
+            return Ok(input.size);
         }
         tar_size += chunk.len() as u64;
-        check_size(tar_size, input.size, limits)?;
+        let size = input.size;
+        check_size(tar_size, size, limits)?;
         let sent = digests
             .send(Digested::Plain(chunk.clone()))
             .map_err(|_| Stopped);
         let sent = sent.and_then(|()| plain.send(Ok(chunk)).map_err(|_| Stopped));
         if let Err(Stopped) = sent {
-            return Ok(());
+            return Ok(size);
         }
     }
 }
@@ -207,8 +216,10 @@ fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 struct Input<'d, R> {
     reader: R,
     digests: &'d SyncSender<Digested>,
-    /// Whether what is read is not the tar itself, and has a digest of its own.
+    /// Whether what is read is not the tar itself.
     compressed: bool,
+    /// Whether it then gets a digest of its own.
+    is_digested: bool,
     chunks: Chunks,
     chunk: Chunk,
     position: usize,
@@ -224,6 +235,7 @@ impl<'d, R: Read> Input<'d, R> {
             reader,
             digests,
             compressed: false,
+            is_digested: false,
             chunks: Chunks::default(),
             chunk: Chunk::default(),
             position: 0,
@@ -263,14 +275,15 @@ impl<'d, R: Read> Input<'d, R> {
         Ok(&self.chunk)
     }
 
-    /// Tells whether to digest what is read, from the first byte on.
-    fn compressed(&mut self, compressed: bool) {
+    /// Tells what is read, and whether to digest it if it is compressed, from the first byte on.
+    fn compressed(&mut self, compressed: bool, is_digested: bool) {
         self.compressed = compressed;
+        self.is_digested = compressed && is_digested;
         self.digest_chunk();
     }
 
     fn digest_chunk(&self) {
-        if self.compressed {
+        if self.is_digested {
             // The other end is gone only after a panic, which is told when it is joined.
             drop(self.digests.send(Digested::Compressed(self.chunk.clone())));
         }

@@ -54,10 +54,33 @@ pub struct Unpacked {
 /// [`crate::Error::is_bad_layer`] tells whether the layer is to blame. After any error the ingest
 /// must be dropped: it has part of the layer.
 pub fn unpack(reader: impl Read + Send, ingest: &Ingest<'_>, limits: &Limits) -> Result<Unpacked> {
+    unpack_into(reader, None, ingest, limits)
+}
+
+/// The same for a layer whose reader compares it with its digest, `known`, and fails at the end
+/// where they differ: it is not digested once more.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_verified(
+    reader: impl Read + Send,
+    known: Digest,
+    ingest: &Ingest<'_>,
+    limits: &Limits,
+) -> Result<Unpacked> {
+    unpack_into(reader, Some(known), ingest, limits)
+}
+
+fn unpack_into(
+    reader: impl Read + Send,
+    known: Option<Digest>,
+    ingest: &Ingest<'_>,
+    limits: &Limits,
+) -> Result<Unpacked> {
     let reserved = ingest.store().objects().nonce().as_bytes();
     std::thread::scope(|scope| {
         let mut writers = Writers::start(scope, ingest);
-        let (contents, totals) = with_tar(reader, limits, |tar| {
+        let (contents, totals) = with_tar(reader, known, limits, |tar| {
             read(tar, limits, Some(reserved), &mut writers)
         })?;
         contents.unpacked(writers.finish()?, totals)
@@ -70,7 +93,9 @@ pub fn unpack(reader: impl Read + Send, ingest: &Ingest<'_>, limits: &Limits) ->
 /// As [`unpack`], but for those of the store.
 pub fn inspect(reader: impl Read + Send, limits: &Limits) -> Result<Unpacked> {
     let mut bodies = Discard::default();
-    let (contents, totals) = with_tar(reader, limits, |tar| read(tar, limits, None, &mut bodies))?;
+    let (contents, totals) = with_tar(reader, None, limits, |tar| {
+        read(tar, limits, None, &mut bodies)
+    })?;
     contents.unpacked(bodies.blobs, totals)
 }
 

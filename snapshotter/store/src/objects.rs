@@ -1,9 +1,9 @@
 //! Object files: one plain file for each blob, which the kernel reads without us.
 //!
-//! `objects/<nonce>/ab/cdef…` holds the blob whose id is `abcdef…`. A file there is complete and
-//! immutable; its mode and owner mean nothing, overlayfs takes those from a metadata image. The
-//! nonce is in every overlay redirect and in no image, so that no layer can hold a file at a path
-//! that a redirect names (shared/spec/filesystem-stacks.md, "Hijack").
+//! `objects/<nonce>/ab/cdef…` holds the blob whose id is `abcdef…`. A file there that a row names
+//! is complete and immutable; its mode and owner mean nothing, overlayfs takes those from a
+//! metadata image. The nonce is in every overlay redirect and in no image, so that no layer can
+//! hold a file at a path that a redirect names (shared/spec/filesystem-stacks.md, "Hijack").
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};

@@ -123,6 +123,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::fixtures::memory_store;
 
@@ -145,6 +147,8 @@ mod tests {
         drop(ingest);
         let left = fs::read_dir(store.root().join("ingest")).unwrap().count();
         assert_eq!(left, 0);
+        let each = |_: Option<_>, path: PathBuf, _| panic!("left: {}", path.display());
+        store.objects().each(each).unwrap();
         store.allow(100_000);
         store.begin().put_blob(&[2; 60_000]).unwrap();
     }

@@ -358,12 +358,13 @@ impl Reading<'_> {
             let (kept, keeper) = Kept::start(scope, self.ingest);
             let mut tee = Tee::new(chunks, keeper, layer, &self.intake.reporter);
             let read = match is_unpacked {
-                true => layer::unpack(&mut tee, self.ingest, &Limits::default()).map(Some),
+                true => {
+                    let limits = Limits::default();
+                    layer::unpack_verified(&mut tee, layer.digest, self.ingest, &limits).map(Some)
+                }
                 false => tee.drain().map(|()| None),
             };
-            if let Err(error) = &read
-                && is_perhaps_transport(error)
-            {
+            if read.as_ref().err().is_none_or(is_perhaps_transport) {
                 // The end tells whether these are the bytes that were asked for.
                 drop(tee.drain());
             }

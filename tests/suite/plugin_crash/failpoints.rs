@@ -12,7 +12,7 @@ use super::Place;
 use super::model::{Model, Random, Remote};
 
 /// Every step after which the daemon may end, see `store::failpoint`.
-const FAILPOINTS: [&str; 28] = [
+const FAILPOINTS: [&str; 29] = [
     "open.directory-made",
     "open.row-written",
     "apply.stored",
@@ -23,6 +23,7 @@ const FAILPOINTS: [&str; 28] = [
     "become-tree.stored",
     "become-tree.row-written",
     "become-tree.directory-discarded",
+    "ingest.body-created",
     "ingest.body-written",
     "ingest.body-placed",
     "ingest.bodies-flushed",

@@ -189,7 +189,9 @@ impl Model {
         let upper = upper(mounts);
         for _ in 0..count {
             let name = format!("file {}", random.below(12));
-            let content = vec![random.below(256) as u8; random.below(40_000) as usize];
+            // Some are more than the store writes at once.
+            let length_max = [40_000, 400_000][usize::from(random.below(8) == 0)];
+            let content = vec![random.below(256) as u8; random.below(length_max) as usize];
             fs::write(upper.join(&name), &content).unwrap();
             let known = self.known.get_mut(key).unwrap();
             known.files.insert(name, content);

@@ -505,7 +505,7 @@ fn zeros(size: u64) -> impl Read {
     io::Cursor::new(header).chain(io::repeat(0).take(size.next_multiple_of(512) + 1024))
 }
 
-fn compressed(encoding: Encoding, mut tar: impl Read) -> Vec<u8> {
+pub(super) fn compressed(encoding: Encoding, mut tar: impl Read) -> Vec<u8> {
     let mut encoder = Encoder::new(encoding, Vec::new()).unwrap();
     io::copy(&mut tar, &mut encoder).unwrap();
     encoder.flush().unwrap();

@@ -2,11 +2,14 @@
 
 use store::{Batch, BlobId, DeltaEntry, Name};
 
+use super::hostile::compressed;
 use super::literal::Tar;
+use crate::compress::Encoding;
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::pack::{PackOptions, pack};
-use crate::unpack::{inspect, unpack};
+use crate::unpack::{inspect, unpack, unpack_verified};
 
 #[test]
 fn contents_of_any_length_are_stored_once() {
@@ -33,6 +36,23 @@ fn contents_of_any_length_are_stored_once() {
     for content in &contents {
         let id = BlobId::of(content.as_bytes());
         assert_eq!(store.objects().read_all(id).unwrap(), content.as_bytes());
+    }
+}
+
+#[test]
+fn a_layer_whose_reader_knows_its_digest_is_read_as_any_other() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store::fixtures::memory_store(root.path());
+    let tar = Tar::new().file("a", "a text").ended();
+    for encoding in [Encoding::PLAIN, Encoding::GZIP, Encoding::ZSTD] {
+        let layer = compressed(encoding, &tar[..]);
+        let known = Digest::of(&layer);
+        let limits = Limits::default();
+        let read = unpack_verified(&layer[..], known, &store.begin(), &limits).unwrap();
+        let other = unpack(&layer[..], &store.begin(), &limits).unwrap();
+        assert_eq!(read.delta, other.delta);
+        assert_eq!((read.digest, read.size), (known, layer.len() as u64));
+        assert_eq!((read.diff_id, read.size), (other.diff_id, other.size));
     }
 }
 
@@ -99,7 +119,9 @@ fn nothing_of_a_refused_layer_can_be_seen() {
 fn a_store_that_cannot_be_written_stops_the_reading() {
     let root = tempfile::tempdir().unwrap();
     let store = store::fixtures::memory_store(root.path());
-    std::fs::remove_dir_all(root.path().join("ingest")).unwrap();
+    for directory in ["ingest", "objects"] {
+        std::fs::remove_dir_all(root.path().join(directory)).unwrap();
+    }
     let files = (0..500).fold(Tar::new(), |tar, i| {
         tar.file(&i.to_string(), &i.to_string())
     });

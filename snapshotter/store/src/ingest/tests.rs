@@ -199,6 +199,22 @@ fn a_lost_object_file_is_written_again() {
 }
 
 #[test]
+fn what_a_crash_left_under_a_name_is_not_believed() {
+    let (_root, store) = store();
+    let part = store.objects().path(BlobId::of(b"body"));
+    fs::write(&part, b"bo").unwrap();
+    let (beside, ingest) = (store.begin(), store.begin());
+    let id = ingest.put_blob(b"body").unwrap();
+    assert_eq!(store.objects().read_all(id).unwrap(), b"body");
+    // One that fails beside takes nothing away, whatever it had begun.
+    beside.pending().parts.push(id);
+    drop(beside);
+    ingest.commit(Batch::new()).unwrap();
+    assert_eq!(store.objects().read_all(id).unwrap(), b"body");
+    assert_eq!(temporaries(&store), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn a_corrupt_object_is_detected_when_it_is_read() {
     let (_root, store) = store();
     let ingest = store.begin();
