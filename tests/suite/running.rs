@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::layered_image;
+use support::leftovers::{eventually, processes};
 use support::registry::Registry;
 use support::workspace::{Varve, run, run_with_input};
 
@@ -65,23 +66,58 @@ fn a_process_that_is_not_root_can_open_its_streams_by_name() {
     );
 }
 
-#[test]
-fn a_reader_that_has_seen_enough_ends_the_process() {
-    let varve = varve();
+/// Of a command whose reader goes after one line: that line, the exit code and standard error.
+fn read_one_line(command: &mut Command) -> (String, i32, String) {
     let began = Instant::now();
-    let mut endless = varve.command(["run", "app", "yes"]);
-    let mut endless = endless
+    let mut running = command
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let head = Command::new("head")
         .arg("-1")
-        .stdin(endless.stdout.take().unwrap())
+        .stdin(running.stdout.take().unwrap())
         .output();
-    assert_eq!(head.unwrap().stdout, b"y\n");
-    assert!(!endless.wait().unwrap().success());
-    assert!(began.elapsed() < SOON);
+    let ended = running.wait_with_output().unwrap();
+    assert!(began.elapsed() < SOON, "{command:?}");
+    (
+        String::from_utf8(head.unwrap().stdout).unwrap(),
+        ended.status.code().unwrap(),
+        String::from_utf8(ended.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_process() {
+    let varve = varve();
+    let marker = format!("varve-endless-{}", std::process::id());
+    let endless = format!("while :; do echo y; sleep 0.01; done; : {marker}");
+    for words in [
+        &["app", "yes"][..],
+        &["app", "sh", "-c", &endless],
+        &["-t", "app", "sh", "-c", &endless],
+    ] {
+        let ran = read_one_line(varve.command(["run"]).args(words));
+        let (signal, end) = match words[0] {
+            "-t" => (1, "\r\n"),
+            _ => (13, "\n"),
+        };
+        assert_eq!(
+            (&*ran.0, ran.1),
+            (&*format!("y{end}"), 128 + signal),
+            "{words:?}"
+        );
+        assert!(!ran.2.contains("ERROR"), "{}", ran.2);
+    }
+    assert!(
+        eventually(SOON, || processes(&marker).is_empty()),
+        "it goes on"
+    );
+    // One that takes care of it itself is left alone.
+    let careful = "trap 'echo told >&2; exit 5' PIPE; while :; do echo y; sleep 0.01; done";
+    let ran = read_one_line(varve.command(["run"]).args(["app", "sh", "-c", careful]));
+    assert_eq!((ran.0.as_str(), ran.1), ("y\n", 5), "{}", ran.2);
+    assert!(ran.2.contains("told"), "{}", ran.2);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rustix::termios::Winsize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::process::WindowSize;
-use crate::stdio::Attached;
+use crate::stdio::{Asked, Attached};
 
 /// Bytes that are copied at once; the capacity of a pipe.
 const COPY_BYTES: usize = 64 * 1024;
@@ -22,6 +22,11 @@ const COPY_BYTES: usize = 64 * 1024;
 /// How long a pipe may be silent after the container has ended, before it is given up: somebody
 /// outside of the container holds its other end.
 const ORPHAN_PIPE_DELAY: Duration = Duration::from_millis(500);
+
+/// What the first process of a container is sent when nobody reads what it prints, as the kernel
+/// sends it to any other: SIGPIPE. Of one with a terminal the terminal is gone: SIGHUP.
+const READER_GONE: u8 = 13;
+const TERMINAL_GONE: u8 = 1;
 
 /// The container's ends of its pipes.
 #[derive(Debug)]
@@ -40,15 +45,18 @@ pub(crate) struct Copying {
     /// Its other end.
     run_ends: Option<OwnedFd>,
     copied: Vec<oneshot::Receiver<()>>,
+    /// Asks something of the process.
+    asks: mpsc::UnboundedSender<Asked>,
 }
 
 impl Copying {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(asks: mpsc::UnboundedSender<Asked>) -> io::Result<Self> {
         let (running, run_ends) = pipe()?;
         Ok(Copying {
             running,
             run_ends: Some(run_ends),
             copied: Vec::new(),
+            asks,
         })
     }
 
@@ -62,14 +70,14 @@ impl Copying {
             None => None,
             Some(from) => {
                 let (reader, writer) = pipe()?;
-                self.copy("varve-stdin", from, writer, Duration::ZERO)?;
+                self.copy_input(from, writer)?;
                 Some(theirs(reader)?)
             }
         };
         let (output, writer) = pipe()?;
-        self.copy_output(output, attached.output)?;
+        self.copy_output(output, attached.output, READER_GONE)?;
         let (errors, errors_writer) = pipe()?;
-        self.copy_output(errors, attached.errors)?;
+        self.copy_output(errors, attached.errors, READER_GONE)?;
         Ok(ContainerEnds {
             input,
             output: theirs(writer)?,
@@ -85,35 +93,55 @@ impl Copying {
         output: OwnedFd,
     ) -> io::Result<()> {
         if let Some(input) = input {
-            self.copy("varve-stdin", input, master.try_clone()?, Duration::ZERO)?;
+            self.copy_input(input, master.try_clone()?)?;
         }
-        self.copy_output(master.try_clone()?, output)
+        self.copy_output(master.try_clone()?, output, TERMINAL_GONE)
     }
 
-    fn copy_output(&mut self, from: OwnedFd, to: OwnedFd) -> io::Result<()> {
-        let copied = self.copy("varve-stdout", from, to, ORPHAN_PIPE_DELAY)?;
+    fn copy_input(&self, from: OwnedFd, to: OwnedFd) -> io::Result<()> {
+        let copied = self.copy("varve-stdin", (from, to), Duration::ZERO, || {})?;
+        // Nobody waits for it.
+        drop(copied);
+        Ok(())
+    }
+
+    /// `signal` is what the process is sent when nobody takes it any more. Whatever writes there
+    /// is told so by its pipe; but the kernel does not end the first process of a container.
+    fn copy_output(&mut self, from: OwnedFd, to: OwnedFd, signal: u8) -> io::Result<()> {
+        let asks = self.asks.clone();
+        let ask = move || {
+            if asks.send(Asked::Signal(signal)).is_err() {
+                tracing::debug!("the container has ended");
+            }
+        };
+        let copied = self.copy("varve-stdout", (from, to), ORPHAN_PIPE_DELAY, ask)?;
         self.copied.push(copied);
         Ok(())
     }
 
-    /// Starts a thread; what it gives back is closed at its end.
+    /// Starts a thread; what it gives back is closed at its end. `gone` is called when nobody
+    /// reads.
     fn copy(
         &self,
         name: &str,
-        from: OwnedFd,
-        to: OwnedFd,
+        (from, to): (OwnedFd, OwnedFd),
         patience: Duration,
+        gone: impl FnOnce() + Send + 'static,
     ) -> io::Result<oneshot::Receiver<()>> {
         let running = self.running.try_clone()?;
         let (ends, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                if let Err(error) = copy(&from, &to, &running, patience) {
-                    tracing::debug!(%error, "the copying for a container ended early");
-                }
+                let copied = copy(&from, &to, &running, patience);
                 // Both ends are closed first.
                 drop((from, to));
+                if let Err(error) = copied {
+                    tracing::debug!(%error, "the copying for a container ended early");
+                    if error.kind() == io::ErrorKind::BrokenPipe {
+                        gone();
+                    }
+                }
                 drop(ends);
             })?;
         Ok(ended)
@@ -245,6 +273,11 @@ mod tests {
         }
     }
 
+    fn copying() -> (Copying, mpsc::UnboundedReceiver<Asked>) {
+        let (asks, asked) = mpsc::unbounded_channel();
+        (Copying::new(asks).unwrap(), asked)
+    }
+
     fn own_uid() -> u32 {
         rustix::process::getuid().as_raw()
     }
@@ -254,7 +287,7 @@ mod tests {
         let (input, mut typed) = ends();
         let (mut shown, output) = ends();
         let (_, errors) = ends();
-        let mut copying = Copying::new().unwrap();
+        let (mut copying, _asked) = copying();
         let attached = attached(Some(input.into()), output.into(), errors.into());
         let theirs = copying.pipes(attached, own_uid()).unwrap();
         let bytes: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
@@ -280,7 +313,7 @@ mod tests {
     async fn a_reader_who_has_seen_enough_is_told_to_the_process() {
         let (shown, output) = ends();
         let (_, errors) = ends();
-        let mut copying = Copying::new().unwrap();
+        let (mut copying, mut asked) = copying();
         let attached = attached(None, output.into(), errors.into());
         let theirs = copying.pipes(attached, own_uid()).unwrap();
         drop(shown);
@@ -290,6 +323,7 @@ mod tests {
             process.write_all(&[0; 4_096]).err()
         });
         assert_eq!(failed.unwrap().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(asked.recv().await, Some(Asked::Signal(13)));
     }
 
     #[tokio::test]
@@ -298,7 +332,7 @@ mod tests {
         let mut left = input.try_clone().unwrap();
         let (mut shown, output) = ends();
         let (_, errors) = ends();
-        let mut copying = Copying::new().unwrap();
+        let (mut copying, mut asked) = copying();
         let attached = attached(Some(input.into()), output.into(), errors.into());
         let theirs = copying.pipes(attached, own_uid()).unwrap();
         // Somebody keeps an end of the output.
@@ -308,6 +342,7 @@ mod tests {
             .unwrap();
         drop((theirs.input, theirs.errors));
         copying.finish(std::future::pending()).await;
+        assert!(asked.try_recv().is_err(), "nobody went away");
         drop(kept);
         let mut text = String::new();
         shown.read_to_string(&mut text).unwrap();

@@ -23,7 +23,7 @@ use crate::protocol::{self, Report};
 use crate::runtime::{Container, Exit, RunFuture, Runtime, RuntimeChoice};
 use crate::sealed::SealedProgram;
 use crate::spec::Abilities;
-use crate::stdio::{Attached, Stdio as Streams};
+use crate::stdio::{Asked, Attached, Stdio as Streams};
 
 /// A runtime in a helper process.
 ///
@@ -183,8 +183,11 @@ impl SupervisedRuntime {
     ) -> Result<Exit> {
         let io_error = |error| self.system_error(error);
         let (_, nobody) = mpsc::unbounded_channel();
-        let mut asked = Some(std::mem::replace(&mut attached.asked, nobody));
-        let mut copying = Copying::new().map_err(io_error)?;
+        let given = std::mem::replace(&mut attached.asked, nobody);
+        let (asks, asked) = mpsc::unbounded_channel();
+        let mut copying = Copying::new(asks.clone()).map_err(io_error)?;
+        tokio::spawn(pass_on(given, asks));
+        let mut asked = Some(asked);
         let (mut child, control, files) = match container.process.terminal {
             Some(_) => {
                 let null = [Stdio::null(), Stdio::null()];
@@ -313,6 +316,19 @@ fn missing(program: &Path, what: &str) -> Error {
     Error::Runtime {
         runtime: program.display().to_string(),
         reason,
+    }
+}
+
+/// Until one of the two sides is gone.
+async fn pass_on(mut from: mpsc::UnboundedReceiver<Asked>, to: mpsc::UnboundedSender<Asked>) {
+    loop {
+        tokio::select! {
+            asked = from.recv() => match asked {
+                Some(asked) if to.send(asked).is_ok() => {}
+                _ => return,
+            },
+            () = to.closed() => return,
+        }
     }
 }
 
