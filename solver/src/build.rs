@@ -221,8 +221,10 @@ impl Solver {
             platform: lowered.platform,
             epoch: lowered.epoch,
         });
+        let results: Vec<_> = results.collect();
         let export = Export {
-            results: results.collect(),
+            is_multi_platform: frontend::is_multi_platform(&request, results.len())?,
+            results,
             request,
             remote,
             cancel: cancel.clone(),

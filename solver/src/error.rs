@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use dockerfile::error::Span;
+use dockerfile::error::quote::quote;
 use store::RelPath;
 
 /// What can go wrong in a build.
@@ -34,12 +35,23 @@ pub enum Error {
     #[error(transparent)]
     Executor(#[from] executor::Error),
     /// A process ended with another code than 0. BuildKit's wording.
-    #[error("process \"{command}\" did not complete successfully: exit code: {code}")]
+    #[error(
+        "process {} did not complete successfully: exit code: {code}",
+        quote(command)
+    )]
     Exit {
         /// Its arguments, joined by spaces.
         command: String,
         /// Its exit code; 128 and the number for a signal.
         code: i32,
+    },
+    /// A process of a step could not be started. BuildKit's wording.
+    #[error("process {} did not complete successfully: {source}", quote(command))]
+    NotStarted {
+        /// Its arguments, joined by spaces.
+        command: String,
+        /// Why not.
+        source: executor::Error,
     },
     /// A path to copy from is not there. BuildKit's wording.
     #[error("{path:?}: not found")]
@@ -115,6 +127,16 @@ pub enum Error {
         /// The image, layout or archive.
         what: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A build argument that says how to build says nothing that can be done. BuildKit's wording.
+    #[error("{reason} (--build-arg {name}={value})")]
+    BuildArg {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// Why not.
         reason: String,
     },
     /// Something that this version does not do.

@@ -33,8 +33,10 @@ use crate::sources::registry::Remote;
 
 /// A finished build, to be written.
 pub(crate) struct Export {
-    /// One for each platform, at least one; several make an index.
+    /// One for each platform, at least one.
     pub(crate) results: Vec<PlatformResult>,
+    /// Whether they make an index, as several do.
+    pub(crate) is_multi_platform: bool,
     pub(crate) request: BuildRequest,
     pub(crate) remote: Remote,
     pub(crate) cancel: CancelToken,
@@ -58,7 +60,7 @@ impl PlatformResult {
 impl Export {
     /// Whether each platform gets a directory of its own in an output of files.
     fn is_split(&self, asked: Option<bool>) -> bool {
-        asked.unwrap_or(self.results.len() > 1)
+        asked.unwrap_or(self.is_multi_platform)
     }
 
     /// Whether layers go out or are named, and not only files.
@@ -117,10 +119,11 @@ pub(crate) fn check(request: &BuildRequest) -> Result<()> {
         .into_iter()
         .map(|platform| platform.unwrap_or_else(llb::Platform::host))
         .collect();
+    let is_multi_platform = frontend::is_multi_platform(request, platforms.len())?;
     for output in &request.outputs {
         let attributes = match output {
             Output::Image(output) => {
-                if output.format == ImageFormat::Docker && platforms.len() > 1 {
+                if output.format == ImageFormat::Docker && is_multi_platform {
                     return Err(Error::Output {
                         output: "type=docker".into(),
                         reason: "docker exporter does not currently support exporting manifest \
@@ -137,7 +140,7 @@ pub(crate) fn check(request: &BuildRequest) -> Result<()> {
             }
             Output::Local { .. } | Output::Tar { .. } => continue,
         };
-        annotations::check(attributes, &platforms)?;
+        annotations::check(attributes, &platforms, is_multi_platform)?;
     }
     Ok(())
 }

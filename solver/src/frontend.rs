@@ -32,6 +32,9 @@ pub(crate) use self::lookup::{Coming, LookUp, LookedUp};
 /// Name of a Dockerfile, unless another is given.
 const DOCKERFILE: &str = "Dockerfile";
 
+/// Build argument: one platform is treated as several are.
+const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
+
 /// Name of the main context in the graph.
 const CONTEXT: &str = "context";
 
@@ -146,7 +149,7 @@ pub(crate) fn prepare(
         target: request.target.clone(),
         build_args: request.build_args.clone(),
         labels: request.labels.clone(),
-        multi_platform: platforms.len() > 1,
+        multi_platform: is_multi_platform(request, platforms.len())?,
         no_cache: request.no_cache.clone(),
         contexts: named,
         context_name: CONTEXT.into(),
@@ -221,6 +224,32 @@ pub(crate) fn target_platforms(texts: &[String]) -> Result<Vec<Option<llb::Platf
         platforms.push(None);
     }
     Ok(platforms)
+}
+
+/// Whether what is made for `count` platforms is made for several: with an index, with a directory
+/// for each. It is also for one, if that is asked for.
+///
+/// # Errors
+/// [`Error::BuildArg`].
+pub(crate) fn is_multi_platform(request: &BuildRequest, count: usize) -> Result<bool> {
+    let Some(value) = request.build_args.get(MULTI_PLATFORM) else {
+        return Ok(count > 1);
+    };
+    let refused = |reason: String| Error::BuildArg {
+        name: MULTI_PLATFORM,
+        value: value.clone(),
+        reason,
+    };
+    match dockerfile::directives::parse_bool(value) {
+        _ if value.is_empty() => Ok(count > 1),
+        None => Err(refused(format!(
+            "invalid boolean value for multi-platform: {value}"
+        ))),
+        Some(false) if count > 1 => Err(refused(
+            "conflicting config: returning multiple target platforms is not allowed".to_owned(),
+        )),
+        Some(wanted) => Ok(wanted),
+    }
 }
 
 /// The platform that a person names.

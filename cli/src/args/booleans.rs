@@ -87,7 +87,7 @@ fn switched<'w>(command: &Command, word: &'w str) -> Option<(&'w str, bool)> {
 }
 
 /// As Go reads one.
-fn boolean(text: &str) -> Option<bool> {
+pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -97,7 +97,7 @@ impl CheckOptions {
 }
 
 /// A boolean as Go's `strconv.ParseBool` reads it.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

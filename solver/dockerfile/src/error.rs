@@ -4,7 +4,7 @@
 
 mod excerpt;
 mod problem;
-pub(crate) mod quote;
+pub mod quote;
 pub(crate) mod suggest;
 
 pub use excerpt::Excerpt;

@@ -4,9 +4,11 @@
 //!
 //! Reading order: [`ast`] (what a Dockerfile is), [`parse`] (text to tree, over [`directives`],
 //! `lines`, `heredoc` and [`instruction`]), [`words`] (variable expansion), [`ignore`] and
-//! [`glob`] (which files), [`error`]; then [`lower`] (tree to graph, over `stages` and [`config`]).
+//! [`glob`] (which files), [`chmod`] (with which mode), [`error`]; then [`lower`] (tree to graph,
+//! over `stages` and [`config`]).
 
 pub mod ast;
+pub mod chmod;
 pub mod config;
 pub mod directives;
 pub mod error;

@@ -22,6 +22,9 @@ use crate::user::{self, User};
 /// Longest id of a container in characters; it becomes a file name and part of a cgroup's path.
 pub const ID_LENGTH_MAX: usize = 128;
 
+/// Longest host name in bytes: the kernel's.
+const HOSTNAME_BYTES_MAX: usize = 64;
+
 /// Mode of a working directory that the image does not have.
 const WORKING_DIRECTORY_MODE: u32 = 0o755;
 
@@ -314,6 +317,10 @@ fn check_process(process: &Process) -> Result<()> {
         .any(|name| name.contains(char::is_whitespace))
     {
         return invalid("a host name holds white space");
+    }
+    let hostname = process.effective_hostname();
+    if hostname.len() > HOSTNAME_BYTES_MAX {
+        return invalid("the host name is longer than 64 bytes");
     }
     Ok(())
 }

@@ -27,7 +27,11 @@ pub(super) fn of(
 ///
 /// # Errors
 /// [`Error::Output`] in BuildKit's words.
-pub(super) fn check(attributes: &ImageAttributes, platforms: &[llb::Platform]) -> Result<()> {
+pub(super) fn check(
+    attributes: &ImageAttributes,
+    platforms: &[llb::Platform],
+    is_multi_platform: bool,
+) -> Result<()> {
     let refused = |output: String, reason: &str| {
         Err(Error::Output {
             output,
@@ -49,7 +53,7 @@ pub(super) fn check(attributes: &ImageAttributes, platforms: &[llb::Platform]) -
                 let output = format!("annotation[{platform}].{}", note.key);
                 return refused(output, "invalid annotation: that platform is not built");
             }
-            _ if on_index && platforms.len() == 1 => {
+            _ if on_index && !is_multi_platform => {
                 let reason = "index annotations not supported for single platform export; \
                               annotate the manifest, or build for several platforms";
                 return refused(format!("annotation-index.{}", note.key), reason);
@@ -116,7 +120,7 @@ mod tests {
                 annotations: vec![note(target, platform, "v")],
                 ..ImageAttributes::default()
             };
-            let checked = check(&attributes, platforms);
+            let checked = check(&attributes, platforms, platforms.len() > 1);
             assert_eq!(checked.is_ok(), ok, "{target:?} {platform:?} {checked:?}");
         }
     }

@@ -139,7 +139,7 @@ pub(super) fn assemble(
     let results = export.results.iter();
     let one = |result| assemble_one(result, images, snapshots, attributes, usual, step);
     let platforms = results.map(one).collect::<Result<Vec<_>>>()?;
-    if platforms.len() == 1 {
+    if !export.is_multi_platform {
         return Ok(Image {
             platforms,
             index: None,

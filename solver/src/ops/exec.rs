@@ -184,10 +184,21 @@ impl ExecOp {
         );
         let both = async { tokio::join!(run, forward).0 };
         let exit = tokio::select! {
-            exit = both => exit?,
+            exit = both => exit.map_err(|error| self.not_started(error))?,
             () = watch => unreachable!("watching never ends"),
         };
         self.judge(exit)
+    }
+
+    fn not_started(&self, error: Error) -> Error {
+        match error {
+            Error::Executor(executor::Error::Cancelled) => error,
+            Error::Executor(source) => Error::NotStarted {
+                command: self.exec.args.join(" "),
+                source,
+            },
+            other => other,
+        }
     }
 
     fn judge(&self, exit: Exit) -> Result<()> {

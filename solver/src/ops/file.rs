@@ -3,13 +3,12 @@
 //! No byte of a file moves: a copy is a graft of what the source tree refers to. The rules of what
 //! goes where are those of BuildKit's fsutil copier (docs/dev and the Dockerfile reference).
 
-mod chmod;
 mod copy;
 mod owner;
 
 use std::sync::Arc;
 
-use engine::{BoxFuture, CacheKey, Op, OpContext, OpError};
+use engine::{BoxFuture, CacheKey, Op, OpContext, OpError, OutputSink};
 use llb::op::{File, FileAction, FileInput, FileStep, Mkdir, Mkfile, Rm, Symlink};
 use store::{
     Content, Editor, Entry, Found, Ingest, Leaf, Metadata, RelPath, Timestamp, TreeRef, TreeSink,
@@ -65,11 +64,11 @@ impl Op for FileOp {
     fn exec<'a>(
         &'a self,
         inputs: &'a [Value],
-        _: OpContext,
+        context: OpContext,
     ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
         let (file, environment) = (self.file.clone(), self.environment.clone());
         let inputs = inputs.to_vec();
-        let made = blocking(move || run(&file, &inputs, &environment));
+        let made = blocking(move || run(&file, &inputs, &environment, &context.output));
         Box::pin(async move { made.await.map_err(op_error) })
     }
 }
@@ -127,11 +126,16 @@ fn input_of(input: FileInput) -> Option<usize> {
     }
 }
 
-fn run(file: &File, inputs: &[Value], environment: &Environment) -> Result<Vec<Value>, Error> {
+fn run(
+    file: &File,
+    inputs: &[Value],
+    environment: &Environment,
+    output: &OutputSink,
+) -> Result<Vec<Value>, Error> {
     let ingest = environment.store().begin();
     let mut trees: Vec<Option<TreeRef>> = Vec::new();
     for step in &file.steps {
-        let tree = run_step(step, inputs, &trees, &ingest, environment)?;
+        let tree = run_step(step, inputs, &trees, &ingest, environment, output)?;
         trees.push(Some(tree));
     }
     let results = outputs(file).into_iter().filter_map(|step| {
@@ -177,6 +181,7 @@ fn run_step(
     steps: &[Option<TreeRef>],
     ingest: &Ingest<'_>,
     environment: &Environment,
+    output: &OutputSink,
 ) -> Result<TreeRef, Error> {
     let tree_of = |input| resolve(input, inputs, steps);
     let mut editor = match tree_of(step.input) {
@@ -189,7 +194,9 @@ fn run_step(
             },
         ),
     };
-    let owner = |owner: Option<&llb::op::Owner>| owner::resolve(owner, &tree_of, environment);
+    let warn = |message: String| output.warn(message);
+    let owner =
+        |owner: Option<&llb::op::Owner>| owner::resolve(owner, &tree_of, environment, &warn);
     match &step.action {
         FileAction::Copy(copy) => {
             let source = match tree_of(step.secondary) {

@@ -4,9 +4,10 @@
 //! BuildKit, everything belongs to root (0:0) and keeps mode, mtime and extended attributes.
 
 mod follow;
+mod links;
 mod memory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, Metadata as FileMetadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +26,7 @@ use store::{
 use crate::error::{Error, Result};
 
 use self::follow::Followed;
+use self::links::Links;
 use self::memory::{Identity, Memory};
 
 /// Deepest directory that is entered.
@@ -63,16 +65,25 @@ pub fn scan(
         followed: Followed::resolve(&directory, &source.follow_paths)?,
         memory: &memory,
         unread: Vec::new(),
+        linked: HashSet::new(),
         files: 0,
         root: &directory,
     };
     let root = walk.directory(&directory, "", 0)?.unwrap_or_default();
-    let (unread, files) = (walk.unread, walk.files);
+    let (unread, linked, files) = (walk.unread, walk.linked, walk.files);
     let ingest = store.begin();
     let bodies = read_bodies(&unread, &ingest, read)?;
     let bytes_read = bodies.iter().map(|(_, size)| size).sum();
-    let mut batch = Batch::new();
-    let tree = root.store(&ingest, &unread, &bodies, &memory, &mut batch, "")?;
+    let mut found = Found {
+        ingest: &ingest,
+        unread: &unread,
+        bodies: &bodies,
+        memory: &memory,
+        links: Links::of(&root, &linked, &bodies),
+        batch: Batch::new(),
+    };
+    let tree = root.store(&mut found, "")?;
+    let batch = found.batch;
     ingest.commit(batch)?;
     Ok((tree, Scanned { files, bytes_read }))
 }
@@ -117,6 +128,8 @@ struct Walk<'w> {
     followed: Followed,
     memory: &'w Memory<'w>,
     unread: Vec<PathBuf>,
+    /// Files that have other names, here or elsewhere.
+    linked: HashSet<Identity>,
     files: u64,
 }
 
@@ -134,12 +147,7 @@ impl Walk<'_> {
         for entry in listed {
             let entry = entry.map_err(|e| Error::io("list", path, e))?;
             let name = Name::new(entry.file_name().as_bytes())?;
-            let text = String::from_utf8_lossy(name.as_bytes());
-            let below = if below.is_empty() {
-                text.into_owned()
-            } else {
-                format!("{below}/{text}")
-            };
+            let below = inside(below, &name);
             let node = self.entry(&entry.path(), &name, &below, &known, depth)?;
             entries.extend(node.map(|node| (name, node)));
         }
@@ -199,6 +207,9 @@ impl Walk<'_> {
         let metadata = metadata(&found);
         let content = if kind.is_file() {
             let identity = Identity::of(&found);
+            if found.nlink() > 1 {
+                self.linked.insert(identity);
+            }
             if let Some((before, blob)) = known.get(name)
                 && *before == identity
             {
@@ -239,60 +250,69 @@ fn special(found: &FileMetadata) -> Content {
     }
 }
 
+/// What a walk found, on its way into the store.
+struct Found<'f, 's> {
+    ingest: &'f Ingest<'s>,
+    unread: &'f [PathBuf],
+    bodies: &'f [(BlobId, u64)],
+    memory: &'f Memory<'f>,
+    links: Links,
+    batch: Batch,
+}
+
+impl Found<'_, '_> {
+    fn file(&self, metadata: Metadata, identity: &Identity, blob: BlobId, size: u64) -> Entry {
+        Entry::Leaf(Leaf {
+            metadata,
+            content: Content::File { blob, size },
+            link: self.links.group(identity, blob),
+        })
+    }
+}
+
 impl Directory {
-    fn store(
-        self,
-        ingest: &Ingest<'_>,
-        unread: &[PathBuf],
-        bodies: &[(BlobId, u64)],
-        memory: &Memory<'_>,
-        batch: &mut Batch,
-        below: &str,
-    ) -> Result<TreeRef> {
+    fn store(self, found: &mut Found<'_, '_>, below: &str) -> Result<TreeRef> {
         let mut remembered = Vec::new();
         let mut changed = false;
         let mut entries = BTreeMap::new();
         for (name, node) in self.entries {
-            let file = |metadata, blob, size| {
-                Entry::Leaf(Leaf {
-                    metadata,
-                    content: Content::File { blob, size },
-                    link: None,
-                })
-            };
             let entry = match node {
                 Node::Leaf(leaf) => Entry::Leaf(leaf),
                 Node::Known(metadata, identity, blob) => {
-                    let size = identity.size;
+                    let entry = found.file(metadata, &identity, blob, identity.size);
                     remembered.push((name.clone(), identity, blob));
-                    file(metadata, blob, size)
+                    entry
                 }
                 Node::Unread(metadata, identity, index) => {
-                    let (blob, size) = bodies[index];
+                    let (blob, size) = found.bodies[index];
                     changed = true;
-                    if size == identity.size && memory.is_settled(&unread[index], &identity) {
+                    let path = &found.unread[index];
+                    if size == identity.size && found.memory.is_settled(path, &identity) {
                         remembered.push((name.clone(), identity, blob));
                     }
-                    file(metadata, blob, size)
+                    found.file(metadata, &identity, blob, size)
                 }
                 Node::Directory(directory) => {
-                    let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
-                    let below = if below.is_empty() {
-                        name
-                    } else {
-                        format!("{below}/{name}")
-                    };
-                    let tree = directory.store(ingest, unread, bodies, memory, batch, &below)?;
-                    Entry::Directory(tree)
+                    let below = inside(below, &name);
+                    Entry::Directory(directory.store(found, &below)?)
                 }
             };
             entries.insert(name, entry);
         }
         if changed {
-            memory.remember(below, &remembered, batch);
+            found.memory.remember(below, &remembered, &mut found.batch);
         }
         let metadata = self.metadata.unwrap_or_else(Metadata::default_directory);
-        Ok(ingest.put_tree(Tree { metadata, entries })?)
+        Ok(found.ingest.put_tree(Tree { metadata, entries })?)
+    }
+}
+
+/// The path of what is called `name` in the directory `below`, as patterns see it.
+fn inside(below: &str, name: &Name) -> String {
+    let name = String::from_utf8_lossy(name.as_bytes());
+    match below.is_empty() {
+        true => name.into_owned(),
+        false => format!("{below}/{name}"),
     }
 }
 

@@ -86,14 +86,15 @@ const WRONG: &[Case] = &[
         "\"/etc/hostname\": not found",
     ),
     case(
-        "FROM busybox\nCOPY --chown=nosuch Dockerfile /\n",
+        "FROM scratch\nCOPY --chown=nosuch Dockerfile /\n",
         &[2],
         "unable to find user nosuch: no matching entries in passwd file",
     ),
     case(
         "FROM busybox\nUSER nosuch\nRUN id\n",
         &[3],
-        "unable to find user nosuch: no matching entries in passwd file",
+        "process \"/bin/sh -c id\" did not complete successfully: unable to find user nosuch: no \
+         matching entries in passwd file",
     ),
     case(
         "FROM busybox\nWORKDIR /etc/passwd/x\nRUN ls\n",

@@ -150,6 +150,49 @@ fn owner_and_mode_are_as_asked_for() {
     assert_eq!(text(&files, "report"), expect);
 }
 
+/// Docker's users build such files.
+#[test]
+fn an_owner_that_the_image_does_not_know_is_root_with_a_warning() {
+    let varve = context();
+    varve.dockerfile(
+        "FROM busybox\n\
+         COPY --chown=nemo a.txt /1\nCOPY --chown=nobody:shoal a.txt /2\n\
+         COPY --chown=nemo:nobody a.txt /3\nCOPY --chown=-1:5 a.txt /4\n\
+         RUN stat -c '%n %u:%g' /? > /report\n",
+    );
+    let built = varve.build(["-o", "out"]).success();
+    let expect = "/1 0:0\n/2 65534:65534\n/3 0:65534\n/4 0:5\n";
+    assert_eq!(text(&varve.path("out"), "report"), expect);
+    for warning in [
+        "WARN: unable to find user nemo: no matching entries in passwd file; the files belong to \
+         user 0",
+        "WARN: unable to find group shoal: no matching entries in group file; the files belong to \
+         group 65534",
+    ] {
+        assert!(built.stderr.contains(warning), "{built}");
+    }
+    varve.dockerfile("FROM scratch\nCOPY --chown=nemo a.txt /\n");
+    let failed = varve.build(["-t", "x"]).code(1);
+    assert!(
+        failed.stderr.contains("unable to find user nemo"),
+        "{failed}"
+    );
+}
+
+#[test]
+fn special_bits_of_a_mode_are_for_what_is_copied() {
+    let varve = context();
+    varve.dockerfile(
+        "FROM busybox\nCOPY --chmod=7777 d /d\nCOPY --chmod=1755 a.txt /n/w/\n\
+         COPY --chmod=u=rX,o+t,g+s d /s\n\
+         RUN stat -c '%n %a' /d /d/e /d/one.txt /n /n/w/a.txt /s /s/e /s/one.txt > /report\n",
+    );
+    let files = varve.files([""; 0]);
+    let expect = "/d 777\n/d/e 7777\n/d/one.txt 7777\n/n 755\n/n/w/a.txt 1755\n\
+        /s 755\n/s/e 2555\n/s/one.txt 2444\n";
+    assert_eq!(text(&files, "report"), expect);
+}
+
 #[test]
 fn what_a_file_may_do_on_this_machine_does_not_come_into_the_image() {
     let varve = context();
@@ -286,6 +329,31 @@ fn a_copy_from_a_stage_keeps_owner_mode_links_and_time() {
     let expect = "/m/f 2711 7:8 1000000000 2 regular file\n/m/g 2711 7:8 1000000000 2 regular file\n\
         /m/s 9:9\n2711 1:2 regular file\n644 0:0 fifo\n";
     assert_eq!(text(&files, "report"), expect);
+}
+
+#[test]
+fn hard_links_stay_links_within_what_one_path_copies() {
+    let varve = context();
+    for name in ["d/link", "d/e/link", "link", "a.link"] {
+        fs::hard_link(
+            varve.path("context/d/one.txt"),
+            varve.path(format!("context/{name}")),
+        )
+        .unwrap();
+    }
+    varve.dockerfile(
+        "FROM scratch AS made\nCOPY d /d\nCOPY --chown=5:5 --exclude=one.txt d /d\n\
+         COPY d/one.txt d/link /two/\nCOPY *link /pattern/\nCOPY . /all\n\
+         FROM busybox\nCOPY --from=made / /copy\nCOPY --from=made /d/l* /two/ /some/\n\
+         RUN cd /copy && stat -c '%n %h %u' d/one.txt d/link d/e/link two/* pattern/* \
+           all/d/one.txt /some/* > /report\n",
+    );
+    let files = varve.files([""; 0]);
+    let expect = "d/one.txt 1 0\nd/link 2 5\nd/e/link 2 5\ntwo/link 1 0\ntwo/one.txt 1 0\n\
+        pattern/a.link 1 0\npattern/link 1 0\nall/d/one.txt 5 0\n\
+        /some/link 1 0\n/some/one.txt 1 0\n";
+    let report = text(&files, "report");
+    assert_eq!(report, expect);
 }
 
 #[test]

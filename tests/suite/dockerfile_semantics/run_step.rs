@@ -47,6 +47,55 @@ fn a_step_has_the_environment_of_the_image_and_its_arguments() {
     assert_eq!(said("ENV X=env\nARG X=arg\nRUN echo $X\n"), ["arg"]);
 }
 
+/// Scripts look for these words.
+#[test]
+fn a_step_that_fails_says_so_in_buildkits_words() {
+    let varve = Varve::new();
+    varve.write("context/text", "no program\n");
+    for (line, words) in [
+        (
+            "exit 3",
+            r#"process "/bin/sh -c exit 3" did not complete successfully: exit code: 3"#,
+        ),
+        (
+            "sh -c 'kill -9 $$'; exit $?",
+            r#"process "/bin/sh -c sh -c 'kill -9 $$'; exit $?" did not complete successfully: exit code: 137"#,
+        ),
+        (
+            "echo \"q\"; \\\n  false",
+            r#"process "/bin/sh -c echo \"q\";   false" did not"#,
+        ),
+        (
+            "<<E\nexit 5\nE",
+            r#"process "/bin/sh -c exit 5\n" did not complete successfully: exit code: 5"#,
+        ),
+        (
+            r#"["/none", "x"]"#,
+            r#"process "/none x" did not complete successfully: unable to start container process: exec: "/none": stat /none: no such file or directory"#,
+        ),
+        (
+            r#"["/text"]"#,
+            r#"process "/text" did not complete successfully: unable to start"#,
+        ),
+    ] {
+        varve.dockerfile(&format!(
+            "FROM busybox\nCOPY --chmod=755 text /\nRUN {line}\n"
+        ));
+        let failed = varve.build(["-t", "x"]).code(1);
+        assert!(failed.stderr.contains(words), "{line}: {failed}");
+    }
+}
+
+#[test]
+fn a_step_runs_on_a_machine_of_the_name_that_is_given() {
+    let lines = "ARG BUILDKIT_SANDBOX_HOSTNAME=no\nRUN hostname; grep 127 /etc/hosts; env | grep -c BUILDKIT\n";
+    let given = ["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=silt.example"];
+    let expect = ["silt.example", "127.0.0.1\tlocalhost silt.example", "1"];
+    assert_eq!(said_with(lines, &given), expect);
+    let usual = "127.0.0.1\tlocalhost buildkitsandbox";
+    assert_eq!(said(lines)[..2], ["buildkitsandbox", usual]);
+}
+
 #[test]
 fn a_step_is_a_shell_line_a_list_of_words_or_the_words_of_another_shell() {
     assert_eq!(said("RUN echo a   b | tr a-z A-Z\n"), ["A B"]);

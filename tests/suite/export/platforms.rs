@@ -131,6 +131,41 @@ fn files_of_several_platforms_lie_in_directories_of_their_own() {
 }
 
 #[test]
+fn one_platform_is_treated_as_several_on_request() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN echo x > /made\n");
+    let outputs = ["-otype=oci,dest=image,tar=false", "-otype=local,dest=out"];
+    let multi = |value| format!("--build-arg=BUILDKIT_MULTI_PLATFORM={value}");
+    let platform = "--platform=linux/amd64";
+    let built = varve.build([platform, &multi("1"), outputs[0], outputs[1]]);
+    let built = built.success();
+    assert!(built.stderr.contains("[linux/amd64 1/2] RUN"), "{built}");
+    let (index, images) = Layout::open_index(&varve.path("image"));
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
+    assert_eq!(images.len(), 1);
+    assert_eq!(varve.read("out/linux_amd64/made"), "x\n");
+    for (value, platform, words) in [
+        (
+            "maybe",
+            platform,
+            "invalid boolean value for multi-platform: maybe",
+        ),
+        (
+            "false",
+            BOTH,
+            "returning multiple target platforms is not allowed",
+        ),
+    ] {
+        let refused = varve.build([platform, &multi(value), outputs[0]]);
+        refused.refused_with(1, &[words, "BUILDKIT_MULTI_PLATFORM"]);
+    }
+    let archive = "-otype=docker,dest=image.tar";
+    varve
+        .build([&multi("t"), archive])
+        .refused_with(1, &["manifest lists"]);
+}
+
+#[test]
 fn files_go_together_unless_two_platforms_have_the_same_name() {
     let varve = Varve::new();
     varve.dockerfile(

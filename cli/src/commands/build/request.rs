@@ -15,6 +15,7 @@ use solver::request::{
 use super::keys::KeyAgent;
 use super::steps;
 use crate::args::allow::Allowed;
+use crate::args::booleans::boolean;
 use crate::args::contexts::{NamedContext, is_url};
 use crate::args::{Build, NetworkChoice, exports};
 use crate::caller::Caller;
@@ -184,11 +185,12 @@ fn in_context(file: Option<&Path>) -> Option<String> {
 
 /// With what git needs of the caller.
 fn git_source(git: GitSource, build_args: &[String], environment: &Environment) -> GitSource {
-    let keeps = build_args
-        .iter()
-        .any(|entry| entry == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
+    let keeps = build_args.iter().rev().find_map(|entry| {
+        let value = entry.strip_prefix("BUILDKIT_CONTEXT_KEEP_GIT_DIR=")?;
+        Some(boolean(value).unwrap_or_default())
+    });
     GitSource {
-        keeps_git_directory: keeps,
+        keeps_git_directory: keeps.unwrap_or_default(),
         environment: environment.all(),
         ..git
     }

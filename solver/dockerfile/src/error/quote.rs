@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// `text` in double quotes, with quotes, backslashes and control characters escaped.
-pub(crate) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

@@ -11,6 +11,7 @@ use super::history::Entry;
 use super::stage::StageState;
 use super::{Lowerer, locations, paths};
 use crate::ast::{AddCommand, CopyCommand, InlineFile, SourcesAndDestination, Word};
+use crate::chmod::SymbolicMode;
 use crate::error::quote::quote;
 use crate::error::{Error, Span};
 use crate::stages::Command;
@@ -335,24 +336,11 @@ fn mode(text: &str) -> Result<CopyMode, String> {
     let octal = text.chars().all(|digit| digit.is_digit(8));
     match u32::from_str_radix(text, 8) {
         Ok(bits) if octal && bits <= 0o7777 => Ok(CopyMode::Bits(bits)),
-        _ if !octal && text.split(',').all(is_symbolic) => Ok(CopyMode::Symbolic(text.to_owned())),
+        _ if SymbolicMode::parse(text).is_some() => Ok(CopyMode::Symbolic(text.to_owned())),
         _ => Err(format!(
             "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
         )),
     }
-}
-
-/// `[ugoa…][+-=][rwxXstugo…]…`
-fn is_symbolic(clause: &str) -> bool {
-    let actions = clause.trim_start_matches(['u', 'g', 'o', 'a']);
-    let mut pieces = actions.split(['+', '-', '=']);
-    let before = pieces.next();
-    let permissions: Vec<_> = pieces.collect();
-    before == Some("")
-        && !permissions.is_empty()
-        && permissions
-            .iter()
-            .all(|piece| piece.chars().all(|c| "rwxXstugo".contains(c)))
 }
 
 /// `COPY --chown=app a b /dir/`.

@@ -17,6 +17,9 @@ use crate::words::Variables;
 /// Where scripts of here-documents are mounted.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes/";
 
+/// Build argument: how a machine is called that steps run on.
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
 /// A command, ready to be run.
 struct Script {
     /// What is passed to the shell, or the arguments of an exec form.
@@ -78,6 +81,12 @@ impl Lowerer<'_> {
             env,
             cwd: stage.directory.clone(),
             user: stage.user.clone(),
+            hostname: self
+                .options
+                .build_args
+                .get(HOSTNAME)
+                .cloned()
+                .unwrap_or_default(),
             proxy: self.globals.proxy.clone(),
             extra_hosts: self.options.extra_hosts.clone(),
             ulimits: self.options.ulimits.clone(),

@@ -181,6 +181,13 @@ async fn what_cannot_be_run_is_refused_before_anything_is_made() {
         ),
         (
             Process {
+                hostname: Some("x".repeat(65)),
+                ..base()
+            },
+            "longer than 64 bytes",
+        ),
+        (
+            Process {
                 user: "nobody-here".to_owned(),
                 ..base()
             },

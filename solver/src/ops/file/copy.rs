@@ -1,5 +1,6 @@
 //! One copy action: what is selected, where it goes, what changes on the way.
 
+use dockerfile::chmod::SymbolicMode;
 use dockerfile::glob;
 use dockerfile::ignore::Ignore;
 use llb::op::{Copy, CopyMode};
@@ -200,8 +201,8 @@ struct Changes<'c> {
     mode: &'c CopyMode,
     timestamp: Option<Timestamp>,
     replace: bool,
-    /// Makes link groups of this copy different from those of the source.
-    origin: Vec<u8>,
+    /// Makes the groups of hard links of this copy other ones than any that are there.
+    origin: [u8; 32],
 }
 
 impl Changes<'_> {
@@ -218,7 +219,10 @@ impl Changes<'_> {
             CopyMode::Keep => {}
             CopyMode::Bits(mode) => after.mode = bits(*mode),
             CopyMode::Symbolic(text) => {
-                after.mode = super::chmod::apply(text, before.mode, is_directory)?;
+                let mode = SymbolicMode::parse(text).ok_or_else(|| Error::Unsupported {
+                    what: format!("--chmod={text}: this mode"),
+                })?;
+                after.mode = mode.apply(before.mode, is_directory);
             }
         }
         if let Some(timestamp) = self.timestamp {
@@ -227,18 +231,20 @@ impl Changes<'_> {
         Ok(after)
     }
 
-    fn leaf(&self, leaf: &Leaf) -> Result<Leaf, Error> {
+    /// A file as it is copied. Names that are one file in a directory that is copied as a whole
+    /// (`within`) are one file again: regular ones, as in BuildKit.
+    fn leaf(&self, leaf: &Leaf, within: bool) -> Result<Leaf, Error> {
         let mut metadata = self.metadata(&leaf.metadata, false)?;
         if matches!(leaf.content, store::Content::Symlink { .. }) {
             metadata.mode = leaf.metadata.mode;
         }
-        let link = leaf
-            .link
-            .map(|link| LinkId::derive(&self.origin, link.as_bytes()));
         Ok(Leaf {
             metadata,
             content: leaf.content.clone(),
-            link,
+            link: leaf
+                .link
+                .filter(|_| within && matches!(leaf.content, store::Content::File { .. }))
+                .map(|link| LinkId::derive(&self.origin, link.as_bytes())),
         })
     }
 }
@@ -255,12 +261,12 @@ pub(super) fn copy(
         // A pattern that may match nothing: nothing is made for it either.
         return Ok(());
     }
-    let changes = Changes {
+    let mut changes = Changes {
         owner,
         mode: &copy.mode,
         timestamp: copy.timestamp_ns.map(|timestamp| time(Some(timestamp))),
         replace: copy.always_replace_existing,
-        origin: format!("copy {} {}", copy.src, copy.dest).into_bytes(),
+        origin: [0; 32],
     };
     let (uid, gid) = owner.unwrap_or_default();
     let made = Metadata {
@@ -268,11 +274,13 @@ pub(super) fn copy(
         gid,
         mtime: time(copy.timestamp_ns),
         mode: match copy.mode {
-            CopyMode::Bits(mode) => bits(mode),
+            // mkdir(2) ignores the others, and so BuildKit makes directories without them.
+            CopyMode::Bits(mode) => bits(mode) & 0o777,
             CopyMode::Keep | CopyMode::Symbolic(_) => Metadata::default_directory().mode,
         },
         ..Metadata::default_directory()
     };
+    let base = target.untouched(&RelPath::root())?;
     let destination = destination(target, copy, &made)?;
     for (given, resolved) in std::mem::take(&mut source.paths) {
         let Some(entry) = stored(source.source, &mut source.editor, &resolved)? else {
@@ -298,6 +306,7 @@ pub(super) fn copy(
         if let Some(parent) = to.parent() {
             target.make_directories(&parent, &made)?;
         }
+        changes.origin = origin(base, copy, &given);
         let merge = Merge {
             source: source.source,
             filter: &source.filter,
@@ -305,7 +314,7 @@ pub(super) fn copy(
             ingest,
         };
         match entry {
-            Entry::Leaf(leaf) => merge.leaf(target, &leaf, &to)?,
+            Entry::Leaf(leaf) => merge.leaf(target, &leaf, &to, false)?,
             Entry::Directory(tree) if copy.dir_copy_contents && !into => {
                 merge.contents(target, tree, &to, &made)?;
             }
@@ -316,6 +325,18 @@ pub(super) fn copy(
         }
     }
     Ok(())
+}
+
+/// What the groups of hard links of one copied path are called by: what it is copied onto, how, and
+/// which one it is. Each path that a pattern matches is a copy of its own.
+fn origin(base: Option<TreeRef>, copy: &Copy, given: &RelPath) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("varve solver: hard links of a copy v2");
+    if let Some(tree) = base {
+        hasher.update(tree.id.as_bytes());
+    }
+    hasher.update(format!("{copy:?}").as_bytes());
+    hasher.update(&given.to_bytes());
+    *hasher.finalize().as_bytes()
 }
 
 /// Resolves where to copy to, making directories as asked for.
@@ -356,11 +377,12 @@ impl Merge<'_, '_> {
         target: &mut TreeEditor<'_, '_>,
         leaf: &Leaf,
         to: &RelPath,
+        within: bool,
     ) -> Result<(), Error> {
         if matches!(target.get(to)?, Some(Found::Directory(_))) && !self.changes.replace {
             return Err(Error::file_op(to, "cannot replace a directory with a file"));
         }
-        Ok(target.insert(to, Entry::Leaf(self.changes.leaf(leaf)?))?)
+        Ok(target.insert(to, Entry::Leaf(self.changes.leaf(leaf, within)?))?)
     }
 
     /// Copies what is in a directory to `to`. That is made as its parents are where it is missing,
@@ -434,7 +456,7 @@ impl Merge<'_, '_> {
                     std::ptr::eq(self.source, self.ingest),
                     "one ingest serves both sides"
                 );
-                self.leaf(target, leaf, &to)
+                self.leaf(target, leaf, &to, true)
             }
             Entry::Leaf(_) => Ok(()),
             Entry::Directory(child) if self.filter.selects(&below) => {

@@ -22,62 +22,79 @@ pub(super) fn inputs(owner: &Owner) -> impl Iterator<Item = FileInput> {
 
 /// User and group id. No owner is root; a user by name brings its own group if none is given, a
 /// user by number brings the group of the same number, as docker's `--chown` does.
+///
+/// As in BuildKit an account that the file system does not know is nobody's mistake but a 0, or the
+/// group of the user: people have files like that and build them. `warn` is told.
+///
+/// # Errors
+/// [`Error::UnknownAccount`] where there is no file system to look in.
 pub(super) fn resolve(
     owner: Option<&Owner>,
     tree_of: &dyn Fn(FileInput) -> Option<TreeRef>,
     environment: &Environment,
+    warn: &dyn Fn(String),
 ) -> Result<(u32, u32), Error> {
     let Some(owner) = owner else {
         return Ok((0, 0));
     };
+    let account = |name: &str, input, kind| {
+        let (file, path) = match kind {
+            "user" => ("passwd", "/etc/passwd"),
+            _ => ("group", "/etc/group"),
+        };
+        let unknown = Error::UnknownAccount {
+            kind,
+            name: name.to_owned(),
+            file,
+        };
+        let Some(tree) = tree_of(input) else {
+            return Err(unknown);
+        };
+        Ok(find(&account_file(tree, path, environment)?, name).ok_or(unknown))
+    };
     let (uid, own_gid) = match &owner.user {
         None => (0, 0),
         Some(UserRef::Id(id)) => (*id, *id),
-        Some(UserRef::Name { name, input }) => {
-            let text = account_file(tree_of(*input), "/etc/passwd", environment)?;
-            let fields = find(&text, name).ok_or_else(|| Error::UnknownAccount {
-                kind: "user",
-                name: name.clone(),
-                file: "passwd",
-            })?;
-            let number = |index: usize| fields.get(index).and_then(|field| field.parse().ok());
-            (number(2).unwrap_or_default(), number(3).unwrap_or_default())
-        }
+        Some(UserRef::Name { name, input }) => match account(name, *input, "user")? {
+            Ok([uid, gid]) => (uid, gid),
+            Err(unknown) => {
+                warn(format!("{unknown}; the files belong to user 0"));
+                (0, 0)
+            }
+        },
     };
     let gid = match &owner.group {
         None => own_gid,
         Some(UserRef::Id(id)) => *id,
-        Some(UserRef::Name { name, input }) => {
-            let text = account_file(tree_of(*input), "/etc/group", environment)?;
-            let fields = find(&text, name).ok_or_else(|| Error::UnknownAccount {
-                kind: "group",
-                name: name.clone(),
-                file: "group",
-            })?;
-            fields
-                .get(2)
-                .and_then(|field| field.parse().ok())
-                .unwrap_or_default()
-        }
+        Some(UserRef::Name { name, input }) => match account(name, *input, "group")? {
+            Ok([gid, _]) => gid,
+            Err(unknown) => {
+                warn(format!("{unknown}; the files belong to group {own_gid}"));
+                own_gid
+            }
+        },
     };
-    Ok((uid, gid))
+    Ok((unchanged(uid), unchanged(gid)))
 }
 
-/// The fields of the line that begins with `name:`.
-fn find<'t>(text: &'t str, name: &str) -> Option<Vec<&'t str>> {
-    text.lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields.len() > 2 && fields[0] == name)
+/// chown(2) leaves an owner of -1 as it is, and what is copied is root's before.
+fn unchanged(id: u32) -> u32 {
+    match id {
+        u32::MAX => 0,
+        id => id,
+    }
 }
 
-fn account_file(
-    tree: Option<TreeRef>,
-    path: &str,
-    environment: &Environment,
-) -> Result<String, Error> {
-    let Some(tree) = tree else {
-        return Ok(String::new());
-    };
+/// The third and the fourth field of the line that begins with `name:`.
+fn find(text: &str, name: &str) -> Option<[u32; 2]> {
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = lines.find(|fields| fields.len() > 2 && fields[0] == name)?;
+    let number = |index: usize| fields.get(index).and_then(|field| field.parse().ok());
+    Some([2, 3].map(|index| number(index).unwrap_or_default()))
+}
+
+/// The text of an account file; none is as good as an empty one.
+fn account_file(tree: TreeRef, path: &str, environment: &Environment) -> Result<String, Error> {
     let store = &**environment.store();
     let mut editor = Editor::open(store, tree);
     let path = editor.resolve(&RelPath::lenient(path.as_bytes())?, true)?;
@@ -92,6 +109,7 @@ fn account_file(
             content: Content::File { .. },
             ..
         })) => Err(Error::file_op(&path, "it is larger than 8 MiB")),
-        _ => Ok(String::new()),
+        Some(_) => Err(Error::file_op(&path, "it is not a regular file")),
+        None => Ok(String::new()),
     }
 }

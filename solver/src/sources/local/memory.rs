@@ -20,7 +20,7 @@ const UNSETTLED_NANOSECONDS: i128 = 20_000_000;
 const ROW_VERSION: u8 = 1;
 
 /// By what an unchanged file is recognised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
     pub(super) size: u64,
     device: u64,

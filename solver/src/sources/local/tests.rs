@@ -68,6 +68,47 @@ fn everything_belongs_to_root_and_keeps_its_mode() {
 }
 
 #[test]
+fn hard_links_stay_links_if_several_of_the_names_are_in_the_context() {
+    let context = Context::new(&[("a", "one"), ("z/b", "two"), ("z/c", "one")]);
+    let link = |from: &str, to: &str| {
+        let place = context.directory.path();
+        fs::hard_link(place.join(from), place.join(to)).unwrap();
+    };
+    link("a", "z/a");
+    link("z/b", "outside");
+    let source = LocalSource {
+        exclude_patterns: vec!["outside".into()],
+        ..LocalSource::new("context")
+    };
+    let links = |tree: TreeRef| {
+        ["a", "z/a", "z/b", "z/c"].map(|path| {
+            let path = RelPath::lenient(path.as_bytes()).unwrap();
+            match Editor::open(&context.store, tree).get(&path).unwrap() {
+                Some(Found::Leaf(leaf)) => leaf.link,
+                other => panic!("{path}: {other:?}"),
+            }
+        })
+    };
+    settle();
+    let (first, _) = context.scan(&source);
+    let [one, other, alone, equal] = links(first);
+    assert!(one.is_some() && one == other, "{one:?} {other:?}");
+    assert_eq!((alone, equal), (None, None));
+    let (again, read) = context.scan(&source);
+    assert_eq!(
+        (again, read.bytes_read),
+        (first, 0),
+        "also of files that are known"
+    );
+    fs::remove_file(context.directory.path().join("z/a")).unwrap();
+    context.write("z/a", "one");
+    settle();
+    let (apart, _) = context.scan(&source);
+    assert_eq!(links(apart), [None; 4]);
+    assert_eq!(apart.key, first.key, "no key tells them apart");
+}
+
+#[test]
 fn unchanged_files_are_not_read_again_and_changed_ones_are() {
     let context = Context::new(&[("a", "one"), ("d/b", "two"), ("d/c", "three")]);
     settle();
