@@ -174,20 +174,6 @@ async fn what_cannot_be_run_is_refused_before_anything_is_made() {
         ),
         (
             Process {
-                hostname: Some("a b".to_owned()),
-                ..base()
-            },
-            "white space",
-        ),
-        (
-            Process {
-                hostname: Some("x".repeat(65)),
-                ..base()
-            },
-            "longer than 64 bytes",
-        ),
-        (
-            Process {
                 user: "nobody-here".to_owned(),
                 ..base()
             },
@@ -199,6 +185,22 @@ async fn what_cannot_be_run_is_refused_before_anything_is_made() {
     }
     assert_eq!(place.left(), (Vec::new(), 0));
     assert!(runs.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_host_name_that_no_machine_can_have_is_refused() {
+    let place = place(FakeRuntime::succeeding());
+    for (name, text) in [
+        ("a b".to_owned(), "white space"),
+        ("x".repeat(65), "longer than 64 bytes"),
+    ] {
+        let bad = Process {
+            hostname: Some(name),
+            ..process(&["true"])
+        };
+        let error = place.run(bad).await.unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
 }
 
 #[tokio::test]
