@@ -139,9 +139,22 @@ impl Images {
             slots: Mutex::default(),
         };
         // The root is ours alone, so whoever made these is dead.
-        mount::unmount_all_below(&images.store.root().join(MOUNT_POINTS))?;
+        images.clear_mount_points()?;
         images.remove_files(false, |name| name.contains(TEMPORARY))?;
         Ok(images)
+    }
+
+    fn clear_mount_points(&self) -> Result<()> {
+        let directory = self.store.root().join(MOUNT_POINTS);
+        mount::unmount_all_below(&directory)?;
+        let entries = fs::read_dir(&directory).map_err(|e| Error::io("list", &directory, e))?;
+        for entry in entries.flatten() {
+            // What is not empty is no mount point of ours.
+            if let Err(error) = fs::remove_dir(entry.path()) {
+                tracing::debug!(%error, path = %entry.path().display(), "a mount point stays");
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn method(&self) -> Method {

@@ -1,6 +1,7 @@
 //! What goes out: an image in the store, an OCI layout or archive, the plain files.
 
 mod annotations;
+mod beside;
 pub mod copy_out;
 pub mod damage;
 mod files;

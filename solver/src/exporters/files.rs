@@ -4,15 +4,15 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 use snapshotter::Manager;
 use store::{
     Content, Entry, Leaf, LinkId, Metadata, Objects, Timestamp, TreeRef, TreeSource, diff,
 };
 
+use super::beside::{self, Beside};
 use super::layers::pack_options;
 use super::meter::Meter;
 use super::{Export, platforms};
@@ -142,6 +142,7 @@ struct Writer<'w> {
 impl Writer<'_> {
     fn contents(&mut self, tree: TreeRef, target: &Path) -> Result<()> {
         let tree = self.trees.tree(tree.id)?;
+        beside::remove_stale_in(target);
         for (name, entry) in &tree.entries {
             let target = target.join(name);
             match entry {
@@ -150,10 +151,11 @@ impl Writer<'_> {
                     make_directory(&target)?;
                     self.contents(*child, &target)?;
                     let metadata = &self.trees.tree(child.id)?.metadata;
-                    self.set_owner(&target, metadata)?;
-                    set_xattrs(&target, metadata)?;
+                    let follow = AtFlags::SYMLINK_NOFOLLOW;
+                    self.set_owner(&target, metadata, follow)?;
+                    set_xattrs(&target, metadata, follow)?;
                     set_mode(&target, metadata)?;
-                    set_time(&target, self.clamped(metadata.mtime))?;
+                    set_time(&target, self.clamped(metadata.mtime), follow)?;
                 }
             }
         }
@@ -164,21 +166,45 @@ impl Writer<'_> {
         if let Content::Socket = leaf.content {
             return Ok(());
         }
-        let temporary = temporary_name(target);
-        let made = self.make(leaf, &temporary);
-        let made = made.and_then(|()| {
-            clear(target)?;
-            fs::rename(&temporary, target).map_err(|e| Error::io("create", target, e))
-        });
-        if made.is_err() {
-            // The error that counts is the one before.
-            fs::remove_file(&temporary).ok();
+        let is_linked = leaf.link.is_some_and(|link| self.links.contains_key(&link));
+        match &leaf.content {
+            Content::File { blob, .. } if !is_linked => self.file(*blob, leaf, target)?,
+            _ => {
+                let temporary = beside::temporary_name(target);
+                let made = self.make(leaf, &temporary);
+                let made = made.and_then(|()| {
+                    clear(target)?;
+                    fs::rename(&temporary, target).map_err(|e| Error::io("create", target, e))
+                });
+                if made.is_err() {
+                    // The error that counts is the one before.
+                    fs::remove_file(&temporary).ok();
+                }
+                made?;
+            }
         }
-        made?;
         if let Some(link) = leaf.link {
             self.links.entry(link).or_insert_with(|| target.to_owned());
         }
         Ok(())
+    }
+
+    fn file(&self, blob: store::BlobId, leaf: &Leaf, target: &Path) -> Result<()> {
+        let failed = |e| Error::io("create", target, e);
+        let mut made = Beside::create(target).map_err(failed)?;
+        let source = self.objects.open_blob(blob)?;
+        if rustix::fs::ioctl_ficlone(&made.file, &source).is_err() {
+            self.copy(blob, &mut made.file, target)?;
+        }
+        let set = self.set_attributes(leaf, &made.path(), AtFlags::empty());
+        set.map_err(|error| match error {
+            Error::Io {
+                operation, source, ..
+            } => Error::io(operation, target, source),
+            error => error,
+        })?;
+        clear(target)?;
+        made.place(target).map_err(failed)
     }
 
     /// Copies a body; what goes wrong with the file names the file.
@@ -208,14 +234,6 @@ impl Writer<'_> {
             rustix::fs::mknodat(CWD, target, kind, mode, rustix::fs::makedev(major, minor))
         };
         match &leaf.content {
-            Content::File { blob, .. } => {
-                let mut file = File::create(target).map_err(|e| Error::io("create", target, e))?;
-                let source = self.objects.open_blob(*blob)?;
-                if rustix::fs::ioctl_ficlone(&file, &source).is_err() {
-                    self.copy(*blob, &mut file, target)?;
-                }
-                set_mode(target, &leaf.metadata)?;
-            }
             Content::Symlink { target: points_to } => {
                 rustix::fs::symlinkat(&**points_to, CWD, target).map_err(failed)?;
             }
@@ -226,17 +244,22 @@ impl Writer<'_> {
                 node(FileType::BlockDevice, *major, *minor).map_err(failed)?;
             }
             Content::Fifo => node(FileType::Fifo, 0, 0).map_err(failed)?,
-            Content::Socket => {}
+            Content::File { .. } | Content::Socket => {}
         }
-        if self.owners == Owners::OfTheImage {
-            self.set_owner(target, &leaf.metadata)?;
-            if !matches!(leaf.content, Content::Symlink { .. }) {
-                // The kernel takes set-uid bits away from what changes hands.
-                set_mode(target, &leaf.metadata)?;
-            }
+        self.set_attributes(leaf, target, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn set_attributes(&self, leaf: &Leaf, target: &Path, follow: AtFlags) -> Result<()> {
+        let metadata = &leaf.metadata;
+        self.set_owner(target, metadata, follow)?;
+        let is_new = matches!(leaf.content, Content::File { .. });
+        // The kernel takes set-uid bits away from what changes hands.
+        let is_changed = self.owners == Owners::OfTheImage;
+        if is_new || is_changed && !matches!(leaf.content, Content::Symlink { .. }) {
+            set_mode(target, metadata)?;
         }
-        set_xattrs(target, &leaf.metadata)?;
-        set_time(target, self.clamped(leaf.metadata.mtime))
+        set_xattrs(target, metadata, follow)?;
+        set_time(target, self.clamped(metadata.mtime), follow)
     }
 
     fn clamped(&self, time: Timestamp) -> Timestamp {
@@ -246,21 +269,14 @@ impl Writer<'_> {
         }
     }
 
-    fn set_owner(&self, target: &Path, metadata: &Metadata) -> Result<()> {
+    fn set_owner(&self, target: &Path, metadata: &Metadata, follow: AtFlags) -> Result<()> {
         if self.owners == Owners::Caller {
             return Ok(());
         }
-        std::os::unix::fs::lchown(target, Some(metadata.uid), Some(metadata.gid))
-            .map_err(|e| Error::io("change the owner of", target, e))
+        let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
+        rustix::fs::chownat(CWD, target, Some(uid), Some(gid), follow)
+            .map_err(|e| Error::io("change the owner of", target, e.into()))
     }
-}
-
-/// A name beside the target that nothing else has.
-fn temporary_name(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().as_bytes();
-    // Longer names than 255 bytes do not exist: what is cut off makes place for the suffix.
-    let name = String::from_utf8_lossy(&name[..name.len().min(200)]).into_owned();
-    target.with_file_name(format!(".{name}.varve-{}", std::process::id()))
 }
 
 /// Makes a directory where none is; a file or symbolic link there is replaced, never followed.
@@ -286,10 +302,14 @@ fn clear(target: &Path) -> Result<()> {
 
 /// Sets extended attributes as far as the caller and the file system can: one that cannot be set is
 /// left out, as by cp(1).
-fn set_xattrs(target: &Path, metadata: &Metadata) -> Result<()> {
+fn set_xattrs(target: &Path, metadata: &Metadata, follow: AtFlags) -> Result<()> {
     use rustix::io::Errno;
     for (name, value) in &metadata.xattrs {
-        let set = rustix::fs::lsetxattr(target, &**name, value, rustix::fs::XattrFlags::empty());
+        let flags = rustix::fs::XattrFlags::empty();
+        let set = match follow.contains(AtFlags::SYMLINK_NOFOLLOW) {
+            true => rustix::fs::lsetxattr(target, &**name, value, flags),
+            false => rustix::fs::setxattr(target, &**name, value, flags),
+        };
         match set {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) => {}
             Err(e) => return Err(Error::io("set extended attribute of", target, e.into())),
@@ -303,7 +323,7 @@ fn set_mode(target: &Path, metadata: &Metadata) -> Result<()> {
     rustix::fs::chmod(target, mode).map_err(|e| Error::io("chmod", target, e.into()))
 }
 
-fn set_time(target: &Path, time: Timestamp) -> Result<()> {
+fn set_time(target: &Path, time: Timestamp, follow: AtFlags) -> Result<()> {
     let time = Timespec {
         tv_sec: time.seconds,
         tv_nsec: time.nanoseconds.into(),
@@ -312,7 +332,7 @@ fn set_time(target: &Path, time: Timestamp) -> Result<()> {
         last_access: time,
         last_modification: time,
     };
-    rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW)
+    rustix::fs::utimensat(CWD, target, &times, follow)
         .map_err(|e| Error::io("set times of", target, e.into()))
 }
 
@@ -353,8 +373,7 @@ pub(super) fn archive(
     })
 }
 
-/// Writes a file under a temporary name and renames it when it is complete; or writes to standard
-/// output.
+/// Writes a file that is there when it is complete; or writes to standard output.
 ///
 /// # Errors
 /// What `write` returns, except that what goes wrong with the destination names the destination.
@@ -374,26 +393,15 @@ pub(super) fn write_to(
     };
     // A device or pipe is written to, not replaced.
     let special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
-    let temporary = if special {
-        path.clone()
-    } else {
-        temporary_name(path)
-    };
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&temporary);
-    let file = file.map_err(|e| Error::io("create", path, e))?;
-    let written = buffered(file, path, write).and_then(|()| match special {
-        true => Ok(()),
-        false => fs::rename(&temporary, path).map_err(|e| Error::io("create", path, e)),
-    });
-    if written.is_err() && !special {
-        // The error that counts is the one before.
-        fs::remove_file(&temporary).ok();
+    let failed = |e| Error::io("create", path, e);
+    if special {
+        let file = File::options().write(true).open(path).map_err(failed)?;
+        return buffered(file, path, write);
     }
-    written
+    beside::remove_stale(path);
+    let made = Beside::create(path).map_err(failed)?;
+    buffered(&made.file, path, write)?;
+    made.place(path).map_err(failed)
 }
 
 /// Hands an archive to an engine. What the engine says against it is the error.

@@ -136,3 +136,43 @@ fn an_import_killed_at_any_moment_is_whole_or_not_there() {
         );
     }
 }
+
+#[test]
+fn an_output_that_is_killed_at_any_moment_leaves_only_whole_files() {
+    let varve = Varve::new();
+    for number in 0..6_u8 {
+        varve.write(format!("context/files/{number}"), vec![number; 4 << 20]);
+    }
+    varve.dockerfile("FROM busybox\nRUN echo step > /step\nFROM scratch\nCOPY files /\n");
+    let build = || varve.build_command(["-o", "out", "-o", "type=tar,dest=out.tar"]);
+    let started = Instant::now();
+    Running::start(&mut build()).wait().succeeded();
+    let whole = started.elapsed();
+    // What processes have left that were killed where files cannot be without a name.
+    let left = ["out/.0.varve-1073741824-3", ".out.tar.varve-1073741824-4"];
+    let mut random = Random(SEED);
+    for _ in 0..6 {
+        for name in left {
+            varve.write(name, "part of a file");
+        }
+        let running = Running::start(&mut build());
+        thread::sleep(random.moment(whole));
+        send(&running, Signal::KILL);
+        running.wait();
+        for number in 0..6_u8 {
+            let found = std::fs::read(varve.path(format!("out/{number}"))).unwrap();
+            assert_eq!(found.len(), 4 << 20);
+        }
+        Running::start(&mut build()).wait().succeeded();
+        let beside = std::fs::read_dir(varve.path("out")).unwrap();
+        let beside = beside.chain(std::fs::read_dir(varve.path("")).unwrap());
+        let names = beside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names: Vec<_> = names.filter(|name| name.contains(".varve-")).collect();
+        assert!(names.is_empty(), "{names:?}");
+    }
+    let mounts = varve.root().join("mounts");
+    std::fs::create_dir(mounts.join("0123456789abcdef")).unwrap();
+    varve.varve(["images"]).succeeded();
+    assert_eq!(std::fs::read_dir(mounts).unwrap().count(), 0);
+    is_sound(&varve);
+}
