@@ -15,6 +15,7 @@ pub(crate) mod exports;
 mod familiar;
 pub(crate) mod history;
 pub(crate) mod images;
+pub(crate) mod login;
 pub(crate) mod observation;
 pub(crate) mod pull;
 pub(crate) mod push;
@@ -135,6 +136,10 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Bring an image to a registry
     Push(Push),
+    /// Log in to a registry
+    Login(login::Login),
+    /// Forget the login of a registry
+    Logout(login::Logout),
     /// Write images into an archive or layout, for `docker load`, skopeo or `varve load`
     Save(archives::Save),
     /// Take in the images of an archive, from a file or standard input

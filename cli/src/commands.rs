@@ -14,6 +14,7 @@ mod history;
 mod images;
 mod import;
 mod inspect;
+mod login;
 mod mount;
 mod prune;
 mod pull;
@@ -60,7 +61,9 @@ impl Command {
             | Command::Prune(_) => true,
             // What it takes out may be known to others to be there.
             Command::Fsck(options) => !options.repair,
-            Command::Completion(_)
+            Command::Login(_)
+            | Command::Logout(_)
+            | Command::Completion(_)
             | Command::Man(_)
             | Command::Complete(_)
             | Command::Doctor(_)
@@ -131,6 +134,8 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<u8> {
         Command::Import(options) => import::import(site, &options)?,
         Command::Pull(options) => pull::pull(site, &options)?,
         Command::Push(options) => push::push(site, &options)?,
+        Command::Login(options) => login::log_in(site, &options)?,
+        Command::Logout(options) => login::log_out(site, &options)?,
         Command::Save(options) => archives::save(site, &options)?,
         Command::Load(options) => archives::load(site, &options)?,
         Command::History(options) => history::history(site, options)?,

@@ -51,7 +51,7 @@ pub(crate) fn configured(environment: &Environment) -> anyhow::Result<Registries
         limits: configuration.registry_limits(),
         ..Registries::default()
     };
-    let Some(path) = docker_config(environment) else {
+    let Some(path) = login_file(environment) else {
         return Ok(registries);
     };
     let text = match fs::read(&path) {
@@ -90,8 +90,8 @@ fn of_buildkitd(path: &Path) -> anyhow::Result<BTreeMap<String, RegistrySettings
     Ok(tables)
 }
 
-/// Where `docker login` puts logins.
-fn docker_config(environment: &Environment) -> Option<PathBuf> {
+/// Where `docker login` and `varve login` put logins.
+pub(crate) fn login_file(environment: &Environment) -> Option<PathBuf> {
     let directory = environment.get("DOCKER_CONFIG").map(PathBuf::from);
     let home = || Some(PathBuf::from(environment.get("HOME")?).join(".docker"));
     Some(directory.or_else(home)?.join("config.json"))
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn logins_are_where_docker_keeps_them() {
         let home = ("HOME", "/home/u");
-        let found = |variables: &[(&str, &str)]| docker_config(&Environment::of(variables, false));
+        let found = |variables: &[(&str, &str)]| login_file(&Environment::of(variables, false));
         assert_eq!(found(&[home]), Some("/home/u/.docker/config.json".into()));
         let other = found(&[home, ("DOCKER_CONFIG", "/other")]);
         assert_eq!(other, Some("/other/config.json".into()));

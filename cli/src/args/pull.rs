@@ -7,7 +7,7 @@ use crate::output::Mode;
 /// `varve pull`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Logins are those of `docker login` (~/.docker/config.json, credential helpers). Mirrors,
+Logins are those of `varve login` (~/.docker/config.json, credential helpers). Mirrors,
 certificates and plain HTTP are those of certs.d/HOST/hosts.toml in varve, containerd or docker
 below ~/.config and /etc, and of [registry.HOST] in /etc/varve/varve.toml or buildkitd.toml;
 proxies those of HTTP_PROXY, HTTPS_PROXY and NO_PROXY.

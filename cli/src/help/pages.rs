@@ -91,8 +91,8 @@ const FILES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "~/.docker/config.json",
-        &["build", "pull", "push"],
-        "Logins at registries, as `docker login` writes them.",
+        &["build", "pull", "push", "login", "logout"],
+        "Logins at registries, as `docker login` and `varve login` write them.",
     ),
     (
         "/etc/varve/certs.d/HOST/hosts.toml",

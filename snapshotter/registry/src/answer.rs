@@ -102,6 +102,7 @@ impl Answer {
             404 => match subject.thing() {
                 Thing::Blob(_) => Error::BlobUnknown { subject, answer },
                 Thing::Manifest(_) => Error::ManifestUnknown { subject, answer },
+                Thing::Login => Error::Refused { subject, answer },
             },
             408 | 500..=599 => Error::Server {
                 subject,
@@ -166,14 +167,8 @@ mod tests {
             &["no repository r:5000/team/app"],
         );
         check(&blob, 404, "", false, &["blob sha256:", "push it again"]);
-        check(&manifest, 401, "", false, &["`docker login r:5000`"]);
-        check(
-            &manifest,
-            403,
-            "",
-            false,
-            &["denied", "docker login r:5000"],
-        );
+        check(&manifest, 401, "", false, &["`varve login r:5000`"]);
+        check(&manifest, 403, "", false, &["denied", "varve login r:5000"]);
         check(&manifest, 429, "", true, &["too many requests", "mirror"]);
         check(
             &manifest,

@@ -4,8 +4,10 @@
 
 mod docker_config;
 mod helper;
+mod login_file;
 
-pub use docker_config::DockerConfig;
+pub use docker_config::{DockerConfig, registry_of};
+pub use login_file::LoginFile;
 
 use std::fmt;
 use std::time::Duration;
@@ -87,6 +89,34 @@ pub trait Credentials: Send + Sync {
     fn token<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<Option<Token>>> {
         let _ = request;
         async { Ok(None) }.boxed()
+    }
+}
+
+/// One login for one registry, before it is stored anywhere.
+#[derive(Clone, Debug)]
+pub struct LoneLogin {
+    registry: String,
+    credential: Credential,
+}
+
+impl LoneLogin {
+    /// A name and a password.
+    #[must_use]
+    pub fn new(registry: &str, username: &str, password: &str) -> Self {
+        LoneLogin {
+            registry: registry.to_owned(),
+            credential: Credential::Password {
+                username: username.to_owned(),
+                password: password.to_owned(),
+            },
+        }
+    }
+}
+
+impl Credentials for LoneLogin {
+    fn credential<'a>(&'a self, registry: &'a str) -> BoxFuture<'a, Result<Option<Credential>>> {
+        let is_for = registry == self.registry;
+        async move { Ok(is_for.then(|| self.credential.clone())) }.boxed()
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::hints::{
-    after, https_hint, known, login_hint, rate_hint, seconds, tls_hint, unknown_hint,
+    after, https_hint, known, login_hint, rate_hint, seconds, tls_hint, unauthorized, unknown_hint,
 };
 pub(crate) use self::quoted::shortened;
 use crate::digest::Digest;
@@ -30,6 +30,8 @@ pub enum Thing {
     Manifest(ManifestReference),
     /// A layer or config.
     Blob(Digest),
+    /// Nothing but who asks; the repository has no name then.
+    Login,
 }
 
 impl Subject {
@@ -42,6 +44,10 @@ impl Subject {
 
     pub(crate) fn blob(repository: &Repository, digest: &Digest) -> Self {
         Subject(Arc::new((repository.clone(), Thing::Blob(*digest))))
+    }
+
+    pub(crate) fn login(registry: Repository) -> Self {
+        Subject(Arc::new((registry, Thing::Login)))
     }
 
     /// Where it is.
@@ -68,6 +74,7 @@ impl fmt::Display for Subject {
                 write!(f, "{repository}@{digest}")
             }
             Thing::Blob(digest) => write!(f, "blob {digest} of {repository}"),
+            Thing::Login => f.write_str(repository.host()),
         }
     }
 }
@@ -143,7 +150,7 @@ pub enum Error {
     },
     /// Stored credentials cannot be had.
     #[error(
-        "cannot get credentials for {registry}: {reason}; log in again with `docker login {registry}`, or correct docker's config.json"
+        "cannot get credentials for {registry}: {reason}; log in again with `varve login {registry}`, or correct docker's config.json"
     )]
     Credentials {
         /// The registry as a person names it.
@@ -160,7 +167,7 @@ pub enum Error {
         answer: Box<Answer>,
     },
     /// The registry does not know the repository.
-    #[error("{subject}: there is no repository {}: {answer}; check its spelling, and if it is private, log in with `docker login {}`", subject.repository(), subject.repository().host())]
+    #[error("{subject}: there is no repository {}: {answer}; check its spelling, and if it is private, log in with `varve login {}`", subject.repository(), subject.repository().host())]
     RepositoryUnknown {
         /// What was asked for.
         subject: Subject,
@@ -176,7 +183,7 @@ pub enum Error {
         answer: Box<Answer>,
     },
     /// The registry wants to know who asks, or does not accept who does.
-    #[error("{subject} needs a login: {answer}; {}", login_hint(subject, *had_credentials, *expired))]
+    #[error("{subject} {}: {answer}; {}", unauthorized(subject), login_hint(subject, *had_credentials, *expired))]
     Unauthorized {
         /// What was asked for.
         subject: Subject,
@@ -188,7 +195,7 @@ pub enum Error {
         expired: bool,
     },
     /// The registry knows who asks, and refuses.
-    #[error("access to {subject} is denied: {answer}; check its spelling, ask its owner for access, or log in as somebody else with `docker login {}`", subject.repository().host())]
+    #[error("access to {subject} is denied: {answer}; check its spelling, ask its owner for access, or log in as somebody else with `varve login {}`", subject.repository().host())]
     Denied {
         /// What was asked for.
         subject: Subject,

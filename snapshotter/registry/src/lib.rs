@@ -28,6 +28,7 @@ mod client;
 
 mod blob_stream;
 mod body;
+mod login;
 mod pull;
 mod push;
 mod range;
@@ -35,7 +36,10 @@ mod range;
 pub use blob_stream::BlobStream;
 pub use body::{BlobBody, BodyReader, FileBody};
 pub use client::{Client, ClientBuilder};
-pub use credentials::{Anonymous, Credential, Credentials, DockerConfig, Token, TokenRequest};
+pub use credentials::{
+    Anonymous, Credential, Credentials, DockerConfig, LoginFile, LoneLogin, Token, TokenRequest,
+    registry_of,
+};
 pub use digest::Digest;
 pub use error::{Answer, Error, Result, Subject, Thing, TlsCause};
 pub use hosts::{Hosts, KeyPair, RegistrySettings};

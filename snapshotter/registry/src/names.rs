@@ -49,6 +49,13 @@ impl Repository {
         })
     }
 
+    /// All that a registry has, for what is about none of its repositories.
+    pub(crate) fn all_of(host: &str) -> Result<Self, Error> {
+        let any = Repository::new(host, "any")?;
+        let name = String::new();
+        Ok(Repository { name, ..any })
+    }
+
     /// The registry as a person names it, with the port if there is one.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -285,7 +285,7 @@ fn a_registry_that_wants_fewer_requests_is_asked_later() {
     let fake = runtime.block_on(Fake::start(limited));
     let name = format!("{}/app:v1", fake.address);
     let refused = impatient(&varve, 3, &["pull", "--progress=plain", &name]);
-    let login = format!("docker login {}", fake.address);
+    let login = format!("varve login {}", fake.address);
     let words = [
         "too many requests",
         "after 3 attempts",

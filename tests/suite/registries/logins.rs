@@ -1,5 +1,7 @@
 //! A registry that wants to know who asks.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use support::registry::Registry;
 use support::relay::Relay;
 use support::token_server::TokenServer;
-use support::workspace::{Running, Varve};
+use support::workspace::{Outcome, Running, Varve, run_with_input};
 use tokio::runtime::Runtime;
 
 use super::interrupted::{BEGINNING, noise};
@@ -26,7 +28,7 @@ fn without_the_right_login_nothing_is_pulled_or_pushed_and_it_is_told_which_is_m
     let name = format!("{address}/team/app:1");
     varve.dockerfile("FROM busybox\nRUN echo text > /file\n");
     varve.build(["-t", &name]).succeeded();
-    let hint = format!("docker login {address}");
+    let hint = format!("varve login {address}");
     let refused = varve.varve(["push", &name]);
     refused.refused_with(1, &[&address, "team/app", "needs a login", &hint]);
     // me:wrong
@@ -51,6 +53,66 @@ fn without_the_right_login_nothing_is_pulled_or_pushed_and_it_is_told_which_is_m
     for secret in ["secret", "wrong", "bWU6"] {
         assert!(!refused.stderr.contains(secret), "{refused}");
     }
+}
+
+/// Logs in with a password on standard input.
+fn log_in_by_command(varve: &Varve, address: &str, password: &str) -> Outcome {
+    let words = ["login", "--username", "me", "--password-stdin", address];
+    run_with_input(&mut varve.command(words), password.as_bytes())
+}
+
+/// What a registry accepts is stored, used, found again and forgotten; anything else is not stored.
+fn logs_in_and_out(varve: &Varve, address: &str, name: &str) {
+    varve.dockerfile("FROM busybox\nRUN echo text > /file\n");
+    varve.build(["-t", name]).succeeded();
+    let refused = log_in_by_command(varve, address, "wrong\n");
+    let words = [address, "does not accept this login", "check the name"];
+    assert!(!refused.stderr.contains("wrong"), "{refused}");
+    refused.refused_with(1, &words);
+    let file = varve.path(".docker/config.json");
+    assert!(!file.exists(), "a wrong login was stored");
+
+    let done = log_in_by_command(varve, address, "secret\n").success();
+    assert_eq!(done.stdout, "Login Succeeded\n");
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    varve.varve(["push", name]).succeeded();
+    let again = varve.varve(["login", address]).success();
+    assert!(again.stderr.contains("existing credentials"), "{again}");
+
+    let done = varve.varve(["logout", address]).success();
+    assert_eq!(
+        done.stdout,
+        format!("Removing login credentials for {address}\n")
+    );
+    assert!(!varve.read(".docker/config.json").contains(address));
+    let done = varve.varve(["logout", address]).success();
+    assert_eq!(done.stdout, format!("Not logged in to {address}\n"));
+}
+
+#[test]
+fn a_login_is_stored_when_the_registry_accepts_it_and_forgotten_on_demand() {
+    let varve = Varve::new();
+    let registry = Registry::with_password(&varve.path("registry"));
+    let address = registry.address();
+    let name = format!("{address}/team/app:1");
+    logs_in_and_out(&varve, address, &name);
+    let hint = format!("varve login {address}");
+    let refused = varve.varve(["pull", &name]);
+    refused.refused_with(1, &[address, "needs a login", &hint]);
+    // Nobody is there to be asked, and nothing is waited for.
+    let refused = varve.varve(["login", address]);
+    refused.refused_with(1, &["standard input is no terminal", "--password-stdin"]);
+}
+
+#[test]
+fn a_token_server_is_shown_a_login_before_it_is_stored() {
+    let varve = Varve::new();
+    let runtime = Runtime::new().unwrap();
+    let tokens = runtime.block_on(TokenServer::start());
+    let registry = Registry::with_tokens(&varve.path("registry"), &tokens.realm());
+    let address = registry.address();
+    logs_in_and_out(&varve, address, &format!("{address}/team/app:1"));
 }
 
 /// The login that the token server accepts, and another one: in base64.
@@ -113,7 +175,7 @@ fn tokens_are_fetched_and_a_new_one_where_one_ends_midway() {
     // A server that gives only such as have ended.
     tokens.lifetime.store(-120, Ordering::Relaxed);
     let refused = varve.varve(["pull", &name]);
-    let hint = format!("docker login {}", relay.address());
+    let hint = format!("varve login {}", relay.address());
     refused.refused_with(1, &[&name, "needs a login", &hint]);
     tokens.lifetime.store(300, Ordering::Relaxed);
     log_in(&varve, relay.address(), WRONG);

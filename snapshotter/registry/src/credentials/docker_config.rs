@@ -162,8 +162,18 @@ impl Entry {
     }
 }
 
+/// The registry that somebody means who gives the address of a server, as `docker login` takes it:
+/// `https://index.docker.io/v1/` is `docker.io`.
+#[must_use]
+pub fn registry_of(server: &str) -> &str {
+    match host_of(server) {
+        host if DOCKER_HUB_HOSTS.contains(&host) => DOCKER_HUB_HOSTS[0],
+        host => host,
+    }
+}
+
 /// Under which keys the login for a registry may be stored; the first is what helpers are asked.
-fn keys_of(registry: &str) -> Vec<&str> {
+pub(super) fn keys_of(registry: &str) -> Vec<&str> {
     if DOCKER_HUB_HOSTS.contains(&registry) {
         return std::iter::once(DOCKER_HUB_KEY)
             .chain(DOCKER_HUB_HOSTS.iter().copied())
@@ -173,7 +183,7 @@ fn keys_of(registry: &str) -> Vec<&str> {
 }
 
 /// `https://host:port/v1/` is stored where `host:port` is meant.
-fn host_of(key: &str) -> &str {
+pub(super) fn host_of(key: &str) -> &str {
     let without_scheme = key.split_once("://").map_or(key, |(_, rest)| rest);
     without_scheme.split('/').next().unwrap_or_default()
 }

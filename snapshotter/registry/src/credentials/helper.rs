@@ -1,5 +1,5 @@
-//! `docker-credential-NAME`: a program that keeps logins. It is given a host on its standard input
-//! and prints JSON.
+//! `docker-credential-NAME`: a program that keeps logins. Asked for one it is given a host on its
+//! standard input and prints JSON; to store one it is given such JSON.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -30,6 +30,16 @@ pub(super) struct Helper<'a> {
     pub(super) timeout: Duration,
 }
 
+/// A login to be stored.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Stored<'s> {
+    #[serde(rename = "ServerURL")]
+    server_url: &'s str,
+    username: &'s str,
+    secret: &'s str,
+}
+
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Output {
@@ -42,20 +52,52 @@ struct Output {
 impl Helper<'_> {
     /// Asks for the login of `server`. The error is a reason for a message.
     pub(super) async fn get(&self, server: &str) -> Result<Option<Credential>, String> {
+        let Some(answer) = self.run("get", server.as_bytes()).await? else {
+            return Ok(None);
+        };
+        let shown = self.program()?;
+        let output: Output = serde_json::from_slice(&answer)
+            // The text could hold the secret.
+            .map_err(|_| {
+                let shown = shown.display();
+                format!("the answer of {shown} is not what was expected")
+            })?;
+        Ok(output.credential())
+    }
+
+    /// Has it keep a login. The error is a reason for a message.
+    pub(super) async fn store(
+        &self,
+        server: &str,
+        username: &str,
+        secret: &str,
+    ) -> Result<(), String> {
+        let stored = Stored {
+            server_url: server,
+            username,
+            secret,
+        };
+        let stored = serde_json::to_vec(&stored).map_err(|error| error.to_string())?;
+        self.run("store", &stored).await.map(drop)
+    }
+
+    /// Has it forget a login; whether it says that there was one.
+    pub(super) async fn erase(&self, server: &str) -> Result<bool, String> {
+        let erased = self.run("erase", server.as_bytes()).await?;
+        Ok(erased.is_some())
+    }
+
+    /// What it prints when it is told `verb` and given `input`; `None` if it knows no such login.
+    async fn run(&self, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let program = self.program()?;
         let shown = program.display();
-        match tokio::time::timeout(self.timeout, run(&program, server)).await {
+        match tokio::time::timeout(self.timeout, run(&program, verb, input)).await {
             Err(_) => Err(format!(
                 "{shown} did not answer within {} s",
                 self.timeout.as_secs_f64()
             )),
             Ok(Err(error)) => Err(format!("cannot run {shown}: {error}")),
-            Ok(Ok(ended)) if ended.status.success() => {
-                let output: Output = serde_json::from_slice(&ended.output)
-                    // The text could hold the secret.
-                    .map_err(|_| format!("the answer of {shown} is not what was expected"))?;
-                Ok(output.credential())
-            }
+            Ok(Ok(ended)) if ended.status.success() => Ok(Some(ended.output)),
             Ok(Ok(ended)) => {
                 let said = [&ended.output, &ended.errors].map(|text| String::from_utf8_lossy(text));
                 if said.iter().any(|text| text.contains(NOT_FOUND)) {
@@ -97,9 +139,9 @@ struct Ended {
 }
 
 /// Runs a helper to its end. Dropped, it kills the program.
-async fn run(program: &Path, server: &str) -> std::io::Result<Ended> {
+async fn run(program: &Path, verb: &str, given: &[u8]) -> std::io::Result<Ended> {
     let mut child = Command::new(program)
-        .arg("get")
+        .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -107,7 +149,7 @@ async fn run(program: &Path, server: &str) -> std::io::Result<Ended> {
         .spawn()?;
     if let Some(mut input) = child.stdin.take() {
         // It may answer without reading.
-        if let Err(error) = input.write_all(server.as_bytes()).await {
+        if let Err(error) = input.write_all(given).await {
             tracing::debug!(%error, "a credential helper did not read its input");
         }
     }
@@ -208,7 +250,7 @@ mod tests {
         let check = async |script: &str, config: &str, part: &str| {
             let error = ask(script, config, "x").await.unwrap_err();
             assert!(error.contains(part), "{error}");
-            assert!(error.contains("docker login x"), "{error}");
+            assert!(error.contains("varve login x"), "{error}");
         };
         check(
             "printf 'no \\033[1m bus'; exit 1",

@@ -12,16 +12,26 @@ pub(super) fn unknown_hint(subject: &Subject) -> &'static str {
     }
 }
 
+/// What a registry says that does not let somebody in.
+pub(super) fn unauthorized(subject: &Subject) -> &'static str {
+    match subject.thing() {
+        Thing::Login => "does not accept this login",
+        Thing::Manifest(_) | Thing::Blob(_) => "needs a login",
+    }
+}
+
 pub(super) fn login_hint(subject: &Subject, had_credentials: bool, expired: bool) -> String {
     let host = subject.repository().host();
-    if expired {
+    if *subject.thing() == Thing::Login {
+        "check the name and the password; some registries want a token as password".to_owned()
+    } else if expired {
         format!(
-            "the token has expired and no new one is to be had: log in again with `docker login {host}`"
+            "the token has expired and no new one is to be had: log in again with `varve login {host}`"
         )
     } else if had_credentials {
-        format!("the stored login is not accepted: log in again with `docker login {host}`")
+        format!("the stored login is not accepted: log in again with `varve login {host}`")
     } else {
-        format!("check its spelling, and log in with `docker login {host}`")
+        format!("check its spelling, and log in with `varve login {host}`")
     }
 }
 
@@ -31,7 +41,7 @@ pub(super) fn rate_hint(subject: &Subject, answer: &Answer) -> String {
         Some(wait) => format!("in {} s", seconds(wait)),
         None => "later".to_owned(),
     };
-    format!("try again {when}, log in with `docker login {host}`, or use a mirror")
+    format!("try again {when}, log in with `varve login {host}`, or use a mirror")
 }
 
 pub(super) fn tls_hint(cause: TlsCause, server: &str) -> String {

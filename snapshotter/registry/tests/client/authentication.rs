@@ -36,7 +36,7 @@ async fn a_password_opens_a_registry_with_basic_auth() {
         .unwrap();
     image.pull(&me, &repository, &tag("v1")).await.unwrap();
 
-    let login = format!("`docker login {}`", server.address);
+    let login = format!("`varve login {}`", server.address);
     let subject = format!("{}/team/app:v1", server.address);
     let anonymous = client().manifest(&repository, &tag("v1")).await;
     assert_says(anonymous, &[&subject, "needs a login", "401", &login]);
@@ -78,7 +78,7 @@ async fn tokens_are_fetched_with_a_password_a_refresh_token_or_nothing() {
             &UploadOptions::default(),
         )
         .await;
-    assert_says(pushed, &["team/app", "docker login", &server.address]);
+    assert_says(pushed, &["team/app", "varve login", &server.address]);
     let wrong = with_entry(&server.address, WRONG);
     let wrong = wrong.manifest(&repository, &tag("v1")).await;
     assert_says(
@@ -142,7 +142,7 @@ async fn a_token_that_ends_is_replaced() {
     tokens.lifetime.store(-300, Ordering::Relaxed);
     let stale = with_entry(&server.address, ME);
     let stale = stale.manifest(&repository, &tag("v1")).await;
-    assert_says(stale, &["a:v1", "docker login"]);
+    assert_says(stale, &["a:v1", "varve login"]);
 }
 
 /// A registry that accepts the tokens from `first` on, and gives them out by number.
@@ -193,7 +193,7 @@ async fn a_refused_token_is_replaced_once() {
 
     accepted.store(1000, Ordering::SeqCst);
     let refused = client.manifest(&repository, &tag("v")).await;
-    assert_says(refused, &["/a:v needs a login", "401", "docker login"]);
+    assert_says(refused, &["/a:v needs a login", "401", "varve login"]);
     assert_eq!(fake.count("GET /token"), 3, "one new token, and no more");
 }
 
