@@ -17,7 +17,7 @@ use store::{RootLock, Store};
 
 use crate::args::Global;
 use crate::environment::Environment;
-use crate::error::say;
+use crate::error::{self, say};
 use crate::host::Host;
 use crate::owner::shared::Shared;
 use crate::owner::turns::{Need, Turn};
@@ -64,6 +64,7 @@ impl Site {
             Some(root) => Environment::absolute(root)?,
             None => environment.default_root()?,
         };
+        error::speak_of(&root);
         Ok(Site {
             standing: Standing::at_start(&environment),
             global,

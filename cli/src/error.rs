@@ -3,12 +3,18 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
 use crate::caller::Caller;
+use crate::output::size;
 use crate::output::text::is_mover;
+
+/// With place for fewer files a disk is said to be full of files rather than of bytes.
+const FILES_MIN: u64 = 64;
 
 /// The build or the command failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -86,6 +92,15 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// The root directory of this process's commands.
+static ROOT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Tells which root directory messages may speak of.
+pub(crate) fn speak_of(root: &Path) {
+    // Commands of one process have one.
+    drop(ROOT.set(root.to_owned()));
+}
+
 /// Whether what is said is part of the log.
 static SAYS_INTO_LOG: AtomicBool = AtomicBool::new(false);
 
@@ -119,7 +134,7 @@ pub(crate) fn sentence(error: &(dyn Error + 'static)) -> String {
     let mut text = harmless(&without_error_numbers(&text));
     if let Some(hint) = hint(&text) {
         text.push_str("; ");
-        text.push_str(hint);
+        text.push_str(&hint);
     }
     text
 }
@@ -152,14 +167,49 @@ fn without_error_numbers(text: &str) -> String {
 
 /// The next step for causes that can stand behind any message. Told from the text: by the time an
 /// error arrives here, libraries have turned it into text more than once.
-fn hint(text: &str) -> Option<&'static str> {
+fn hint(text: &str) -> Option<String> {
     let has = |part: &str| text.contains(part);
     if has("No space left on device") || has("Disk quota exceeded") {
-        return Some(
-            "the disk is full: nothing that was complete is lost; make room there, then \
-             `varve prune` can make more",
-        );
+        return Some(full(text, ROOT.get().map(PathBuf::as_path)));
     }
+    Some(plain_hint(text)?.to_owned())
+}
+
+/// What to do about a full disk: that of the root directory, if it is what the message speaks of.
+fn full(text: &str, root: Option<&Path>) -> String {
+    let root = root.filter(|root| {
+        let path = root.display().to_string();
+        // What is stored lies there, wherever it comes from.
+        text.contains(&path) || text.split(' ').any(|word| word == "store")
+    });
+    let Some(root) = root else {
+        return "that disk is full: nothing that was complete is lost; make room there and run this \
+                again, or `varve prune` if it is also that of varve's root directory"
+            .to_owned();
+    };
+    // The root may be what could not be made.
+    let free = root
+        .ancestors()
+        .find_map(|path| rustix::fs::statvfs(path).ok());
+    let free = match free {
+        Some(found) if found.f_files > 0 && found.f_favail < FILES_MIN => {
+            format!("place for {} files", found.f_favail)
+        }
+        Some(found) => format!(
+            "{} free now",
+            size(found.f_bavail.saturating_mul(found.f_frsize))
+        ),
+        None => "nobody can tell how much is free".to_owned(),
+    };
+    format!(
+        "the disk of {} is full ({free}): nothing that was complete is lost; make room on it, \
+         or remove what is not needed: `varve rmi`, `varve prune --all`",
+        root.display()
+    )
+}
+
+fn plain_hint(text: &str) -> Option<&'static str> {
+    let has = |part: &str| text.contains(part);
     let is_denied = has("Operation not permitted") || has("Permission denied");
     if is_denied && !rustix::process::geteuid().is_root() {
         return Some("`varve doctor` tells what this user can do, and how to do more");
@@ -211,5 +261,19 @@ mod tests {
             text.contains("No space left on device") && text.contains("varve prune"),
             "{text}"
         );
+        let root = Some(Path::new("/"));
+        let other = "write /x/y.tar: No space left on device";
+        assert!(full(other, Some(Path::new("/r"))).contains("that disk"));
+        for text in [
+            "commit to /: No space left on device",
+            "store a/b: No space left on device",
+        ] {
+            let told = full(text, root);
+            assert!(told.starts_with("the disk of / is full ("), "{told}");
+            assert!(
+                told.contains("B free now)") && told.contains("prune --all"),
+                "{told}"
+            );
+        }
     }
 }

@@ -6,7 +6,12 @@ use support::small_disk::SmallDisk;
 use support::workspace::{Outcome, Varve};
 
 /// What every message about a full disk says.
-const FULL: &[&str] = &["No space left on device"];
+const FULL: &[&str] = &[
+    "No space left on device",
+    "the disk of ",
+    "disk/root is full (",
+    "varve prune --all",
+];
 
 /// A root on a disk of `mib` MiB.
 fn on_small_disk(mib: u64) -> (Varve, SmallDisk) {
@@ -145,6 +150,17 @@ fn a_disk_without_a_free_byte_still_lists_removes_and_prunes() {
     build(&varve, "FROM busybox\nRUN echo two > /two\n", &[]).refused_with(1, FULL);
     command(&["rmi", "app"]).succeeded();
     command(&["prune"]).succeeded();
+    // Not even what is kept in reserve.
+    fs::remove_file(varve.path("disk/root/db/reserve")).unwrap();
+    fs::remove_file(filler).unwrap();
+    let filler = disk.fill(0);
+    for words in [&["images"][..], &["prune"], &["inspect", "app"]] {
+        let refused = command(words).code(1);
+        for part in FULL {
+            assert!(refused.stderr.contains(part), "{refused}");
+        }
+        assert_eq!(refused.stderr.lines().count(), 1, "{refused}");
+    }
     fs::remove_file(filler).unwrap();
     is_sound(&varve);
     build(

@@ -15,6 +15,8 @@ use rocksdb::{
     LogLevel, Options, PrefixRange, ReadOptions, WriteBatch, WriteOptions,
 };
 
+use rustix::io::Errno;
+
 use super::{Batch, Change, Durability, KeyValue, Row};
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -313,9 +315,15 @@ fn database_options() -> Result<Options, rocksdb::Error> {
 /// RocksDB's own log, of warnings and worse: ours instead of files that every open would start
 /// with a dump of all options, 120 KB.
 fn forward_log(level: LogLevel, message: &str) {
+    let message = message.trim();
     match level {
-        LogLevel::Error | LogLevel::Fatal => tracing::error!("RocksDB: {}", message.trim()),
-        LogLevel::Warn => tracing::warn!("RocksDB: {}", message.trim()),
+        // What fails is told by whoever asked for it; these are its insides, hundreds of lines of
+        // them when the disk is full. Of damage that is found in the background only this tells.
+        LogLevel::Error | LogLevel::Fatal if message.contains("Corruption") => {
+            let line = message.lines().next().unwrap_or_default();
+            tracing::error!("RocksDB: {line}");
+        }
+        LogLevel::Error | LogLevel::Fatal | LogLevel::Warn => tracing::debug!("RocksDB: {message}"),
         _ => {}
     }
 }
@@ -429,6 +437,14 @@ fn describe(path: &Path, operation: &'static str, error: &rocksdb::Error) -> Err
             path: path.into(),
             holder: None,
         };
+    }
+    for errno in [Errno::NOSPC, Errno::DQUOT] {
+        let full = io::Error::from(errno);
+        let words = full.to_string();
+        let words = words.split(" (os error").next().unwrap_or_default();
+        if message.contains(words) {
+            return Error::io("write to", path, full);
+        }
     }
     // An open that misses a file of the database is as damaged as one that finds a wrong one.
     let file_missing = operation == "open" && message.contains("No such file or directory");
