@@ -8,9 +8,14 @@
 //! | `\c` | the character `c` |
 //! | `**` | with [`Glob::with_double_star`] only: any run of directories, also none |
 //!
+//! `patternmatcher` makes regular expressions of its patterns, and what those know shows through:
+//! `\\d` is a digit, `\\a` no letter, `[[:alpha:]]` a letter (`expressions`).
+//!
 //! A pattern is a small automaton that reads a path once: time is bounded by the product of both
 //! lengths, whatever the pattern. Paths are bytes; one that is not UTF-8 never matches by
 //! accident.
+
+mod expressions;
 
 use crate::error::Problem;
 
@@ -79,12 +84,7 @@ impl Glob {
 
     /// Whether the whole of `name` matches.
     pub fn is_match(&self, name: impl AsRef<[u8]>) -> bool {
-        self.run(name.as_ref(), false)
-    }
-
-    /// Whether `path` or a directory above it matches.
-    pub fn is_match_or_parent(&self, path: impl AsRef<[u8]>) -> bool {
-        self.run(path.as_ref(), true)
+        self.run(name.as_ref())
     }
 
     fn compile(pattern: &[u8], has_double_star: bool) -> Result<Self, Problem> {
@@ -106,12 +106,15 @@ impl Glob {
                 QUESTION => tokens.push(Token::AnyCharacter),
                 BRACKET => {
                     let class;
-                    (class, rest) = character_class(rest)?;
+                    (class, rest) = character_class(rest, has_double_star)?;
                     tokens.push(class);
                 }
                 BACKSLASH => {
                     let (escaped, after) = next_character(rest).ok_or(Problem::BadPattern)?;
-                    tokens.push(Token::Literal(escaped));
+                    tokens.push(match has_double_star {
+                        true => expressions::escaped(escaped)?,
+                        false => Token::Literal(escaped),
+                    });
                     rest = after;
                 }
                 c => tokens.push(Token::Literal(c)),
@@ -120,16 +123,13 @@ impl Glob {
         Ok(Self { tokens })
     }
 
-    /// Reads `path` once. `or_parent`: also true when the part before some `/` matches.
-    fn run(&self, path: &[u8], or_parent: bool) -> bool {
+    /// Reads `path` once.
+    fn run(&self, path: &[u8]) -> bool {
         let mut states = States::new(self.tokens.len());
         let mut next = States::new(self.tokens.len());
         states.enter(&self.tokens, 0);
         let mut rest = path;
         while let Some((c, after)) = next_character(rest) {
-            if or_parent && c == SLASH && states.is_accepting() {
-                return true;
-            }
             next.clear();
             for &state in &states.active {
                 self.step(state, c, &mut next);
@@ -188,8 +188,8 @@ fn double_star<'a>(tokens: &mut Vec<Token>, rest: &'a [u8]) -> &'a [u8] {
     after
 }
 
-/// `[...]` after the bracket.
-fn character_class(mut rest: &[u8]) -> Result<(Token, &[u8]), Problem> {
+/// `[...]` after the bracket; `has_names` for `[:alpha:]` among the members.
+fn character_class(mut rest: &[u8], has_names: bool) -> Result<(Token, &[u8]), Problem> {
     let is_negated = rest.starts_with(b"^");
     if is_negated {
         rest = &rest[1..];
@@ -200,6 +200,11 @@ fn character_class(mut rest: &[u8]) -> Result<(Token, &[u8]), Problem> {
             && !ranges.is_empty()
         {
             return Ok((Token::Class { is_negated, ranges }, after));
+        }
+        if has_names && let Some((named, after)) = expressions::named_class(rest)? {
+            ranges.extend(named);
+            rest = after;
+            continue;
         }
         let low;
         (low, rest) = class_member(rest)?;

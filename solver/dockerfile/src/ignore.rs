@@ -2,6 +2,10 @@
 //!
 //! The last pattern that matches a path, or a directory above it, decides: excluded, or with `!`
 //! not excluded. Patterns are those of [`Glob::with_double_star`], from the context's root.
+//!
+//! As in `patternmatcher`, a pattern is compared with a path only if it could change what those
+//! before it say; and that it matches a directory is known below only if it was compared there. So
+//! `!src` brings nothing back of what `**/*.c` takes away: `src` itself was never taken away.
 
 use crate::error::{Error, Problem};
 use crate::glob::{Glob, PATTERN_SIZE_MAX};
@@ -164,8 +168,26 @@ impl Ignore {
         if path.is_empty() {
             return None;
         }
-        let matches = |rule: &Rule| rule.glob.is_match_or_parent(path);
-        self.rules.iter().rposition(matches)
+        let mut matched = vec![false; self.rules.len()];
+        let mut decisive = None;
+        let slashes = (0..path.len()).filter(|at| path[*at] == b'/');
+        for end in slashes.chain([path.len()]) {
+            let mut is_excluded = false;
+            decisive = None;
+            for (index, rule) in self.rules.iter().enumerate() {
+                if !matched[index] {
+                    if rule.is_exception != is_excluded {
+                        continue;
+                    }
+                    matched[index] = rule.glob.is_match(&path[..end]);
+                }
+                if matched[index] {
+                    is_excluded = !rule.is_exception;
+                    decisive = Some(index);
+                }
+            }
+        }
+        decisive
     }
 }
 

@@ -365,6 +365,10 @@ fn a_copy_lays_over_what_is_there_and_a_missing_source_is_named() {
     assert_eq!(text(&files, "t/kept"), "c.md");
     for (line, name) in [
         ("COPY absent /", "absent"),
+        ("COPY absent/* /", "absent"),
+        ("COPY d/absent/*.txt /", "d/absent"),
+        ("COPY --parents d/absent /", "d/absent"),
+        ("COPY --parents a.txt d/./absent /", "d/absent"),
         ("COPY --from=busybox /gone /", "gone"),
     ] {
         varve.dockerfile(&format!("FROM busybox\n{line}\n"));

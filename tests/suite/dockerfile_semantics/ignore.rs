@@ -42,7 +42,7 @@ fn patterns_leave_out_and_take_in_by_the_last_that_matches() {
             .map(|name| (*name).to_owned())
             .collect()
     };
-    let cases: [(&str, Vec<String>); 9] = [
+    let cases: [(&str, Vec<String>); 11] = [
         ("", without(&[])),
         ("# comment\n\n", without(&[])),
         ("*.md\n", without(&["b.md"])),
@@ -55,6 +55,8 @@ fn patterns_leave_out_and_take_in_by_the_last_that_matches() {
         ("**\n!d/e\n!a.*\n", vec!["a.txt".into(), "d/e/c.md".into()]),
         ("**/*.md\n!b.md\n", without(&["d/b.md", "d/e/c.md"])),
         ("!b.md\n*.md\n", without(&["b.md"])),
+        ("d/**\n!d/\n", without(&["d/a.txt", "d/b.md", "d/e/c.md"])),
+        ("**/*.md\n!d/e\n", without(&["b.md", "d/b.md", "d/e/c.md"])),
     ];
     for (ignore, expect) in cases {
         assert_eq!(left(ignore), expect, "{ignore:?}");

@@ -116,19 +116,30 @@ fn double_stars_match_directories() {
     }
 }
 
+/// As regular expressions, which `patternmatcher` makes of its patterns.
 #[test]
-fn a_parent_directory_counts_when_asked_for() {
-    let cases = [
-        ("dir", "dir/a/b", true),
-        ("d*r", "dir/a/b", true),
-        ("*/a", "dir/a/b", true),
-        ("dir", "dirx/a", false),
-        ("a", "dir/a", false),
-        ("dir/", "dir/a", false),
-    ];
-    for (pattern, path, expected) in cases {
+fn expressions_show_through() {
+    for (pattern, path, expected) in [
+        ("\\a.txt", "a.txt", false),
+        ("x\\dy", "x5y", true),
+        ("\\S*", "src", true),
+        ("\\s*", "src", false),
+        ("bin\\Debug", "bin\\Debug", false),
+        ("a\\b", "ab", false),
+        ("\\[a\\]\\{\\}\\!", "[a]{}!", true),
+        ("[[:alpha:]]*", "abc", true),
+        ("[[:alpha:]_]", "_", true),
+        ("[[:^digit:]]x", "ax", true),
+        ("[[:^digit:]]x", "4x", false),
+        ("[^[:digit:]]x", "4x", false),
+        ("[[:punct:]]", "#", true),
+    ] {
         let glob = Glob::with_double_star(pattern).expect(pattern);
-        assert_eq!(glob.is_match_or_parent(path), expected, "{pattern} {path}");
+        assert_eq!(glob.is_match(path), expected, "{pattern} {path}");
+    }
+    for pattern in ["we\\ird", "\\1", "\\é", "[[:none:]]"] {
+        let refused = Glob::with_double_star(pattern);
+        assert_eq!(refused, Err(Problem::BadPattern), "{pattern}");
     }
 }
 

@@ -88,7 +88,7 @@ fn the_last_match_wins() {
         ),
         ("./ a /\n", &["a", "a/b"], &[" a", "b"]),
         ("dir/\n", &["dir", "dir/a/b"], &["dirx", "x/dir"]),
-        ("x\n!x/y\nx*", &["x", "x/y", "x/y/z"], &["y"]),
+        ("x\n!x/y\nx*", &["x", "x1"], &["x/y", "x/y/z", "y"]),
         (
             "**\n!src/**/*.rs",
             &["src", "src/a.c", "Cargo.toml"],
@@ -101,6 +101,49 @@ fn the_last_match_wins() {
             &["a/b"],
         ),
         (".git\n.*\n!.env", &[".git", ".gitignore"], &[".env", "a"]),
+    ];
+    for (text, excluded, included) in cases {
+        let ignore = Ignore::parse(text.as_bytes()).expect(text);
+        for path in excluded {
+            assert!(ignore.excludes(path), "{text:?} must exclude {path}");
+        }
+        for path in included {
+            assert!(!ignore.excludes(path), "{text:?} must not exclude {path}");
+        }
+    }
+}
+
+/// What BuildKit 0.32 was seen to send of such contexts.
+#[test]
+fn exceptions_bring_back_what_was_taken_away_itself() {
+    let cases: [(&str, &[&str], &[&str]); 7] = [
+        (
+            "src/sub/**\n!src/sub/",
+            &["src/sub/x.c", "src/sub/deep/z.c"],
+            &["src/sub"],
+        ),
+        (
+            "src/sub/**\n!src/sub/x.c",
+            &["src/sub/y.h"],
+            &["src/sub/x.c"],
+        ),
+        (
+            "**/*.c\n!src/sub",
+            &["src/main.c", "src/sub/x.c"],
+            &["src/sub/y.h"],
+        ),
+        ("src\n!src/sub", &["src/main.c"], &["src/sub/deep/z.c"]),
+        (
+            "*\n!src/sub/deep/",
+            &["src", "src/sub/x.c"],
+            &["src/sub/deep/z.c"],
+        ),
+        ("foo/**\n!foo/bar/", &["foo/a.txt"], &["foo/bar/baz"]),
+        (
+            "foo\n!foo/bar\nfoo/bar/baz",
+            &["foo/bar/baz"],
+            &["foo/bar/qux.txt"],
+        ),
     ];
     for (text, excluded, included) in cases {
         let ignore = Ignore::parse(text.as_bytes()).expect(text);

@@ -66,6 +66,17 @@ impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
             true => expand(&mut editor, copy.src.as_bytes())?,
             false => vec![RelPath::lenient(copy.src.as_bytes())?],
         };
+        let required = copy.required_paths.iter().map(String::as_str);
+        let before_pattern = copy.allow_wildcard.then(|| fixed_part(&copy.src)).flatten();
+        for path in required.chain(before_pattern) {
+            let path = RelPath::lenient(path.as_bytes())?;
+            let resolved = editor.resolve(&path, true)?;
+            if editor.get(&resolved)?.is_none() {
+                return Err(Error::NotFound {
+                    path: path.to_string(),
+                });
+            }
+        }
         let mut paths = Vec::new();
         for path in given {
             let resolved = editor.resolve(&path, copy.follow_symlink)?;
@@ -128,6 +139,17 @@ impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
         }
         Ok(())
     }
+}
+
+/// The directory that a pattern starts from, which has to be there although the pattern may match
+/// nothing in it. `None` for a path that is no pattern.
+fn fixed_part(pattern: &str) -> Option<&str> {
+    let meta = pattern.find(|c: char| c.is_ascii() && glob::has_meta([c as u8]))?;
+    Some(
+        pattern[..meta]
+            .rsplit_once('/')
+            .map_or("/", |(fixed, _)| fixed),
+    )
 }
 
 /// The entry at a path of a tree that is only read.
