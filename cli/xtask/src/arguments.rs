@@ -49,6 +49,11 @@ impl Task {
         let Some((task, rest)) = words.split_first() else {
             return Err(Error::new(format!("which task?\n\n{USAGE}")));
         };
+        let asks = |word: &String| matches!(word.as_str(), "--help" | "-h");
+        // A bench has a help of its own.
+        if task != "bench" && rest.iter().any(asks) {
+            return Ok(Self::Help);
+        }
         match task.as_str() {
             "demo" => Ok(Self::Demo(demo::Options {
                 keep: flags(task, rest, &["--keep", "--release"])?.contains(&"--keep"),
@@ -227,7 +232,15 @@ mod tests {
             package(&[package::Form::Deb], Some("d"), Some("b/varve")),
         );
         check("rocksdb", Task::Rocksdb);
-        check("--help", Task::Help);
+        for line in [
+            "--help",
+            "help",
+            "package --help",
+            "test -h",
+            "bench e2e --help",
+        ] {
+            check(line, Task::Help);
+        }
     }
 
     #[test]
