@@ -232,15 +232,10 @@ mod tests {
             package(&[package::Form::Deb], Some("d"), Some("b/varve")),
         );
         check("rocksdb", Task::Rocksdb);
-        for line in [
-            "--help",
-            "help",
-            "package --help",
-            "test -h",
-            "bench e2e --help",
-        ] {
+        for line in ["--help", "help", "package --help", "test -h"] {
             check(line, Task::Help);
         }
+        check("bench e2e --help", bench(Some("e2e"), &["--help"]));
     }
 
     #[test]
