@@ -243,18 +243,10 @@ impl Service {
     /// # Errors
     /// Those of every part.
     pub(crate) fn open(site: &Site, runtime: &RuntimeChoice) -> anyhow::Result<Self> {
-        match &site.shared {
-            Some(shared) => Ok(Service(
-                shared.service(runtime, || Opened::open(site, runtime))?,
-            )),
-            None => {
-                if site.standing == Standing::Root {
-                    // Before the first thread starts, so that no mount outlives this process.
-                    mount::enter_private_namespace()?;
-                }
-                Ok(Service(Arc::new(Opened::open(site, runtime)?)))
-            }
-        }
+        let shared = site.shared.as_ref();
+        let shared = shared.expect("what builds or runs is carried out by an owner");
+        let opened = shared.service(runtime, || Opened::open(site, runtime))?;
+        Ok(Service(opened))
     }
 
     /// The solver.

@@ -31,7 +31,17 @@ const SYSTEM: &str = "/etc";
 /// Docker's config.json, or another file of these, is there and cannot be read; a proxy that is
 /// none.
 pub(crate) fn configured(environment: &Environment) -> anyhow::Result<Registries> {
-    let configuration = Configuration::of(environment)?;
+    of(&Configuration::of(environment)?, environment)
+}
+
+/// The same with the configuration file as it was read.
+///
+/// # Errors
+/// As [`configured`].
+pub(crate) fn of(
+    configuration: &Configuration,
+    environment: &Environment,
+) -> anyhow::Result<Registries> {
     let mut directories = Vec::from_iter(environment.configuration_directory());
     directories.push(PathBuf::from(SYSTEM));
     let mut hosts = Hosts {

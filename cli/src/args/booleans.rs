@@ -17,6 +17,7 @@ pub(crate) fn plain(words: Vec<OsString>) -> Vec<OsString> {
     let mut plain: Vec<OsString> = Vec::new();
     let mut words = words.into_iter();
     plain.extend(words.next());
+    let mut is_of_others = false;
     // Of global options those with a value.
     let mut is_value = false;
     while let Some(word) = words.next() {
@@ -37,23 +38,29 @@ pub(crate) fn plain(words: Vec<OsString>) -> Vec<OsString> {
                 plain.push("--help".into());
                 return plain;
             }
-            match command.find_subcommand(text) {
-                // What follows may be the command line of another program.
-                Some(below) if has_words_of_others(below) => {
-                    plain.push(word);
-                    break;
-                }
-                Some(below) => command = below,
-                None => {}
+            if let Some(below) = command.find_subcommand(text) {
+                command = below;
+                is_of_others = has_words_of_others(below);
             }
             plain.push(word);
             continue;
+        }
+        if is_of_others && !text.starts_with('-') {
+            // What follows is the command line of another program.
+            plain.push(word);
+            break;
         }
         match switched(command, text) {
             Some((name, true)) => plain.push(name.into()),
             // The last one counts.
             Some((name, false)) => plain.retain(|earlier| earlier != name),
-            None => plain.push(word),
+            None => {
+                let has_value = is_of_others && is_before_value(command, text);
+                plain.push(word);
+                if has_value {
+                    plain.extend(words.next());
+                }
+            }
         }
     }
     plain.extend(words);
@@ -68,6 +75,34 @@ fn is_candidate(word: &OsString) -> bool {
 fn has_words_of_others(command: &Command) -> bool {
     let mut positionals = command.get_positionals();
     positionals.any(|argument| argument.is_trailing_var_arg_set())
+}
+
+/// Whether the next word is the value of this option, or of the last one of these letters.
+fn is_before_value(command: &Command, word: &str) -> bool {
+    let takes = |argument: &clap::Arg| {
+        let action = argument.get_action();
+        action.takes_values()
+            && argument
+                .get_num_args()
+                .is_none_or(|count| count.min_values() > 0)
+    };
+    let mut options = command.get_opts();
+    if let Some(long) = word.strip_prefix("--") {
+        let is_named = |argument: &&clap::Arg| {
+            argument.get_long() == Some(long)
+                || argument
+                    .get_all_aliases()
+                    .is_some_and(|others| others.contains(&long))
+        };
+        return options.find(is_named).is_some_and(takes);
+    }
+    let letters = word.strip_prefix('-').unwrap_or_default();
+    // What stands behind the first one that takes a value is that value.
+    let first = letters.char_indices().find(|(_, letter)| {
+        let mut options = command.get_opts();
+        options.any(|option| option.get_short() == Some(*letter) && takes(option))
+    });
+    first.is_some_and(|(at, letter)| at + letter.len_utf8() == letters.len())
 }
 
 /// The option and whether it is on, if the word says that of one that takes no value.
@@ -117,6 +152,14 @@ mod tests {
         check("varve build --load --load=false .", "varve build .");
         check("varve build --load=false --load .", "varve build --load .");
         check("varve system df -v=true", "varve system df -v");
+        check(
+            "varve run -i=true --tty=false --rm=true -e A=1 -q image -t=true",
+            "varve run -i --rm -e A=1 -q image -t=true",
+        );
+        check(
+            "varve run -t -t=0 -e -i=true image",
+            "varve run -e -i=true image",
+        );
     }
 
     #[test]
@@ -127,6 +170,9 @@ mod tests {
             "varve build --build-arg A=true .",
             "varve build -- --load=true",
             "varve run image program --quiet=true",
+            "varve run -e -t=true --name --tty=true -itv /a:/b -- image -i=true",
+            "varve run -e A=b --volume /a:/b image -i=true --tty=true",
+            "varve run -eA image --tty=true",
             "varve nonsense --quiet=true",
             "varve inspect help",
         ] {

@@ -75,7 +75,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
             sentence(&error)
         ));
     }
-    collect_garbage(site, &service);
+    collect_garbage(&asked.configuration, &service);
     if mode.is_for_people() {
         say(&summary(&record.summary));
     }
@@ -94,13 +94,13 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
 }
 
 /// Keeps the build cache as small as the configuration has it. A build is as good without that.
-fn collect_garbage(site: &Site, service: &Service) {
+fn collect_garbage(configuration: &Configuration, service: &Service) {
     let solver = service.solver();
-    let collected = Configuration::of(&site.environment).and_then(|configuration| {
+    let collect = || -> anyhow::Result<_> {
         let (_, total) = solver.snapshots().store().disk_bytes()?;
         Ok(solver.collect_garbage(&configuration.rules(total)?)?)
-    });
-    match collected {
+    };
+    match collect() {
         Ok(None) => {}
         Ok(Some(collected)) => tracing::info!(
             freed = size(collected.store.disk_bytes + collected.image_bytes),

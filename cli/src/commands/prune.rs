@@ -138,17 +138,23 @@ fn rule(options: &args::Prune, chosen: Chosen, snapshots: &Manager) -> anyhow::R
 
 /// All of the build cache, except what a step uses at this moment.
 fn whole_cache(snapshots: &Manager) -> anyhow::Result<Forgotten> {
-    let store = snapshots.store();
-    let mut forgotten = Forgotten::default();
-    for prefix in CACHE_LEASES {
-        let found = leases::all(store, prefix)?.into_iter();
-        forgotten.leases.extend(found.map(|lease| lease.id));
-    }
+    let mut forgotten = remembered(snapshots)?;
     for one in cache_mounts::list(snapshots)? {
         if !one.is_in_use {
             let lease = format!("{}{}", cache_mounts::PREFIX, one.identity);
             forgotten.leases.insert(lease);
         }
+    }
+    Ok(forgotten)
+}
+
+/// All records, and what keeps their results.
+fn remembered(snapshots: &Manager) -> snapshotter::Result<Forgotten> {
+    let store = snapshots.store();
+    let mut forgotten = Forgotten::default();
+    for prefix in CACHE_LEASES {
+        let found = leases::all(store, prefix)?.into_iter();
+        forgotten.leases.extend(found.map(|lease| lease.id));
     }
     for row in store.rows().scan(Table::Record, b"") {
         forgotten.rows.push((Table::Record, row?.0.to_vec()));
@@ -162,18 +168,14 @@ fn whole_cache(snapshots: &Manager) -> anyhow::Result<Forgotten> {
 /// # Errors
 /// Those of the store.
 pub(super) fn forget_cache(snapshots: &Manager) -> snapshotter::Result<usize> {
-    let store = snapshots.store();
+    let forgotten = remembered(snapshots)?;
     let mut batch = Batch::new();
-    let mut count = 0;
-    for prefix in CACHE_LEASES {
-        for lease in leases::all(store, prefix)? {
-            leases::delete(&mut batch, &lease.id);
-            count += 1;
-        }
+    for lease in &forgotten.leases {
+        leases::delete(&mut batch, lease);
     }
-    for row in store.rows().scan(Table::Record, b"") {
-        batch.delete(Table::Record, row?.0);
+    for (table, key) in forgotten.rows {
+        batch.delete(table, key);
     }
-    store.write(batch, Durability::Disk)?;
-    Ok(count)
+    snapshots.store().write(batch, Durability::Disk)?;
+    Ok(forgotten.leases.len())
 }

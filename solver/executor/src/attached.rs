@@ -23,6 +23,9 @@ const COPY_BYTES: usize = 64 * 1024;
 /// outside of the container holds its other end.
 const ORPHAN_PIPE_DELAY: Duration = Duration::from_millis(500);
 
+/// How long a signal may take to a process, before its pipe says the same.
+const SIGNAL_DELAY: Duration = Duration::from_millis(200);
+
 /// What the first process of a container is sent when nobody reads what it prints, as the kernel
 /// sends it to any other: SIGPIPE. Of one with a terminal the terminal is gone: SIGHUP.
 const READER_GONE: u8 = 13;
@@ -133,15 +136,16 @@ impl Copying {
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                let copied = copy(&from, &to, &running, patience);
-                // Both ends are closed first.
-                drop((from, to));
-                if let Err(error) = copied {
+                if let Err(error) = copy(&from, &to, &running, patience) {
                     tracing::debug!(%error, "the copying for a container ended early");
                     if error.kind() == io::ErrorKind::BrokenPipe {
                         gone();
+                        // A program that is to end by the signal must not find out before.
+                        wait_for_end(&running, SIGNAL_DELAY);
                     }
                 }
+                // Both ends are closed first.
+                drop((from, to));
                 drop(ends);
             })?;
         Ok(ended)
@@ -208,6 +212,15 @@ fn copy(from: &OwnedFd, to: &OwnedFd, running: &OwnedFd, patience: Duration) -> 
             length => length?,
         };
         write_all(to, buffer.get(..length).unwrap_or_default())?;
+    }
+}
+
+/// Waits until `running` has been closed, for as long as this at most.
+fn wait_for_end(running: &OwnedFd, at_most: Duration) {
+    let timeout = Timespec::try_from(at_most).ok();
+    let waited = rustix::event::poll(&mut [PollFd::new(running, PollFlags::IN)], timeout.as_ref());
+    if let Err(error) = waited {
+        tracing::debug!(%error, "the end of a container was not waited for");
     }
 }
 

@@ -19,6 +19,7 @@ use crate::args::booleans::boolean;
 use crate::args::contexts::{NamedContext, is_url};
 use crate::args::{Build, NetworkChoice, exports};
 use crate::caller::Caller;
+use crate::configuration::Configuration;
 use crate::environment::Environment;
 use crate::output::Mode;
 use crate::registries;
@@ -44,6 +45,8 @@ pub(super) struct Asked {
     pub(super) metadata_file: Option<PathBuf>,
     /// Agents with keys of files, until the build has ended.
     pub(super) agents: Vec<KeyAgent>,
+    /// What the file says, as it was when the build began.
+    pub(super) configuration: Configuration,
 }
 
 /// Makes the request.
@@ -78,6 +81,7 @@ pub(super) fn make(
         .into_iter()
         .map(|(name, value)| named(&name, value, environment));
     let (steps, agents) = steps::inputs(&options.steps, environment)?;
+    let configuration = Configuration::of(environment)?;
     let request = BuildRequest {
         dockerfile,
         context,
@@ -92,7 +96,7 @@ pub(super) fn make(
             (false, stages) => NoCache::Stages(stages),
         },
         pull: options.images.pull,
-        registries: registries::configured(environment)?,
+        registries: registries::of(&configuration, environment)?,
         network: match options.network {
             NetworkChoice::Default => NetworkMode::Default,
             NetworkChoice::Host => NetworkMode::Host,
@@ -110,6 +114,7 @@ pub(super) fn make(
         iidfile: options.iidfile,
         metadata_file: options.metadata_file,
         agents,
+        configuration,
     };
     Ok((request, asked))
 }

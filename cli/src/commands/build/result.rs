@@ -119,6 +119,7 @@ mod tests {
     fn asked(iidfile: Option<std::path::PathBuf>) -> Asked {
         Asked {
             agents: Vec::new(),
+            configuration: crate::configuration::Configuration::default(),
             runtime: executor::RuntimeChoice::Auto,
             progress: Mode::Auto,
             is_quiet: false,

@@ -8,7 +8,7 @@ use solver::frontend::{familiar_tagged, normalize};
 use solver::images::find::{Found, platform};
 use solver::images::{Images, document::Platform};
 
-use super::{NoSuchImage, find};
+use super::{NoSuchImage, find, split};
 use crate::args::images as args;
 use crate::daemon::Site;
 use crate::error::{EXIT_FAILED, Told, print, say, sentence};
@@ -69,8 +69,13 @@ fn remove_one(
         Some(name) if !name.contains('@') || images.has_name(name)? => vec![name.clone()],
         _ => all.clone(),
     };
+    // A tag and what goes with it are one name.
+    let first = names.iter().find(|name| !name.contains('@'));
+    let is_one = names.len() == 1
+        || first.is_some_and(|first| with_digests(vec![first.clone()], &all).len() == all.len());
+    let names = with_digests(names, &all);
     let is_last = names.len() == all.len();
-    if names.len() > 1 && !force {
+    if !is_one && !force {
         let names: Vec<_> = names.iter().map(|name| familiar_tagged(name)).collect();
         bail!(
             "conflict: unable to delete {} (must be forced): it has several names: {}",
@@ -99,6 +104,20 @@ fn remove_one(
     Ok(told)
 }
 
+/// As docker: with the last tag that a repository has for an image go its names by digest.
+fn with_digests(mut names: Vec<String>, all: &[String]) -> Vec<String> {
+    let (digests, tags): (Vec<_>, Vec<_>) = all.iter().partition(|name| name.contains('@'));
+    for digest in digests {
+        let is_of = |name: &String| split(name).0 == split(digest).0;
+        let loses = names.iter().any(|name| !name.contains('@') && is_of(name));
+        let keeps = tags.iter().any(|name| is_of(name) && !names.contains(name));
+        if loses && !keeps && !names.contains(digest) {
+            names.push(digest.clone());
+        }
+    }
+    names
+}
+
 /// What uses the files of an image at this moment, in words.
 pub(in crate::commands) fn user(
     images: &Images,
@@ -121,4 +140,31 @@ pub(in crate::commands) fn user(
         }
     }
     Ok(users.into_iter().min())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_by_digest_go_with_the_last_tag_of_their_repository() {
+        let all = [
+            "r/a:1",
+            "r/a:2",
+            "r/a@sha256:x",
+            "r/b@sha256:x",
+            "r/b:1@sha256:x",
+        ];
+        let all = all.map(str::to_owned);
+        let check = |removed: &[&str], expect: &[&str]| {
+            let removed = removed.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(with_digests(removed, &all), expect);
+        };
+        check(&["r/a:1"], &["r/a:1"]);
+        check(&["r/a:1", "r/a:2"], &["r/a:1", "r/a:2", "r/a@sha256:x"]);
+        check(&["r/b@sha256:x"], &["r/b@sha256:x"]);
+        let one = &all[1..];
+        let names = with_digests(vec!["r/a:2".into()], one);
+        assert_eq!(names, ["r/a:2", "r/a@sha256:x"]);
+    }
 }

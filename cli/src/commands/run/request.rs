@@ -169,6 +169,9 @@ fn variables(
         let read = read().with_context(|| format!("cannot read --env-file {}", path.display()))?;
         variables.extend(read);
     }
+    if let Some(nameless) = given.iter().find(|entry| entry.starts_with('=')) {
+        bail!("invalid environment variable: {nameless}");
+    }
     variables.extend(given);
     let known = variables
         .into_iter()
@@ -227,6 +230,16 @@ mod tests {
         assert_eq!(request.args, ["ls", "-l"]);
         assert_eq!(request.env, ["A=1", "SET=here"]);
         assert_eq!(request.network, Network::Host);
+    }
+
+    #[test]
+    fn a_variable_without_a_name_is_refused_in_dockers_words() {
+        let environment = Environment::of(&[], false);
+        let error = make(options(&["-e", "A=", "-e", "=x", "demo"]), &environment);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "invalid environment variable: =x"
+        );
     }
 
     #[test]
