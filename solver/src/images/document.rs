@@ -234,6 +234,11 @@ pub struct RootFs {
     pub diff_ids: Vec<Digest>,
 }
 
+/// Whether a layer's media type is one of docker's words.
+pub(crate) fn is_docker_layer(media_type: &str) -> bool {
+    media_type.starts_with(DOCKER_LAYER)
+}
+
 /// The media type of a layer with that compression, in OCI's words or in docker's; types that say
 /// the layer must not be distributed only where that is kept.
 pub fn layer_type(media_type: &str, is_docker: bool, keeps_nondistributable: bool) -> String {

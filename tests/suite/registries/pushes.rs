@@ -63,6 +63,49 @@ fn what_was_pushed_is_pulled_as_the_same_image() {
 }
 
 #[test]
+fn what_an_archive_has_uncompressed_goes_out_compressed_once() {
+    let varve = Varve::new();
+    let registry = Registry::start(&varve.path("registry"));
+    let name = registry.reference("team/app");
+    varve.dockerfile("FROM scratch\nCOPY text /\nCOPY text /other\n");
+    varve.write("context/text", "text ".repeat(20_000));
+    for form in ["docker", "oci"] {
+        let archive = varve.path(form);
+        let output = format!(
+            "type={form},name={name},compression=uncompressed,dest={}",
+            archive.display()
+        );
+        varve.build(["--output", &output]).succeeded();
+        let input = archive.to_str().unwrap();
+        varve.varve(["load", "--input", input]).succeeded();
+        let pushed = varve.varve(["push", &name]).success();
+        let layers = raw(&varve, &name)["layers"].as_array().unwrap().clone();
+        for layer in &layers {
+            assert!(
+                layer["mediaType"].as_str().unwrap().contains("gzip"),
+                "{layer}"
+            );
+            assert!(layer["size"].as_u64().unwrap() < 10_000, "{layer}");
+        }
+        assert_eq!(layers.len(), 2);
+        let again = varve.varve(["push", &name]).success();
+        assert_eq!(again.stdout, pushed.stdout);
+        varve.varve(["rmi", &name]).succeeded();
+        varve.varve(["prune", "--all", "--force"]).succeeded();
+        let pulled = varve.varve(["pull", &name]).success();
+        assert_eq!(pulled.stdout, pushed.stdout);
+        let files = varve.path(format!("files-{form}"));
+        let files = files.to_str().unwrap();
+        varve
+            .varve(["cp", &format!("{name}:/other"), files])
+            .succeeded();
+        assert_eq!(varve.read(files).len(), 100_000);
+        varve.varve(["rmi", &name]).succeeded();
+    }
+    varve.varve(["fsck"]).succeeded();
+}
+
+#[test]
 fn of_a_changed_image_only_the_changed_layer_is_sent() {
     let varve = Varve::new();
     let registry = Registry::start(&varve.path("registry"));

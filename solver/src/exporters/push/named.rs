@@ -1,5 +1,5 @@
 //! An image of the store as it goes to a registry: what came from one goes out byte by byte; layers
-//! that are trees here are packed and compressed, once.
+//! that are trees here are packed and compressed, once, and those of archives compressed.
 
 use bytes::Bytes;
 use engine::CancelToken;
@@ -14,7 +14,7 @@ use crate::exporters::layers::{self, Change, Keeping, Layer, Look};
 use crate::exporters::missing::Bringing;
 use crate::frontend::familiar_tagged;
 use crate::images::document::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
-use crate::images::{Images, Named};
+use crate::images::{Images, Named, origins};
 use crate::progress::Step;
 use crate::request::ImageAttributes;
 use crate::sources::registry::Remote;
@@ -276,8 +276,30 @@ impl Gathering<'_> {
         if let (Some(change), Some(diff_id)) = (change, diff_id) {
             return self.pack(layer, &change, diff_id, config, keeping);
         }
+        if let Some(diff_id) = diff_id
+            && self.is_loaded(layer)?
+        {
+            let look = Look {
+                is_forced: true,
+                is_docker: document::is_docker_layer(&layer.media_type),
+                ..Look::new(&ImageAttributes::default(), Compression::Gzip, None)?
+            };
+            let layer = Layer::Foreign(layer.clone(), diff_id);
+            let packed = layers::pack(&layer, &look, self.images, keeping, self.step)?;
+            return Ok(packed.descriptor);
+        }
         self.bringing.bring(layer, self.step)?;
         Ok(layer.clone())
+    }
+
+    /// Whether a layer lies here uncompressed, as archives have them, and no registry has it so:
+    /// then it goes out compressed, as with docker.
+    fn is_loaded(&self, layer: &Descriptor) -> Result<bool> {
+        let content = self.images.content();
+        let is_plain = Compression::from_media_type(&layer.media_type) == Some(Compression::None);
+        Ok(is_plain
+            && content.find(layer.digest)?.is_some()
+            && origins::of(content.store(), layer.digest)?.is_empty())
     }
 
     /// Packs a layer that is a tree here. It was named with the times of SOURCE_DATE_EPOCH if there
