@@ -361,7 +361,13 @@ impl Solver {
         let (images, progress, cancel) = (self.images.clone(), progress.clone(), cancel.clone());
         blocking(move || {
             let step = progress.step(format!("[internal] load metadata for {name}"));
-            let found = remote.look_up(&images, &name, &platform, &step.reporter(), &cancel);
+            let found = remote.look_up(
+                &images,
+                &name,
+                (&platform, false),
+                &step.reporter(),
+                &cancel,
+            );
             let found = step.end(found)?;
             let step = progress.step(format!("pull {name}"));
             let layers = remote.layers(&name, step.reporter(), cancel.clone())?;

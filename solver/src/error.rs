@@ -53,6 +53,14 @@ pub enum Error {
         /// Why not.
         source: executor::Error,
     },
+    /// An archive of ADD that cannot be unpacked.
+    #[error("cannot unpack {path}: {reason}; copy it as it is with COPY")]
+    Archive {
+        /// The archive, in the file system that is copied from.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A path to copy from is not there. BuildKit's wording.
     #[error("{path:?}: not found")]
     NotFound {
@@ -241,6 +249,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same of an archive that ADD unpacks: it is no layer, although it is read as one.
+    pub(crate) fn of_archive(self, path: &RelPath) -> Self {
+        match self {
+            Error::Layer(error) if error.is_bad_layer() => Error::Archive {
+                path: path.to_string(),
+                reason: error.to_string().replace("layer", "archive"),
+            },
+            other => other,
+        }
+    }
+
     /// Wraps an [`io::Error`] with what was attempted on which path.
     pub fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Error::Io {

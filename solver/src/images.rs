@@ -258,6 +258,19 @@ impl Images {
         reference: &str,
         platform: &Platform,
     ) -> Result<Option<(Descriptor, Image)>> {
+        let found = self.find_any(reference, platform)?;
+        Ok(found.filter(|(_, image)| image.config.is_for(platform)))
+    }
+
+    /// As [`Self::find`]; but an image that has only one platform is taken whatever that is.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub(crate) fn find_any(
+        &self,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<Option<(Descriptor, Image)>> {
         let Some(target) = self.resolve(reference)? else {
             return Ok(None);
         };
@@ -276,7 +289,6 @@ impl Images {
                 self.open_manifest(reference, digest, &bytes)
             });
         match found {
-            Ok(image) if !image.config.is_for(platform) => Ok(None),
             Ok(image) => Ok(Some((target, image))),
             Err(Error::NoImage { .. } | Error::NoPlatform { .. }) => Ok(None),
             Err(error) => Err(error),

@@ -202,6 +202,8 @@ struct Lowerer<'a> {
     path_sets: Vec<BTreeSet<String>>,
     /// Bytes of text produced so far.
     text_bytes: usize,
+    /// What is to be said besides what the text's own warnings are.
+    warnings: Vec<Warning>,
 }
 
 impl<'a> Lowerer<'a> {
@@ -226,6 +228,7 @@ impl<'a> Lowerer<'a> {
             locals: Vec::new(),
             path_sets: Vec::new(),
             text_bytes: 0,
+            warnings: Vec::new(),
         }
     }
 
@@ -273,6 +276,7 @@ impl<'a> Lowerer<'a> {
             let mut state = self.globals.state(base.image, base.platform, path_set);
             state.base_image = base.base_image;
             state.run_platform = base.run_platform;
+            self.warnings.extend(base.doubt);
             state.begin(node, self.options.multi_platform && !node.implicit);
             state.root = match base.files {
                 Files::None => None,
@@ -379,7 +383,7 @@ impl<'a> Lowerer<'a> {
             platform,
             epoch: self.globals.epoch,
             ignore_cache: state.ignore_cache,
-            warnings: dockerfile.warnings.clone(),
+            warnings: [&dockerfile.warnings[..], &self.warnings].concat(),
         })
     }
 

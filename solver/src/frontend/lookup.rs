@@ -185,13 +185,21 @@ impl LookUp<'_> {
         }
         let find = || {
             let reporter = step.reporter();
+            let wanted = (&platform, true);
             self.remote
-                .look_up(self.images, reference, &platform, &reporter, self.cancel)
+                .look_up(self.images, reference, wanted, &reporter, self.cancel)
         };
         let found = match self.is_pull {
             true => find().map(Arc::new),
             false => self.others.get(reference, &platform, self.cancel, find),
         };
+        // What no registry knows may be here for another platform: better than nothing.
+        if !self.is_pull
+            && let Err(Error::Registry(_)) = found
+            && let Some((target, image)) = self.images.find_any(reference, &platform)?
+        {
+            return Ok((resolved(image.config_bytes, target.digest), None));
+        }
         let found = found.map_err(|error| match error {
             Error::Registry(source) if !self.is_pull => Error::NotPulled {
                 reference: familiar(reference),

@@ -112,6 +112,7 @@ pub(crate) fn is_tar(start: &[u8]) -> bool {
 /// The same change one or more directories further down.
 fn below(delta: Delta, target: &RelPath) -> Delta {
     let mut root = delta.root;
+    move_links(&mut root, target);
     // The archive's own root says nothing about the directory that it is unpacked into.
     root.metadata = None;
     for name in target.components().iter().rev() {
@@ -122,6 +123,20 @@ fn below(delta: Delta, target: &RelPath) -> Delta {
         root = parent;
     }
     Delta { root }
+}
+
+/// What hard links of the archive point to lies where it is unpacked, as it would with tar(1).
+fn move_links(directory: &mut DeltaDirectory, target: &RelPath) {
+    for entry in directory.entries.values_mut() {
+        match entry {
+            DeltaEntry::Directory(child) => move_links(child, target),
+            DeltaEntry::Link(path) => {
+                let names = target.components().iter().chain(path.components());
+                *path = names.cloned().collect();
+            }
+            DeltaEntry::Leaf(_) | DeltaEntry::Whiteout | DeltaEntry::Graft(_) => {}
+        }
+    }
 }
 
 fn change_owner(directory: &mut DeltaDirectory, (uid, gid): (u32, u32)) {

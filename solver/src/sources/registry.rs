@@ -133,7 +133,8 @@ impl Remote {
     }
 
     /// Looks an image up: what its name means now, and then its documents, from the store as far as
-    /// they are there. `name` is a full reference. Nothing is stored.
+    /// they are there. `name` is a full reference. Nothing is stored. `is_any`: an image that has
+    /// only one platform is taken whatever that is.
     ///
     /// # Errors
     /// As [`Remote::find`]; those of the store.
@@ -141,7 +142,7 @@ impl Remote {
         &self,
         images: &Images,
         name: &str,
-        platform: &Platform,
+        (platform, is_any): (&Platform, bool),
         reporter: &Reporter,
         cancel: &CancelToken,
     ) -> Result<Found> {
@@ -156,8 +157,12 @@ impl Remote {
         };
         drop(told);
         let pinned = format!("{repository}@{digest}");
-        let Some((target, image)) = images.find(&pinned, platform)? else {
-            let found = self.find(&pinned, platform, reporter, cancel);
+        let known = match is_any {
+            true => images.find_any(&pinned, platform)?,
+            false => images.find(&pinned, platform)?,
+        };
+        let Some((target, image)) = known else {
+            let found = self.find(&pinned, (platform, is_any), reporter, cancel);
             return found
                 .map(|found| found.named(name))
                 .map_err(|error| match error {
@@ -191,7 +196,7 @@ impl Remote {
     fn find(
         &self,
         name: &str,
-        platform: &Platform,
+        (platform, is_any): (&Platform, bool),
         reporter: &Reporter,
         cancel: &CancelToken,
     ) -> Result<Found> {
@@ -210,7 +215,7 @@ impl Remote {
                 let manifest: Manifest = document::parse(name, &fetched.bytes)?;
                 let config_bytes = self.config(&repository, &manifest, cancel)?;
                 let config = document::check(name, &manifest, &config_bytes)?;
-                if !config.is_for(platform) {
+                if !is_any && !config.is_for(platform) {
                     let there = config.platform().as_ref().map(ToString::to_string);
                     return Err(Error::NoPlatform {
                         what: name.to_owned(),

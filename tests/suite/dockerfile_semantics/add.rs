@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use support::forged_image::{TarEntry, tar_archive};
 use support::workspace::Varve;
 
 use super::{names, text};
@@ -54,6 +55,45 @@ fn an_archive_is_not_unpacked_over_a_file() {
         let words = ["/etc/passwd", "not a directory"];
         varve.build([""; 0]).refused_with(1, &words);
     }
+}
+
+#[test]
+fn an_archive_that_cannot_be_unpacked_is_named() {
+    let varve = Varve::new();
+    let up = tar_archive(&[TarEntry::file("ok", b"1"), TarEntry::file("../up", b"2")]);
+    let cut = &tar_archive(&[TarEntry::file("big", &[0; 5000])])[..3000];
+    for (bytes, words) in [
+        (
+            &up[..],
+            "cannot unpack /d/x.tar: the archive's entry \"../up\" is refused",
+        ),
+        (
+            cut,
+            "cannot unpack /d/x.tar: the archive ends too early, in the entry \"big\"",
+        ),
+    ] {
+        fs::create_dir_all(varve.path("context/d")).unwrap();
+        fs::write(varve.path("context/d/x.tar"), bytes).unwrap();
+        varve.dockerfile("FROM scratch\nADD d/x.tar /w/\n");
+        let words = [words, "COPY", ">>> ADD d/x.tar"];
+        varve.build(["-o", "out"]).refused_with(1, &words);
+    }
+}
+
+#[test]
+fn a_hard_link_of_an_archive_points_below_where_it_is_unpacked() {
+    let varve = Varve::new();
+    let link = tar_archive(&[TarEntry::hard_link("h", "/etc/passwd")]);
+    fs::create_dir_all(varve.path("context")).unwrap();
+    fs::write(varve.path("context/x.tar"), link).unwrap();
+    varve.dockerfile("FROM busybox\nADD x.tar /w/\n");
+    varve
+        .build(["-o", "out"])
+        .refused_with(1, &["/w/etc/passwd"]);
+    varve.dockerfile(
+        "FROM busybox\nRUN mkdir -p /w/etc && echo own > /w/etc/passwd\nADD x.tar /w/\n",
+    );
+    assert_eq!(text(&varve.files([""; 0]), "w/h"), "own\n");
 }
 
 #[test]

@@ -61,12 +61,7 @@ fn of_an_index_the_platform_is_taken_and_attestations_are_left() {
     };
     let mut image = index["manifests"][0].clone();
     image.as_object_mut().unwrap().remove("annotations");
-    let architecture = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "amd64"
-    };
-    image["platform"] = json!({ "os": "linux", "architecture": architecture });
+    image["platform"] = json!({ "os": "linux", "architecture": this_architecture() });
     let statement = put("application/vnd.in-toto+json", br#"{"_type":"x"}"#);
     let config = put("application/vnd.oci.image.config.v1+json", b"{}");
     let attestation = json!({
@@ -91,6 +86,68 @@ fn of_an_index_the_platform_is_taken_and_attestations_are_left() {
     let refused = varve.varve(["pull", "--platform=linux/s390x", &reference]);
     let refused = refused.refused(1, &["no match for platform linux/s390x"]);
     assert!(!refused.stderr.contains("unknown"), "{refused}");
+    varve.dockerfile(&format!("FROM --platform=linux/s390x {reference}\n"));
+    let words = [
+        "no match for platform linux/s390x",
+        "has: linux/",
+        ">>> FROM",
+    ];
+    varve.build(["-t", "child"]).refused_with(1, &words);
+}
+
+#[test]
+fn an_image_for_another_platform_only_is_taken_with_a_warning() {
+    let varve = Varve::new();
+    let registry = Registry::start(&varve.path("registry"));
+    let foreign = [
+        "--platform=linux/s390x",
+        "-otype=oci,dest=layout,tar=false,name=x",
+    ];
+    varve.dockerfile("FROM scratch\nCOPY Dockerfile /\n");
+    varve.build(foreign).succeeded();
+    let reference = registry.push(&varve.path("layout"), "foreign");
+    varve.dockerfile(&format!("FROM {reference}\nCOPY Dockerfile /copy\n"));
+    let warning = format!(
+        "WARNING: InvalidBaseImagePlatform: Base image {reference} was pulled with platform \
+         \"linux/s390x\", expected \"linux/{}\" for current build (line 1)",
+        this_architecture()
+    );
+    let this = format!("--platform=linux/{}", this_architecture());
+    // Without a platform the result is for that of its base.
+    for (asked, expect) in [(None, "s390x"), (Some(&*this), this_architecture())] {
+        let words = asked.into_iter().chain(["-otype=oci,dest=out,tar=false"]);
+        let built = varve.build(words).success();
+        assert!(built.stderr.contains(&warning), "{built}");
+        let image = support::layout::Layout::open(&varve.path("out"));
+        assert_eq!(image.config()["architecture"], expect);
+        fs::remove_dir_all(varve.path("out")).unwrap();
+    }
+    // What runs is what the image is for.
+    let own = registry.push(&varve.base(), "own");
+    varve.dockerfile(&format!(
+        "FROM --platform=linux/s390x {own}\nRUN echo runs\n"
+    ));
+    let built = varve.build(["-o", "out"]).success();
+    assert!(built.stderr.contains(" runs\n"), "{built}");
+    // The same of an image of the store that no registry has.
+    varve
+        .varve(["import", "layout", "registry.invalid/here"])
+        .succeeded();
+    varve.dockerfile("FROM registry.invalid/here\nCOPY Dockerfile /copy\n");
+    let built = varve.build(["-t", "x"]).success();
+    assert!(
+        built.stderr.contains("WARNING: InvalidBaseImagePlatform"),
+        "{built}"
+    );
+    let refused = varve.varve(["pull", &this, &reference]);
+    refused.refused_with(1, &["no match for platform"]);
+}
+
+fn this_architecture() -> &'static str {
+    match cfg!(target_arch = "aarch64") {
+        true => "arm64",
+        false => "amd64",
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::arguments::{Globals, at};
 use super::images::{ImageRequest, ResolvedImage, ResolvedImages};
 use super::options::{Contexts, NamedContext, Options, Replacement};
 use super::reference;
+use crate::ast::Warning;
 use crate::config::DockerImageConfig;
 use crate::error::{Error, Span};
 use crate::stages::{Base, StageNode};
@@ -43,6 +44,8 @@ pub(super) struct Foundation {
     pub(super) platform: Platform,
     /// What `RUN` steps run for, when the base says so.
     pub(super) run_platform: Option<Platform>,
+    /// Why the result may not be what was wanted.
+    pub(super) doubt: Option<Warning>,
 }
 
 /// Where the files of a base come from.
@@ -80,6 +83,7 @@ impl Finder<'_> {
                     base_image: None,
                     platform,
                     run_platform: None,
+                    doubt: None,
                 })))
             }
         }
@@ -131,7 +135,16 @@ impl Finder<'_> {
             },
             false => Files::None,
         };
-        let run_platform = has_layers.then(|| platform.clone());
+        let doubt = other_platform(name, &image, &platform).map(|message| Warning {
+            message,
+            url: "https://docs.docker.com/go/dockerfile/rule/invalid-base-image-platform/",
+            span,
+        });
+        // Its programs are those of the platform that it is for in truth.
+        let run_platform = has_layers.then(|| match doubt {
+            Some(_) => image.platform().normalized(),
+            None => platform.clone(),
+        });
         let base_image = Some(image.clone());
         let image = DockerImageConfig {
             created: None,
@@ -143,6 +156,7 @@ impl Finder<'_> {
             base_image,
             platform,
             run_platform,
+            doubt,
         })))
     }
 
@@ -259,8 +273,24 @@ impl Loaded {
             base_image,
             platform,
             run_platform,
+            doubt: None,
         }))
     }
+}
+
+/// What is to be said of a base that is for another platform: an image that has only one is taken
+/// for whatever is built. BuildKit's words.
+fn other_platform(name: &str, image: &DockerImageConfig, wanted: &Platform) -> Option<String> {
+    let own = image.platform();
+    let is_said = !own.os.is_empty() && !own.architecture.is_empty();
+    let differs = (&own.os, &own.architecture) != (&wanted.os, &wanted.architecture);
+    (is_said && differs).then(|| {
+        let (own, wanted) = (own.normalized(), wanted.normalized());
+        format!(
+            "InvalidBaseImagePlatform: Base image {name} was pulled with platform \"{own}\", \
+             expected \"{wanted}\" for current build"
+        )
+    })
 }
 
 fn read_config(

@@ -310,7 +310,8 @@ pub(super) fn copy(
         };
         if copy.attempt_unpack
             && let Entry::Leaf(leaf) = &entry
-            && archive::unpack_into(target, leaf, &destination, owner, ingest)?
+            && archive::unpack_into(target, leaf, &destination, owner, ingest)
+                .map_err(|error| error.of_archive(&given))?
         {
             continue;
         }
