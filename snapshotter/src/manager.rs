@@ -208,7 +208,10 @@ impl Manager {
     }
 
     /// The same with labels, for a name that is new.
-    pub(crate) fn adopt_labelled(
+    ///
+    /// # Errors
+    /// As [`Self::adopt`].
+    pub fn adopt_labelled(
         &self,
         ingest: Ingest<'_>,
         (name, labels): (&str, Labels),

@@ -158,6 +158,7 @@ pub(crate) fn prepare(
         shm_size_bytes: request.steps.shm_size_bytes,
         ulimits: request.steps.ulimits.clone(),
         extra_hosts: request.steps.extra_hosts.clone(),
+        link_as_merge: true,
         source_date_epoch: epoch,
         file_name: text.name.clone(),
         file_data: text.bytes.clone(),

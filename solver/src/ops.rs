@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 mod exec;
 mod file;
+pub(crate) mod merge;
 mod noted;
 mod source;
 
@@ -126,7 +127,12 @@ fn convert(
             environment,
         }),
         Op::Source(source) => source::convert(source, vertex, environment)?,
-        Op::Merge(_) | Op::Diff(_) | Op::Build(_) => {
+        Op::Merge(merge) => Arc::new(merge::MergeOp {
+            merge: merge.clone(),
+            definition: definition_key(vertex),
+            environment,
+        }),
+        Op::Diff(_) | Op::Build(_) => {
             return Err(Error::Unsupported {
                 what: format!("LLB operation {}", vertex.op().kind()),
             });
@@ -141,6 +147,11 @@ fn convert(
     let input = |edge: &llb::Edge| engine::Edge {
         vertex: ids.of(edge.vertex),
         output: edge.output,
+    };
+    // What a linked copy is laid with belongs to the step that copies: it is not shown.
+    let name = match vertex.op() {
+        Op::Merge(_) => String::new(),
+        _ => name,
     };
     Ok(engine::Vertex {
         id: ids.of(vertex.digest()),

@@ -4,13 +4,14 @@
 //! images, exporting) are opened here with [`Progress::step`]. Both become one stream of
 //! [`Event`]s, which a display turns into lines.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use engine::{
-    Completion, Listener, OpOutput, OutputSink as OpOutputSink, OutputStream, VertexInfo,
+    Completion, Listener, OpOutput, OutputSink as OpOutputSink, OutputStream, VertexId, VertexInfo,
     VertexProgress,
 };
 
@@ -121,6 +122,8 @@ pub struct Progress {
     display: Arc<dyn Display>,
     steps: Arc<AtomicU64>,
     downloaded: Arc<AtomicU64>,
+    /// Vertices without a name, which nobody is shown, and what they read.
+    hidden: Arc<Mutex<HashMap<VertexId, Vec<VertexId>>>>,
 }
 
 impl fmt::Debug for Progress {
@@ -136,6 +139,7 @@ impl Progress {
             display,
             steps: Arc::default(),
             downloaded: Arc::default(),
+            hidden: Arc::default(),
         }
     }
 
@@ -152,6 +156,10 @@ impl Progress {
     /// Bytes that were counted so far.
     pub fn downloaded(&self) -> u64 {
         self.downloaded.load(Ordering::Relaxed)
+    }
+
+    fn hidden(&self) -> MutexGuard<'_, HashMap<VertexId, Vec<VertexId>>> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens and starts a step that is not part of the graph. It fails unless it is ended.
@@ -306,8 +314,18 @@ impl Reporter {
 
 impl Listener for Progress {
     fn vertex(&self, vertex: &VertexInfo, progress: &VertexProgress) {
+        if vertex.name.is_empty() {
+            let mut hidden = self.hidden();
+            if !hidden.contains_key(&vertex.id) {
+                let inputs = shown_inputs(vertex, &hidden);
+                hidden.insert(vertex.id, inputs);
+            }
+            return;
+        }
         let kind = match progress {
-            VertexProgress::Queued => EventKind::Queued(place(vertex)),
+            VertexProgress::Queued => {
+                EventKind::Queued(place(shown_inputs(vertex, &self.hidden())))
+            }
             VertexProgress::Started => EventKind::Started,
             VertexProgress::Completed(Completion::Executed) => EventKind::Done,
             VertexProgress::Completed(Completion::Cached(_)) => EventKind::Cached,
@@ -320,6 +338,9 @@ impl Listener for Progress {
     }
 
     fn output(&self, vertex: &VertexInfo, output: &OpOutput) {
+        if vertex.name.is_empty() {
+            return;
+        }
         let kind = match output.clone() {
             OpOutput::Log { stream, bytes } => EventKind::Log {
                 is_stderr: stream == OutputStream::Stderr,
@@ -346,9 +367,19 @@ fn step_id(vertex: engine::VertexId) -> StepId {
     StepId(format!("sha256:{vertex}").into())
 }
 
-fn place(vertex: &VertexInfo) -> Place {
+/// What a vertex reads of those that are shown: through those that are not.
+fn shown_inputs(vertex: &VertexInfo, hidden: &HashMap<VertexId, Vec<VertexId>>) -> Vec<VertexId> {
+    let inputs = vertex.inputs.iter();
+    let shown = inputs.flat_map(|input| match hidden.get(input) {
+        Some(behind) => behind.clone(),
+        None => vec![*input],
+    });
+    shown.collect()
+}
+
+fn place(read: Vec<VertexId>) -> Place {
     let mut inputs = Vec::new();
-    for input in vertex.inputs.iter().copied().map(step_id) {
+    for input in read.into_iter().map(step_id) {
         if !inputs.contains(&input) {
             inputs.push(input);
         }

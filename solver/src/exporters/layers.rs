@@ -15,6 +15,7 @@ use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::images::document::{self, Descriptor};
+use crate::ops::merge::LAID_LABEL;
 use crate::progress::Step;
 use crate::request::ImageAttributes;
 use crate::result::Value;
@@ -84,12 +85,20 @@ pub(super) fn layers(value: &Value, images: &Images, snapshots: &Manager) -> Res
         let row = catalog::get(store, &name)?;
         let tree = snapshots.tree(&name)?;
         let (parent, created) = (row.info.parent, row.info.created);
-        let below = if parent.is_empty() {
-            None
-        } else {
-            Some(snapshots.tree(&parent)?)
+        let laid = row.info.labels.get(LAID_LABEL);
+        let change = match laid.map(|laid| catalog::find(store, laid)).transpose()? {
+            Some(Some(laid)) => laid.tree().map(|tree| Change { below: None, tree }),
+            _ => None,
         };
-        layers.push(Layer::Own(Change { below, tree }, Some(created)));
+        let change = match change {
+            Some(change) => change,
+            None if parent.is_empty() => Change { below: None, tree },
+            None => Change {
+                below: Some(snapshots.tree(&parent)?),
+                tree,
+            },
+        };
+        layers.push(Layer::Own(change, Some(created)));
         name = parent;
     }
     layers.reverse();

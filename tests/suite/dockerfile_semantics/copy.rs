@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
+use support::transcript::Ending;
 use support::workspace::Varve;
 use tar::EntryType;
 
@@ -329,6 +330,56 @@ fn a_copy_from_a_stage_keeps_owner_mode_links_and_time() {
     let expect = "/m/f 2711 7:8 1000000000 2 regular file\n/m/g 2711 7:8 1000000000 2 regular file\n\
         /m/s 9:9\n2711 1:2 regular file\n644 0:0 fifo\n";
     assert_eq!(text(&files, "report"), expect);
+}
+
+#[test]
+fn a_linked_copy_is_laid_over_what_is_there() {
+    let varve = context();
+    let steps = "COPY --link a.txt /link/\nCOPY --link d /dest\nCOPY --link a.txt /open/\n\
+        COPY --link a.txt /directory\nCOPY --link --parents d/e/three.txt /p/\n\
+        COPY --link --chown=5:6 a.txt /o/wned\n";
+    let dockerfile = |change: &str| {
+        varve.dockerfile(&format!(
+            "FROM busybox AS base\n\
+             RUN mkdir -p /real /dest/e /directory /open && chmod 1777 /open && \
+               ln -s real /link && echo old > /dest/old && echo {change} > /change\n\
+             FROM base\n{steps}\
+             RUN stat -c '%n %F %a %u:%g' /link /link/a.txt /dest/old /dest/one.txt /dest/e/* \
+               /open /directory /p/d/e/three.txt /o /o/wned > /report; ls /real >> /report\n"
+        ));
+    };
+    dockerfile("1");
+    let expect = "/link directory 755 0:0\n/link/a.txt regular file 644 0:0\n\
+        /dest/old regular file 644 0:0\n/dest/one.txt regular file 644 0:0\n\
+        /dest/e/three.txt regular file 644 0:0\n/open directory 755 0:0\n\
+        /directory regular file 644 0:0\n/p/d/e/three.txt regular file 644 0:0\n\
+        /o directory 755 5:6\n/o/wned regular file 644 5:6\n";
+    assert_eq!(text(&varve.files([""; 0]), "report"), expect);
+    let first = varve.image([""; 0]).layer_digests();
+    // On another base nothing is copied again, and the layers are the same.
+    dockerfile("2");
+    let built = varve.build(["-t", "second"]).success().transcript();
+    for step in built
+        .instructions()
+        .filter(|step| step.name.contains("--link"))
+    {
+        assert_eq!(step.ending, Ending::Cached, "{step:#?}");
+    }
+    assert!(
+        !built.instructions().any(|step| step.name.contains("LINK")),
+        "{built:#?}"
+    );
+    let second = varve.image([""; 0]).layer_digests();
+    let links = |layers: &[String]| layers[layers.len() - 7..layers.len() - 1].to_vec();
+    assert_eq!(links(&first), links(&second));
+    assert_ne!(first, second);
+    // Also when the image is a base that was collected meanwhile.
+    varve.varve(["prune", "-a", "-f"]).succeeded();
+    varve.dockerfile("FROM second\nRUN cat /link/a.txt /dest/old /change > /report\n");
+    let files = varve.files([""; 0]);
+    assert_eq!(text(&files, "report"), "a.txtold\n2\n");
+    let third = varve.image([""; 0]).layer_digests();
+    assert_eq!(third[..second.len()], second);
 }
 
 #[test]
