@@ -75,7 +75,7 @@ impl Solver {
         let listed = layout.list()?;
         let mut found = Vec::new();
         for image in &listed {
-            let blobs = layout.copy(&image.target, content, &ingest, &mut batch)?;
+            let blobs = layout.copy(&image.target, content, (&ingest, &mut batch), false)?;
             let names = image.name.iter().cloned().collect();
             found.push(Copied {
                 names,

@@ -404,7 +404,7 @@ fn load_layout(
     }
     let ingest = images.content().begin();
     let mut batch = Batch::new();
-    let blobs = layout.copy(&target, images.content(), &ingest, &mut batch)?;
+    let blobs = layout.copy(&target, images.content(), (&ingest, &mut batch), true)?;
     let references = blobs.into_iter().map(Reference::Blob).collect();
     leases::put(
         &mut batch,

@@ -104,7 +104,15 @@ fn a_tag_with_a_digest_is_pulled_and_listed_once() {
     let tags = ["inspect", "-f", "{{json .RepoTags}}", &both];
     let tags = varve.varve(tags).success().stdout;
     assert_eq!(tags, format!("[\"{reference}\"]\n"));
+    // As docker: the name by digest goes with the last tag.
+    varve
+        .varve(["tag", &reference, &format!("{repository}:2")])
+        .succeeded();
+    varve.varve(["rmi", &format!("{repository}:2")]).succeeded();
+    assert_eq!(rows(), format!("{repository} latest\n"));
     varve.varve(["rmi", &reference]).succeeded();
+    assert_eq!(rows(), "");
+    varve.varve(["pull", &both]).succeeded();
     assert_eq!(rows(), format!("{repository} <none>\n"));
     varve.varve(["rmi", &both]).succeeded();
     assert_eq!(rows(), "");

@@ -39,6 +39,10 @@ pub(crate) struct Login {
 
 /// `varve logout`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  varve logout                      docker.io
+  varve logout registry.example:5000")]
 pub(crate) struct Logout {
     /// The registry [default: docker.io]
     #[arg(

@@ -1,9 +1,11 @@
 //! Which images of the store cannot be used as a whole any more: what they consist of was damaged,
 //! and taken out by a repair.
 
+use store::{BlobId, Store};
+
 use super::layers;
 use crate::content::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::images::document::{self, Descriptor, Index, Manifest};
 use crate::images::{Images, Named};
 
@@ -14,6 +16,16 @@ pub struct Damaged {
     pub name: String,
     /// What of it is lost: a document or a layer.
     pub lost: Digest,
+}
+
+/// Why something failed that has read an object: its damage, if it is damaged.
+pub(crate) fn blame(store: &Store, object: BlobId, failure: Error) -> Error {
+    match store.objects().read_blob(object, |_| Ok(())) {
+        Err(damage @ (store::Error::BlobCorrupt { .. } | store::Error::BlobMissing { .. })) => {
+            damage.into()
+        }
+        _ => failure,
+    }
 }
 
 /// The named images of which something is neither here nor can be made again from what is here. Of

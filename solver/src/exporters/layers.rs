@@ -10,6 +10,7 @@ use store::codec::{Decoder, Encoder};
 use store::{Batch, Durability, Store, Table, Timestamp, TreeRef, diff};
 
 pub(super) use self::keeping::Keeping;
+use super::damage;
 use super::meter::Meter;
 use crate::content::Digest;
 use crate::error::{Error, Result};
@@ -382,7 +383,9 @@ fn recompress(
         }
         Ok(packed)
     };
-    let packed = keeping.keep(make, |packed| note_packed(key, packed))?;
+    let packed = keeping.keep(make, |packed| note_packed(key, packed));
+    let packed =
+        packed.map_err(|error| damage::blame(images.content().store(), located.blob, error))?;
     report(&packed, step);
     Ok((packed.digest, packed.size))
 }

@@ -125,7 +125,7 @@ struct Packing<'p> {
 fn payload(descriptor: &Descriptor, packing: Packing<'_>, images: &Images) -> Result<Payload> {
     let (content, store) = (images.content(), images.content().store());
     if let Some(located) = content.find(descriptor.digest)? {
-        return Ok(Payload::File(store.objects().path(located.blob)));
+        return Ok(Payload::Object(located.blob));
     }
     let Some(change) = packing.change else {
         return Err(missing(descriptor));
@@ -144,7 +144,7 @@ fn payload(descriptor: &Descriptor, packing: Packing<'_>, images: &Images) -> Re
         crate::content::Located { blob, size },
     );
     ingest.commit(batch)?;
-    Ok(Payload::File(store.objects().path(blob)))
+    Ok(Payload::Object(blob))
 }
 
 fn missing(descriptor: &Descriptor) -> Error {

@@ -1,7 +1,9 @@
 //! OCI image layouts and image archives as sources: a directory, or a tar file that holds one, or
 //! what `docker save` writes.
 
-use std::collections::{BTreeMap, HashMap};
+mod verify;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -13,8 +15,10 @@ use store::{Batch, BlobId, Ingest};
 use crate::content::{ContentStore, Digest, read_document};
 use crate::error::{Error, Result};
 use crate::images::document::{
-    self, CONFIG, Descriptor, INDEX, Index, LAYER_TAR, MANIFEST, Manifest,
+    self, CONFIG, Descriptor, INDEX, ImageConfig, Index, MANIFEST, Manifest,
 };
+
+use self::verify::Unverified;
 
 /// Annotation by which OCI tools say the name of an image in a layout.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -58,6 +62,15 @@ pub struct Copied {
     pub target: Descriptor,
     /// The blobs that it consists of, to be held by a lease.
     pub blobs: Vec<BlobId>,
+}
+
+/// What is brought in of an image.
+struct Copying<'c, 'i> {
+    content: &'c ContentStore,
+    ingest: &'c Ingest<'i>,
+    batch: &'c mut Batch,
+    blobs: Vec<BlobId>,
+    unverified: HashSet<Unverified>,
 }
 
 /// Member of `manifest.json` of `docker save`.
@@ -114,7 +127,7 @@ impl Layout {
         }
     }
 
-    fn read(&self, name: &str) -> Result<Box<dyn Read>> {
+    fn read(&self, name: &str) -> Result<Box<dyn Read + Send>> {
         match &self.form {
             Form::Directory => {
                 let path = self.path.join(name);
@@ -171,7 +184,9 @@ impl Layout {
         Ok(index.manifests.into_iter().map(listed).collect())
     }
 
-    /// Brings everything that a listed image consists of into the store; gives all its blobs.
+    /// Brings everything that a listed image consists of into the store; gives all its blobs. Of
+    /// layers that are new, nothing is known but their digests: `are_used` if they are unpacked
+    /// next, which compares them with the config; else that is done here.
     ///
     /// # Errors
     /// [`Error::BadImage`] for content that is missing or is not what its digest says.
@@ -179,21 +194,30 @@ impl Layout {
         &self,
         target: &Descriptor,
         content: &ContentStore,
-        ingest: &Ingest<'_>,
-        batch: &mut Batch,
+        (ingest, batch): (&Ingest<'_>, &mut Batch),
+        are_used: bool,
     ) -> Result<Vec<BlobId>> {
-        let mut copied = Vec::new();
-        self.copy_below(target, content, ingest, batch, &mut copied, 0)?;
-        Ok(copied)
+        let mut copying = Copying {
+            content,
+            ingest,
+            batch,
+            blobs: Vec::new(),
+            unverified: HashSet::new(),
+        };
+        self.copy_below(target, &mut copying, 0)?;
+        let Copying {
+            blobs, unverified, ..
+        } = copying;
+        if !are_used {
+            self.verify(&unverified)?;
+        }
+        Ok(blobs)
     }
 
     fn copy_below(
         &self,
         target: &Descriptor,
-        content: &ContentStore,
-        ingest: &Ingest<'_>,
-        batch: &mut Batch,
-        copied: &mut Vec<BlobId>,
+        copying: &mut Copying<'_, '_>,
         depth: usize,
     ) -> Result<()> {
         let name = blob_name(target.digest);
@@ -219,35 +243,51 @@ impl Layout {
             for child in &index.manifests {
                 // Layouts may leave out platforms that nobody wanted.
                 if self.has(&blob_name(child.digest)) {
-                    self.copy_below(child, content, ingest, batch, copied, depth + 1)?;
+                    self.copy_below(child, copying, depth + 1)?;
                 }
             }
         } else {
             let manifest: Manifest = document::parse(&self.what(), &bytes)?;
             let config = self.document(&blob_name(manifest.config.digest))?;
-            document::check(&self.what(), &manifest, &config)?;
-            for part in std::iter::once(&manifest.config).chain(&manifest.layers) {
-                let what = format!("{} in {}", part.digest, self.what());
-                let located = match content.find(part.digest)? {
-                    Some(located) if located.size != part.size => {
-                        let (length, size) = (located.size, part.size);
-                        let reason = format!(
-                            "it has {length} bytes, its descriptor says the size is {size}"
-                        );
-                        return Err(Error::bad_image(what, reason));
-                    }
-                    Some(located) => located,
-                    None => {
-                        let body = self.read(&blob_name(part.digest))?;
-                        let size = Some(part.size);
-                        content.put_stream(ingest, batch, &what, part.digest, size, body)?
-                    }
-                };
-                copied.push(located.blob);
+            let config = document::check(&self.what(), &manifest, &config)?;
+            self.copy_part(&manifest.config, copying)?;
+            for (layer, diff_id) in manifest.layers.iter().zip(config.rootfs.diff_ids) {
+                if self.copy_part(layer, copying)? {
+                    copying.unverified.insert(Unverified {
+                        member: blob_name(layer.digest),
+                        layer: layer.digest,
+                        diff_id,
+                    });
+                }
             }
         }
-        copied.push(content.put(ingest, batch, &bytes)?.1.blob);
+        let put = copying.content.put(copying.ingest, copying.batch, &bytes)?;
+        copying.blobs.push(put.1.blob);
         Ok(())
+    }
+
+    /// Brings in a config or layer; whether it is new.
+    fn copy_part(&self, part: &Descriptor, copying: &mut Copying<'_, '_>) -> Result<bool> {
+        let what = format!("{} in {}", part.digest, self.what());
+        let (located, is_new) = match copying.content.find(part.digest)? {
+            Some(located) if located.size != part.size => {
+                let (length, size) = (located.size, part.size);
+                let reason =
+                    format!("it has {length} bytes, its descriptor says the size is {size}");
+                return Err(Error::bad_image(what, reason));
+            }
+            Some(located) => (located, false),
+            None => {
+                let body = self.read(&blob_name(part.digest))?;
+                let size = Some(part.size);
+                let (ingest, batch) = (copying.ingest, &mut *copying.batch);
+                let content = copying.content;
+                let put = content.put_stream(ingest, batch, &what, part.digest, size, body)?;
+                (put, true)
+            }
+        };
+        copying.blobs.push(located.blob);
+        Ok(is_new)
     }
 
     /// Brings the images of a `docker save` archive without an index into the store, as OCI images
@@ -263,20 +303,45 @@ impl Layout {
     ) -> Result<Vec<Copied>> {
         let what = self.what();
         let images: Vec<DockerImage> = document::parse(&what, &self.document("manifest.json")?)?;
-        let mut copied = Vec::new();
+        let (mut copied, mut unverified) = (Vec::new(), HashSet::new());
         for image in images {
             let config = self.document(&image.config)?;
+            let parsed: ImageConfig = document::parse(&format!("image config in {what}"), &config)?;
+            let diff_ids = parsed.rootfs.diff_ids;
+            if diff_ids.len() != image.layers.len() {
+                let (listed, known) = (image.layers.len(), diff_ids.len());
+                let reason = format!("its manifest.json has {listed} layers, its config {known}");
+                return Err(Error::bad_image(what, reason));
+            }
             let size = config.len() as u64;
             let (digest, located) = content.put(ingest, batch, &config)?;
             let config = Descriptor::new(CONFIG, digest, size);
             let mut blobs = vec![located.blob];
             let mut layers = Vec::new();
-            for member in &image.layers {
-                let (digest, size) = digest_of(self.read(member)?, member, &what)?;
+            for (member, diff_id) in image.layers.iter().zip(diff_ids) {
+                let what = format!("{member} in {what}");
+                let compression = self.compression(member, &what)?;
+                // One that is not compressed is what the config says, or refused.
+                let (digest, size) = match compression {
+                    layer::Compression::None => (diff_id, self.size(member)),
+                    _ => digest_of(self.read(member)?, &what).map(|(d, size)| (d, Some(size)))?,
+                };
+                let is_new = content.find(digest)?.is_none();
                 let body = self.read(member)?;
-                let located = content.put_stream(ingest, batch, &what, digest, Some(size), body)?;
+                let located = content.put_stream(ingest, batch, &what, digest, size, body)?;
                 blobs.push(located.blob);
-                layers.push(Descriptor::new(LAYER_TAR, digest, size));
+                layers.push(Descriptor::new(
+                    compression.media_type(),
+                    digest,
+                    located.size,
+                ));
+                if is_new {
+                    unverified.insert(Unverified {
+                        member: member.clone(),
+                        layer: digest,
+                        diff_id,
+                    });
+                }
             }
             let manifest = Manifest {
                 schema_version: 2,
@@ -298,7 +363,25 @@ impl Layout {
                 blobs,
             });
         }
+        self.verify(&unverified)?;
         Ok(copied)
+    }
+
+    /// How a member is compressed, told by its first bytes.
+    fn compression(&self, member: &str, what: &str) -> Result<layer::Compression> {
+        let mut start = Vec::new();
+        let mut body = self.read(member)?.take(layer::MAGIC_BYTES as u64);
+        body.read_to_end(&mut start)
+            .map_err(|e| Error::io("read", what, e))?;
+        Ok(layer::Compression::detect(&start)?)
+    }
+
+    /// Length of a member of an archive.
+    fn size(&self, member: &str) -> Option<u64> {
+        match &self.form {
+            Form::Directory => None,
+            Form::Tar(members) => members.get(member).map(|(_, size)| *size),
+        }
     }
 
     /// The one image of the layout that `--build-context name=oci-layout://path[:tag|@digest]`
@@ -356,13 +439,13 @@ fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-fn digest_of(mut body: impl Read, member: &str, what: &str) -> Result<(Digest, u64)> {
+fn digest_of(mut body: impl Read, what: &str) -> Result<(Digest, u64)> {
     let mut digester = Digester::new();
     let mut buffer = vec![0; 256 * 1024];
     loop {
         let count = body
             .read(&mut buffer)
-            .map_err(|e| Error::io("read", format!("{member} in {what}"), e))?;
+            .map_err(|e| Error::io("read", what, e))?;
         if count == 0 {
             return Ok(digester.finish());
         }

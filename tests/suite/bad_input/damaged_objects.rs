@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use support::registry::Registry;
 use support::workspace::Varve;
 
 /// All object files of a store with this many bytes.
@@ -131,6 +132,43 @@ fn an_export_that_meets_a_damaged_object_names_it_and_the_repair_and_writes_noth
             assert!(!varve.path("image.tar").exists());
         }
     }
+}
+
+/// What leaves the store is compared with its name, whichever way it leaves.
+#[test]
+fn nothing_damaged_is_saved_pushed_or_copied_out() {
+    let refused_everywhere = |varve: &Varve, object: &Path, has_files: bool| {
+        flip(object);
+        let words = [&id(object), "varve fsck --repair"];
+        let registry = Registry::start(&varve.path("registry"));
+        let pushed = format!("{}/app:1", registry.address());
+        varve.varve(["tag", "app", &pushed]).succeeded();
+        varve.varve(["push", &pushed]).refused_with(1, &words);
+        varve
+            .varve(["pull", &pushed])
+            .refused_with(1, &["does not exist"]);
+        varve
+            .varve(["save", "-o", "saved.tar", "app"])
+            .refused_with(1, &words);
+        assert!(!varve.path("saved.tar").exists());
+        if has_files {
+            let copy = |to| varve.varve(["cp", "app:/data", to]);
+            copy("copied").refused_with(1, &words);
+            assert!(!varve.path("copied").exists());
+            copy("-").refused_with(1, &words);
+        }
+    };
+    let (varve, object) = store();
+    refused_everywhere(&varve, &object, true);
+
+    // A layer that came as it is, compressed.
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nENV A=1\n");
+    varve.build(["-t", "app"]).succeeded();
+    let layers = fs::read_dir(varve.base().join("blobs/sha256")).unwrap();
+    let layer = layers.map(|entry| entry.unwrap().metadata().unwrap().len());
+    let objects = objects_of(&varve.root(), layer.max().unwrap());
+    refused_everywhere(&varve, &objects[0], false);
 }
 
 #[test]

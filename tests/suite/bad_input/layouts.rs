@@ -2,6 +2,7 @@
 //! used, and nothing of it is left under a name.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -192,6 +193,96 @@ fn each_is_refused(cases: Vec<Case>) {
     }
     varve.varve(["fsck"]).succeeded();
     assert!(!varve.path("evil").exists() && !varve.path("../evil").exists());
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+/// Nothing of the archive or layout is kept.
+fn is_refused(varve: &Varve, path: &str, words: &[&str]) {
+    let fresh = |words: &[&str]| varve.varve([&["--root", "fresh"], words].concat());
+    for command in [&["load", "-i", path][..], &["import", path]] {
+        if command[0] == "load" && varve.path(path).is_dir() {
+            continue;
+        }
+        fresh(command).refused_with(1, words);
+        let listed = fresh(&["images", "--all"]).success();
+        assert_eq!(listed.stdout.lines().count(), 1, "{listed}");
+        let checked = fresh(&["fsck"]).success();
+        assert!(checked.stdout.contains("and 0 files"), "{checked}");
+    }
+}
+
+fn docker_archive_is_refused(varve: &Varve, compression: &str, words: [&str; 2]) {
+    let output = format!("type=docker,dest=docker.tar,name=app:1,compression={compression}");
+    varve.build(["-o", &output, "--no-cache"]).succeeded();
+    let unpacked = varve.path("docker");
+    fs::create_dir(&unpacked).unwrap();
+    varve
+        .tool("tar", ["-xf", "docker.tar", "-C", "docker"])
+        .succeeded();
+    let manifest: serde_json::Value =
+        serde_json::from_str(&varve.read("docker/manifest.json")).unwrap();
+    let layer = manifest[0]["Layers"][1].as_str().unwrap();
+    let path = unpacked.join(layer);
+    let honest = fs::read(&path).unwrap();
+    let archived = || {
+        fs::remove_file(unpacked.join("index.json")).ok();
+        varve
+            .tool("tar", ["-cf", "damaged.tar", "-C", "docker", "."])
+            .succeeded();
+    };
+    flip(&path);
+    archived();
+    is_refused(varve, "damaged.tar", &[layer, words[0]]);
+    fs::write(&path, &honest[..honest.len() / 2]).unwrap();
+    archived();
+    is_refused(varve, "damaged.tar", &[layer, words[1]]);
+    fs::write(&path, &honest).unwrap();
+    archived();
+    varve
+        .varve(["--root", "fresh", "load", "-i", "damaged.tar"])
+        .succeeded();
+    fs::remove_dir_all(varve.path("fresh")).unwrap();
+    fs::remove_dir_all(&unpacked).unwrap();
+}
+
+/// A layer of a docker archive, compressed or not, and one of a layout: each is known
+/// to be wrong before anybody uses it.
+#[test]
+fn what_does_not_unpack_to_what_its_config_says_is_refused_when_it_is_loaded() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN head -c 300000 /dev/urandom > /random\n");
+    for (compression, words) in [
+        ("uncompressed", ["has the bytes of"; 2]),
+        ("gzip", ["is damaged"; 2]),
+    ] {
+        docker_archive_is_refused(&varve, compression, words);
+    }
+    // Digests that agree with each other, of a layer that is cut.
+    let honest = ForgedImage::of(honest_layer());
+    let diff_id = honest.layer_descriptor["digest"].as_str().unwrap();
+    let packed = gzip(&honest_layer());
+    for (bytes, word) in [
+        (&packed[..packed.len() / 2], "is damaged"),
+        (
+            &gzip(&tar_archive(&[TarEntry::file("other", b"x")]))[..],
+            "the diff_id of its config",
+        ),
+    ] {
+        let layout = varve.path("cut");
+        let mut image = ForgedImage::of(bytes.to_vec());
+        let own = image.layer_descriptor["digest"].as_str().unwrap();
+        image.config = image.config.replace(own, diff_id);
+        let own = own.to_owned();
+        image.layer_descriptor["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+gzip");
+        image.write(&layout);
+        is_refused(&varve, "cut", &["layer", &own, word]);
+        fs::remove_dir_all(&layout).unwrap();
+    }
 }
 
 #[test]

@@ -252,8 +252,7 @@ impl Gathering<'_> {
             let located = content.find(layer.digest)?;
             let blob = located.ok_or_else(|| super::missing(layer))?.blob;
             self.held.push(Reference::Blob(blob));
-            let path = content.store().objects().path(blob);
-            self.cargo.add_blob(layer, Payload::File(path));
+            self.cargo.add_blob(layer, Payload::Object(blob));
         }
         let config = Payload::Memory(config.into());
         self.cargo.add_blob(&manifest.config, config);

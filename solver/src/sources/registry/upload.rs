@@ -2,7 +2,6 @@
 //! them.
 
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,12 +12,13 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use registry::{
     BlobBody, BodyReader, Client, FileBody, ManifestReference, Pushed, Repository, UploadOptions,
 };
-use store::{Batch, Durability, Store};
+use store::{Batch, BlobId, Durability, Store};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{Remote, remote, split};
 use crate::content::Digest;
 use crate::error::{Error, Result};
+use crate::exporters::damage;
 use crate::images::document::Descriptor;
 use crate::images::origins;
 use crate::progress::Reporter;
@@ -41,8 +41,8 @@ pub(crate) struct Cargo {
 /// Where the bytes of a blob are.
 #[derive(Clone, Debug)]
 pub(crate) enum Payload {
-    /// In a file that does not change.
-    File(PathBuf),
+    /// In an object of the store.
+    Object(BlobId),
     /// In memory.
     Memory(Bytes),
 }
@@ -177,7 +177,9 @@ impl Upload<'_> {
         let mount_from = self.neighbour(blob.digest)?;
         let body = Counted {
             inner: match payload {
-                Payload::File(path) => Box::new(FileBody::new(path, blob.size)),
+                Payload::Object(id) => {
+                    Box::new(FileBody::new(self.store.objects().path(*id), blob.size))
+                }
                 Payload::Memory(bytes) => Box::new(bytes.clone()),
             },
             id: format!("pushing {digest}"),
@@ -188,7 +190,8 @@ impl Upload<'_> {
             chunk_bytes: None,
         };
         let pushed = self.client.push_blob(repository, &digest, &body, &options);
-        let id = match pushed.await? {
+        let pushed = pushed.await.map_err(|error| self.explain(error, payload));
+        let id = match pushed? {
             Pushed::Existed => format!("{digest} already exists"),
             Pushed::Mounted => format!("{digest} mounted from {}", mount_from.unwrap_or_default()),
             Pushed::Uploaded => {
@@ -199,6 +202,15 @@ impl Upload<'_> {
         };
         self.reporter.status(id, blob.size, None, true);
         Ok(())
+    }
+
+    /// A registry refuses what has other bytes than its digest says; then it is told whose fault
+    /// that is.
+    fn explain(&self, refused: registry::Error, payload: &Payload) -> Error {
+        match payload {
+            Payload::Object(id) => damage::blame(self.store, *id, refused.into()),
+            Payload::Memory(_) => refused.into(),
+        }
     }
 
     /// Another repository of the same registry that has the blob.

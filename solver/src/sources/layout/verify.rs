@@ -1,0 +1,76 @@
+//! Whether the layers of an archive unpack to what its configs say: asked before anything of the
+//! archive is kept, so that nobody finds out when the image is used.
+
+use std::collections::HashSet;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Layout;
+use crate::content::Digest;
+use crate::error::{Error, Result};
+
+/// A layer that came just now, and that nobody has unpacked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Unverified {
+    /// Where it lies in the archive.
+    pub(super) member: String,
+    /// The layer as it lies there.
+    pub(super) layer: Digest,
+    /// What its config says that it unpacks to.
+    pub(super) diff_id: Digest,
+}
+
+impl Layout {
+    /// Unpacks layers to nothing and compares them with their configs, several at once.
+    pub(super) fn verify(&self, layers: &HashSet<Unverified>) -> Result<()> {
+        let layers: Vec<_> = layers.iter().collect();
+        let parallel = std::thread::available_parallelism().map_or(1, usize::from);
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<()> {
+            while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.verify_one(layer)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads = (0..parallel.min(layers.len())).map(|_| scope.spawn(work));
+            let threads: Vec<_> = threads.collect();
+            let ended = threads.into_iter().map(|thread| thread.join());
+            // All of them are waited for.
+            let ended: Vec<_> = ended.collect();
+            ended
+                .into_iter()
+                .try_for_each(|result| result.unwrap_or_else(|panic| resume_unwind(panic)))
+        })
+    }
+
+    fn verify_one(&self, expected: &Unverified) -> Result<()> {
+        let Unverified {
+            member,
+            layer,
+            diff_id,
+        } = expected;
+        if layer == diff_id {
+            // Not compressed: its bytes were compared with that already.
+            return Ok(());
+        }
+        // Under its own digest it is known better than as a member.
+        let name = match *member == super::blob_name(*layer) {
+            true => layer.to_string(),
+            false => member.clone(),
+        };
+        let found = layer::inspect(self.read(member)?, &layer::Limits::default());
+        let found = found.map_err(|error| match error.is_bad_layer() {
+            true => Error::bad_image(self.what(), format!("layer {name} is damaged: {error}")),
+            false => error.into(),
+        })?;
+        if found.diff_id != *diff_id {
+            let reason = format!(
+                "layer {name} unpacks to {}, the diff_id of its config says {diff_id}",
+                found.diff_id
+            );
+            return Err(Error::bad_image(self.what(), reason));
+        }
+        Ok(())
+    }
+}
