@@ -20,6 +20,10 @@ pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Media type of a layer that is not compressed.
 pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
+/// Annotation of a descriptor in an index, and its value for an attestation.
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+const ATTESTATION: &str = "attestation-manifest";
+
 /// Docker's manifest.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Docker's config.
@@ -53,6 +57,15 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Whether an index says that it is about another image of the index: what BuildKit adds of
+    /// how that was made.
+    pub fn is_attestation(&self) -> bool {
+        let kind = self.annotations.get(REFERENCE_TYPE);
+        let is_for_no_machine = |platform: &Platform| platform.os == "unknown";
+        kind.is_some_and(|kind| kind == ATTESTATION)
+            || self.platform.as_ref().is_some_and(is_for_no_machine)
+    }
+
     /// A descriptor without notes.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         let annotations = BTreeMap::new();

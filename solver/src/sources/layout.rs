@@ -249,10 +249,17 @@ impl Layout {
         } else {
             let manifest: Manifest = document::parse(&self.what(), &bytes)?;
             let config = self.document(&blob_name(manifest.config.digest))?;
-            let config = document::check(&self.what(), &manifest, &config)?;
+            // One is no image: its parts come along as they are, and nobody unpacks them.
+            let config = match target.is_attestation() {
+                true => None,
+                false => Some(document::check(&self.what(), &manifest, &config)?),
+            };
+            let diff_ids = config.map(|config| config.rootfs.diff_ids);
             self.copy_part(&manifest.config, copying)?;
-            for (layer, diff_id) in manifest.layers.iter().zip(config.rootfs.diff_ids) {
-                if self.copy_part(layer, copying)? {
+            for (at, layer) in manifest.layers.iter().enumerate() {
+                let is_new = self.copy_part(layer, copying)?;
+                let diff_id = diff_ids.as_ref().and_then(|ids| ids.get(at).copied());
+                if let Some(diff_id) = diff_id.filter(|_| is_new) {
                     copying.unverified.insert(Unverified {
                         member: blob_name(layer.digest),
                         layer: layer.digest,
