@@ -1,6 +1,7 @@
 //! What is not done again.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use support::layout::Layout;
@@ -104,6 +105,47 @@ fn a_file_of_the_same_size_and_time_but_other_content_is_noticed() {
         .unwrap();
     build(&varve, &[]);
     assert_eq!(varve.shell("app", "cat /left"), "LEFT");
+}
+
+#[test]
+fn a_filtered_copy_sees_directories_come_change_and_go() {
+    let varve = Varve::new();
+    varve.write("context/src/a", "1");
+    varve.write("context/src/b.md", "2");
+    varve.dockerfile(
+        "FROM busybox AS from\nCOPY src /src\n\
+         FROM busybox\nCOPY --exclude=*.md src /x\nCOPY --parents src /p\n\
+         COPY --exclude=*.md src/* /w/\nCOPY --from=from --exclude=*.md /src /s\n\
+         RUN cd / && find x p w s | sort | xargs stat -c '%n %a' > /list\n",
+    );
+    let list = || {
+        build(&varve, &[]);
+        varve.shell("app", "cat /list")
+    };
+    let before = list();
+    assert!(
+        !before.contains("new") && before.contains("p/src/b.md 644"),
+        "{before}"
+    );
+    // One that is empty, and one that has nothing but what is left out.
+    fs::create_dir_all(varve.path("context/src/new")).unwrap();
+    varve.write("context/src/text/only.md", "3");
+    let after = list();
+    for place in ["x", "p/src", "s"] {
+        for name in ["new", "text"] {
+            assert!(after.contains(&format!("{place}/{name} 755\n")), "{after}");
+        }
+    }
+    fs::set_permissions(varve.path("context/src/new"), Permissions::from_mode(0o700)).unwrap();
+    let narrow = list();
+    for place in ["x", "p/src", "s"] {
+        assert!(narrow.contains(&format!("{place}/new 700\n")), "{narrow}");
+    }
+    fs::remove_dir(varve.path("context/src/new")).unwrap();
+    fs::remove_dir_all(varve.path("context/src/text")).unwrap();
+    assert_eq!(list(), before);
+    let unchanged = build(&varve, &[]);
+    assert_eq!(unchanged.executed().len(), 0, "{unchanged:#?}");
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl FileOp {
     /// selected; of one that is changed, all.
     fn key_of_inputs(&self, inputs: &[Value]) -> Result<CacheKey, Error> {
         let store = self.environment.store();
-        let mut key = CacheKey::builder("varve solver: file op inputs v1");
+        let mut key = CacheKey::builder("varve solver: file op inputs v2");
         let mut whole = std::collections::BTreeSet::new();
         for step in &self.file.steps {
             whole.extend(input_of(step.input));

@@ -5,7 +5,7 @@ use dockerfile::glob;
 use dockerfile::ignore::Ignore;
 use llb::op::{Copy, CopyMode};
 use store::{
-    Editor, Entry, Found, Ingest, Leaf, LinkId, Metadata, Name, RelPath, Timestamp, TreeRef,
+    Editor, Entry, Found, Ingest, Leaf, LinkId, Metadata, Name, RelPath, Timestamp, Tree, TreeRef,
     TreeSource,
 };
 
@@ -121,24 +121,40 @@ impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
         Ok(selected)
     }
 
+    /// What is selected of a directory: things below it with their paths, and each directory that
+    /// is made with its attributes alone.
     fn filtered(
         &self,
         tree: TreeRef,
         path: &RelPath,
         selected: &mut Vec<(Vec<u8>, Entry)>,
     ) -> Result<(), Error> {
-        for (name, entry) in &self.source.tree(tree.id)?.entries {
+        let directory = self.source.tree(tree.id)?;
+        let alone = Tree::empty(directory.metadata.clone()).reference().0;
+        selected.push((below(path), Entry::Directory(alone)));
+        let before = selected.len();
+        for (name, entry) in &directory.entries {
             let path = path.join(name);
             match entry {
                 Entry::Directory(child) => self.filtered(*child, &path, selected)?,
                 Entry::Leaf(_) if self.filter.selects(&path) => {
-                    selected.push((path.to_bytes(), entry.clone()));
+                    selected.push((below(&path), entry.clone()));
                 }
                 Entry::Leaf(_) => {}
             }
         }
+        // Of the first one it matters whether it is there.
+        let is_made = path.is_root() || self.filter.selects(path);
+        if selected.len() == before && !is_made {
+            selected.pop();
+        }
         Ok(())
     }
+}
+
+/// A path below what is copied, which no name of that itself can be taken for.
+fn below(path: &RelPath) -> Vec<u8> {
+    [b"/", &*path.to_bytes()].concat()
 }
 
 /// The directory that a pattern starts from, which has to be there although the pattern may match
