@@ -414,12 +414,15 @@ fn a_copy_lays_over_what_is_there_and_a_missing_source_is_named() {
     let files = varve.files([""; 0]);
     assert_eq!(text(&files, "t/one.txt"), "d/one.txt");
     assert_eq!(text(&files, "t/kept"), "c.md");
+    symlink("d", varve.path("context/link")).unwrap();
     for (line, name) in [
         ("COPY absent /", "absent"),
         ("COPY absent/* /", "absent"),
         ("COPY d/absent/*.txt /", "d/absent"),
         ("COPY --parents d/absent /", "d/absent"),
         ("COPY --parents a.txt d/./absent /", "d/absent"),
+        ("COPY --parents --exclude=d d/one.txt /", "d/one.txt"),
+        ("COPY --parents link/one.txt /", "link/one.txt"),
         ("COPY --from=busybox /gone /", "gone"),
     ] {
         varve.dockerfile(&format!("FROM busybox\n{line}\n"));

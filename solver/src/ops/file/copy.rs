@@ -66,10 +66,10 @@ impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
             true => expand(&mut editor, copy.src.as_bytes())?,
             false => vec![RelPath::lenient(copy.src.as_bytes())?],
         };
-        let required = copy.required_paths.iter().map(String::as_str);
-        let before_pattern = copy.allow_wildcard.then(|| fixed_part(&copy.src)).flatten();
-        for path in required.chain(before_pattern) {
-            let path = RelPath::lenient(path.as_bytes())?;
+        if copy.allow_wildcard
+            && let Some(directory) = fixed_part(&copy.src)
+        {
+            let path = RelPath::lenient(directory.as_bytes())?;
             let resolved = editor.resolve(&path, true)?;
             if editor.get(&resolved)?.is_none() {
                 return Err(Error::NotFound {
@@ -81,8 +81,9 @@ impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
         for path in given {
             let resolved = editor.resolve(&path, copy.follow_symlink)?;
             if editor.get(&resolved)?.is_none() {
+                let wanted = copy.required_paths.first().cloned();
                 return Err(Error::NotFound {
-                    path: path.to_string(),
+                    path: wanted.unwrap_or_else(|| path.to_string()),
                 });
             }
             paths.push((path, resolved));
@@ -92,12 +93,38 @@ impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
                 path: copy.src.clone(),
             });
         }
-        Ok(CopySource {
+        let mut source = CopySource {
             editor,
             source,
             paths,
             filter: Filter::new(copy)?,
-        })
+        };
+        for path in &copy.required_paths {
+            if !source.has_required(&RelPath::lenient(path.as_bytes())?, copy)? {
+                return Err(Error::NotFound { path: path.clone() });
+            }
+        }
+        Ok(source)
+    }
+
+    /// Whether something is selected at a path below what is copied. Links on the way are not
+    /// followed: nothing behind them is copied either.
+    fn has_required(&mut self, path: &RelPath, copy: &Copy) -> Result<bool, Error> {
+        let above = RelPath::lenient(copy.src.as_bytes())?.components().len();
+        let below: RelPath = path.components().iter().skip(above).cloned().collect();
+        let Some((_, start)) = self.paths.first().filter(|_| !below.is_root()) else {
+            return Ok(true);
+        };
+        let names = start.components().iter().chain(below.components());
+        let path: RelPath = names.cloned().collect();
+        if self.filter.selects(&below) {
+            return Ok(self.editor.get(&path)?.is_some());
+        }
+        let mut selected = Vec::new();
+        if let Some(tree) = self.editor.untouched(&path)? {
+            self.filtered(tree, &below, &mut selected)?;
+        }
+        Ok(!selected.is_empty())
     }
 
     /// Names and entries that a cache key is made of.
