@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use executor::{Executor, RuntimeChoice, SupervisedRuntime};
@@ -25,6 +25,9 @@ use crate::rootless::{self, Standing};
 
 /// How often to look whether another varve has let go of the root directory.
 const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Who waits longer is told for whom: one that is about to end is no news.
+const LOCK_TOLD_AFTER: Duration = Duration::from_millis(500);
 
 /// Program that the containers' helper process executes: this one.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -144,7 +147,7 @@ impl Site {
 
     /// Locks the root directory. Signals still kill: nothing is open yet.
     fn lock(&self) -> anyhow::Result<RootLock> {
-        let mut is_told = false;
+        let (mut is_told, began) = (false, Instant::now());
         loop {
             match RootLock::acquire(&self.root) {
                 Err(store::Error::Locked { path, holder }) => {
@@ -159,7 +162,7 @@ impl Site {
                     if let Some(shared) = &self.shared {
                         shared.prefer_being_guest(self)?;
                     }
-                    if !is_told {
+                    if !is_told && began.elapsed() >= LOCK_TOLD_AFTER {
                         let pid = holder
                             .map(|pid| format!(" (pid {pid})"))
                             .unwrap_or_default();
