@@ -54,6 +54,14 @@ impl Default for CheckSelection {
 }
 
 impl CheckSelection {
+    /// Whether a check is named.
+    pub fn covers(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.iter().any(|known| known.eq_ignore_ascii_case(name)),
+        }
+    }
+
     fn parse(value: &str) -> Self {
         match value.trim() {
             "all" => Self::All,

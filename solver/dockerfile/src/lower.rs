@@ -35,11 +35,12 @@ use llb::op::{LocalSource, Source};
 use llb::{Graph, GraphBuilder, Location, Metadata, Output, Platform, Range, SourceFile};
 
 use self::arguments::{Globals, at};
-use self::from::{Files, Finder, Found, Foundation};
+use self::from::{Files, Finder, Found, Foundation, PLATFORM_CHECK};
 use self::options::{Contexts, Replacement};
 use self::stage::StageState;
 use crate::ast::{Dockerfile, Warning, Word};
 use crate::config::DockerImageConfig;
+use crate::directives::CheckOptions;
 use crate::error::{Error, Span};
 use crate::stages::{Base, StageTable};
 
@@ -182,6 +183,9 @@ fn find_bases(
     }
     Ok(missing)
 }
+
+/// Build argument: in place of `# check=`.
+const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// Builds the graph.
 struct Lowerer<'a> {
@@ -365,6 +369,7 @@ impl<'a> Lowerer<'a> {
         // All of the target is used, whatever reads it.
         self.path_sets[state.path_set].insert("/".to_owned());
         self.fill_contexts();
+        self.check(dockerfile)?;
         let graph = self
             .graph
             .finish(state.root)
@@ -385,6 +390,25 @@ impl<'a> Lowerer<'a> {
             ignore_cache: state.ignore_cache,
             warnings: [&dockerfile.warnings[..], &self.warnings].concat(),
         })
+    }
+
+    /// Does with the warnings what `# check=` says, or the build argument in its place.
+    fn check(&mut self, dockerfile: &Dockerfile) -> Result<(), Error> {
+        let check = match self.options.build_args.get(CHECK) {
+            Some(text) => CheckOptions::parse(text)
+                .map_err(|problem| at(Span::line(1), problem.to_string()))?,
+            None => dockerfile.directives.check.clone(),
+        };
+        if check.skip.covers(PLATFORM_CHECK) {
+            self.warnings.clear();
+        }
+        match self.warnings.first() {
+            Some(warning) if check.error => {
+                let message = format!("lint violation found for rules: {PLATFORM_CHECK}");
+                Err(at(warning.span, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Says of local directories which paths are needed.

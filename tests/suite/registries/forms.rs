@@ -122,6 +122,16 @@ fn an_image_for_another_platform_only_is_taken_with_a_warning() {
         assert_eq!(image.config()["architecture"], expect);
         fs::remove_dir_all(varve.path("out")).unwrap();
     }
+    let check = |value: &str| format!("--build-arg=BUILDKIT_DOCKERFILE_CHECK={value}");
+    let failed = varve.build([&check("error=true"), "-ooci"]);
+    let words = [
+        "lint violation found for rules: InvalidBaseImagePlatform",
+        ">>> FROM",
+    ];
+    failed.refused_with(1, &words);
+    let built = varve.build([&check("skip=InvalidBaseImagePlatform"), "-ooci"]);
+    let built = built.success();
+    assert!(!built.stderr.contains("WARNING"), "{built}");
     // What runs is what the image is for.
     let own = registry.push(&varve.base(), "own");
     varve.dockerfile(&format!(

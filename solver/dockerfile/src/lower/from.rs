@@ -13,6 +13,9 @@ use crate::config::DockerImageConfig;
 use crate::error::{Error, Span};
 use crate::stages::{Base, StageNode};
 
+/// The check of bases for other platforms.
+pub(super) const PLATFORM_CHECK: &str = "InvalidBaseImagePlatform";
+
 /// Largest image configuration that is read, in bytes. The largest seen, with thousands of history
 /// entries, have less than one MiB.
 const CONFIG_BYTES_MAX: usize = 8 << 20;
@@ -287,7 +290,7 @@ fn other_platform(name: &str, image: &DockerImageConfig, wanted: &Platform) -> O
     (is_said && differs).then(|| {
         let (own, wanted) = (own.normalized(), wanted.normalized());
         format!(
-            "InvalidBaseImagePlatform: Base image {name} was pulled with platform \"{own}\", \
+            "{PLATFORM_CHECK}: Base image {name} was pulled with platform \"{own}\", \
              expected \"{wanted}\" for current build"
         )
     })
