@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use dockerfile::config::DEFAULT_PATH;
 use engine::CancelToken;
 use executor::{Cancel, Exit, ExtraMount, HostEntry, Network, Process, ResourceLimit, Stdio};
 use mount::Mount;
@@ -266,11 +267,13 @@ fn process(name: &str, config: RunConfig, options: RunOptions) -> Result<Process
         let reason = "it has neither CMD nor ENTRYPOINT; name a command to run";
         return Err(Error::bad_image(frontend::familiar(name), reason));
     }
-    let mut env = config.env.unwrap_or_default();
-    if options.terminal.is_some() && !env.iter().any(|entry| entry.starts_with("TERM=")) {
-        // docker's value.
-        env.push("TERM=xterm".to_owned());
-    }
+    // What docker gives to all; what the image and the caller say comes later and counts.
+    let mut env = vec![
+        format!("PATH={DEFAULT_PATH}"),
+        format!("HOSTNAME={}", options.hostname),
+    ];
+    env.extend(options.terminal.is_some().then(|| "TERM=xterm".to_owned()));
+    env.extend(config.env.unwrap_or_default());
     env.extend(options.env);
     let cwd = options.cwd.unwrap_or(config.working_dir);
     Ok(Process {
@@ -286,4 +289,42 @@ fn process(name: &str, config: RunConfig, options: RunOptions) -> Result<Process
         limits: options.limits,
         terminal: options.terminal,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(image: &[&str], given: &[&str]) -> Vec<String> {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let config = RunConfig {
+            env: Some(words(image)),
+            ..RunConfig::default()
+        };
+        let options = RunOptions {
+            args: words(&["true"]),
+            entrypoint: None,
+            env: words(given),
+            user: None,
+            cwd: None,
+            network: Network::None,
+            hostname: "box".to_owned(),
+            hosts: Vec::new(),
+            mounts: Vec::new(),
+            is_read_only: false,
+            limits: Vec::new(),
+            terminal: None,
+        };
+        process("app", config, options).unwrap().env
+    }
+
+    #[test]
+    fn an_image_that_names_no_path_gets_the_usual_one() {
+        let usual = format!("PATH={DEFAULT_PATH}");
+        assert_eq!(environment(&[], &[]), [&*usual, "HOSTNAME=box"]);
+        // Of equal names the last one counts.
+        let found = environment(&["PATH=/bin"], &["HOSTNAME=other"]);
+        let expected = [&*usual, "HOSTNAME=box", "PATH=/bin", "HOSTNAME=other"];
+        assert_eq!(found, expected);
+    }
 }
