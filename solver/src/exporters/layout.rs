@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::files::write_to;
 use super::image::Image;
@@ -24,6 +24,13 @@ const BLOCK_BYTES: u64 = 512;
 /// The member `oci-layout` (OCI image-spec, image-layout.md).
 pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
+/// Lists the images of a layout.
+const INDEX_FILE: &str = "index.json";
+
+/// By these annotations an index names an image: in full, and by its tag.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
+
 /// Takes the members of a layout, in the order in which they come.
 pub(super) trait Members {
     /// A member whose bytes are in memory.
@@ -36,6 +43,35 @@ pub(super) trait Members {
         size: u64,
         write: &mut dyn FnMut(&mut (dyn Write + Send)) -> Result<()>,
     ) -> Result<()>;
+
+    /// What the index lists of those who wrote there before.
+    fn listed_before(&self) -> Result<Vec<Value>>;
+}
+
+/// Writes `index.json`: last of all, since a layout without it is none, so that nobody takes half
+/// of one for a whole. What is there under other names stays, as with BuildKit.
+pub(super) fn write_index(members: &mut dyn Members, added: &[Descriptor]) -> Result<()> {
+    let mut manifests = members.listed_before()?;
+    manifests.retain(|before| !added.iter().any(|new| replaces(new, before)));
+    for new in added {
+        manifests.push(serde_json::to_value(new).map_err(|source| Error::Json {
+            what: INDEX_FILE.into(),
+            source,
+        })?);
+    }
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+    members.bytes(INDEX_FILE, &json(INDEX_FILE, &index)?)
+}
+
+/// Whether a descriptor takes the place of one that an index has: it has its name, or both have
+/// none.
+fn replaces(new: &Descriptor, before: &Value) -> bool {
+    let own = |key: &str| new.annotations.get(key).map(String::as_str);
+    let its = |key: &str| before["annotations"][key].as_str();
+    match (own(IMAGE_NAME), its(IMAGE_NAME)) {
+        (Some(own), Some(its)) => own == its,
+        _ => own(REFERENCE_NAME) == its(REFERENCE_NAME),
+    }
 }
 
 /// Writes the image.
@@ -137,8 +173,8 @@ fn members_of(
         members.bytes("manifest.json", &docker_manifest(image, names)?)?;
     }
     members.bytes("oci-layout", VERSION)?;
-    // Last: a layout without it is none, so nobody takes half of one for a whole.
-    members.bytes("index.json", &index(image, names)?)
+    let added = listed(&image.target().descriptor, image.created(), names);
+    write_index(members, &added)
 }
 
 pub(super) fn blob_name(digest: Digest) -> String {
@@ -166,12 +202,6 @@ fn layer_member(
     )
 }
 
-fn index(image: &Image, names: &[String]) -> Result<Vec<u8>> {
-    let manifests = listed(&image.target().descriptor, image.created(), names);
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-    self::json("index.json", &index)
-}
-
 /// How an index lists an image: once for each of its names.
 pub(super) fn listed(
     target: &Descriptor,
@@ -187,11 +217,11 @@ pub(super) fn listed(
             annotate("org.opencontainers.image.created", created);
         }
         if let Some(name) = name {
-            annotate("io.containerd.image.name", name);
+            annotate(IMAGE_NAME, name);
             let reference = dockerfile::lower::normalize_reference(name).ok();
             let tag = reference.as_ref().and_then(|reference| reference.tag());
             let tag = tag.unwrap_or("latest");
-            annotate("org.opencontainers.image.ref.name", tag);
+            annotate(REFERENCE_NAME, tag);
         }
         descriptor
     };
@@ -256,6 +286,22 @@ impl Members for Directory<'_> {
         }
         write_to(&Destination::Path(path), |out| write(out))
     }
+
+    fn listed_before(&self) -> Result<Vec<Value>> {
+        let path = self.path.join(INDEX_FILE);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            text => text.map_err(|e| Error::io("read", &path, e))?,
+        };
+        let index = serde_json::from_slice::<Value>(&text).ok();
+        let listed = index
+            .as_ref()
+            .and_then(|index| index["manifests"].as_array());
+        listed.cloned().ok_or_else(|| Error::Output {
+            output: format!("dest={}", self.path.display()),
+            reason: format!("{INDEX_FILE} there is no index of a layout; name another directory"),
+        })
+    }
 }
 
 struct Archive<'w> {
@@ -292,5 +338,39 @@ impl Members for Archive<'_> {
             .get_mut()
             .write_all(&[0; 512][..padding as usize])
             .map_err(failed)
+    }
+
+    fn listed_before(&self) -> Result<Vec<Value>> {
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(names: &[String]) -> Descriptor {
+        let digest = Digest::of(b"");
+        let mut listed = listed(&Descriptor::new(INDEX, digest, 0), None, names);
+        listed.remove(0)
+    }
+
+    #[test]
+    fn an_image_takes_the_place_of_one_with_its_name_alone() {
+        let named = |name: &str| descriptor(&[format!("docker.io/library/{name}")]);
+        let before = |image: &Descriptor| serde_json::to_value(image).unwrap();
+        let tagged = json!({ "annotations": { REFERENCE_NAME: "1" } });
+        let a = named("a:1");
+        assert!(replaces(&a, &before(&a)));
+        assert!(
+            !replaces(&a, &before(&named("b:1"))),
+            "equal tags of two images"
+        );
+        assert!(replaces(&a, &tagged), "skopeo writes a tag alone");
+        assert!(!replaces(&named("a:2"), &tagged));
+        let nameless = descriptor(&[]);
+        assert!(replaces(&nameless, &before(&nameless)));
+        assert!(replaces(&nameless, &json!({ "digest": "another" })));
+        assert!(!replaces(&nameless, &before(&a)) && !replaces(&a, &before(&nameless)));
     }
 }

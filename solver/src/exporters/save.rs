@@ -12,7 +12,7 @@ use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::frontend::familiar_tagged;
 use crate::images::Images;
-use crate::images::document::{self, Descriptor, INDEX, ImageConfig, Index, Manifest, Platform};
+use crate::images::document::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
 use crate::progress::Step;
 use crate::request::{Destination, ImageAttributes, ImageFormat};
 
@@ -259,18 +259,11 @@ impl Contents {
             members.bytes("manifest.json", &self.docker_manifest()?)?;
         }
         members.bytes("oci-layout", layout::VERSION)?;
-        // Last: a layout without it is none.
-        members.bytes("index.json", &self.index()?)
-    }
-
-    fn index(&self) -> Result<Vec<u8>> {
-        let mut manifests = Vec::new();
-        for entry in &self.entries {
+        let listed = self.entries.iter().flat_map(|entry| {
             let created = entry.created.as_deref();
-            manifests.extend(layout::listed(&entry.target, created, &entry.names));
-        }
-        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-        layout::json("index.json", &index)
+            layout::listed(&entry.target, created, &entry.names)
+        });
+        layout::write_index(members, &listed.collect::<Vec<_>>())
     }
 
     fn docker_manifest(&self) -> Result<Vec<u8>> {

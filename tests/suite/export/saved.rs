@@ -191,3 +191,34 @@ fn outputs_on_a_full_disk_leave_no_half_file() {
     }
     drop(disk);
 }
+
+#[test]
+fn a_layout_keeps_the_images_that_are_in_it() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN echo $RANDOM > /file\n");
+    let output = |name: &str| format!("type=oci,tar=false,dest=layout,name={name}");
+    varve.build(["-o", &output("first:1")]).succeeded();
+    let digest = |reference: &str| {
+        let layout = varve.path(format!("layout:{reference}"));
+        let name = format!("oci:{}", layout.display());
+        let found = varve.tool("skopeo", ["inspect", "--format={{.Digest}}", &name]);
+        found.success().stdout
+    };
+    let first = digest("1");
+    varve.build(["--no-cache", "-t", "second:2"]).succeeded();
+    let save = ["save", "--format", "oci-dir", "-o", "layout", "second:2"];
+    varve.varve(save).succeeded();
+    assert_eq!(digest("1"), first);
+    let second = digest("2");
+    // Under its own name an image is replaced.
+    varve
+        .build(["--no-cache", "-o", &output("second:2")])
+        .succeeded();
+    assert_eq!(digest("1"), first);
+    assert_ne!(digest("2"), second);
+    // What is no layout is not written over.
+    varve.write("layout/index.json", "[]");
+    let refused = varve.build(["-o", &output("third:3")]);
+    refused.refused_with(1, &["index.json", "layout", "another directory"]);
+    assert_eq!(varve.read("layout/index.json"), "[]");
+}
