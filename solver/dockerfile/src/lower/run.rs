@@ -69,7 +69,9 @@ impl Lowerer<'_> {
             .process_word(&shown, &mounts.masked(&stage.environment))
             .unwrap_or(shown);
         let platform = stage.run_platform.clone();
-        let name = stage.step_name(&upper_keyword(&expanded), platform.as_ref());
+        // The programs may be those of another platform than the result is for.
+        let shown = platform.as_ref().map(|_| stage.platform.clone());
+        let name = stage.step_name(&upper_keyword(&expanded), shown.as_ref());
         let mut metadata = stage.metadata(name, locations(span));
         metadata
             .description
