@@ -361,13 +361,10 @@ impl Solver {
         let (images, progress, cancel) = (self.images.clone(), progress.clone(), cancel.clone());
         blocking(move || {
             let step = progress.step(format!("[internal] load metadata for {name}"));
-            let found = remote.look_up(
-                &images,
-                &name,
-                (&platform, false),
-                &step.reporter(),
-                &cancel,
-            );
+            let by = (&step.reporter(), &cancel);
+            let found = remote
+                .look_up(&images, &name, (&platform, false), by.0, by.1)
+                .and_then(|found| remote.with_attestations(&images, &name, found, by));
             let found = step.end(found)?;
             let step = progress.step(format!("pull {name}"));
             let layers = remote.layers(&name, step.reporter(), cancel.clone())?;

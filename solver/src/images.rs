@@ -9,6 +9,7 @@ pub(crate) mod intake;
 pub mod lookups;
 pub mod mounted;
 pub(crate) mod origins;
+pub(crate) mod parts;
 
 use std::sync::Arc;
 
@@ -226,26 +227,13 @@ impl Images {
     /// The platforms of an index of which the images are here; none of a manifest.
     fn platforms_here(&self, what: &str, target: &Descriptor) -> Result<Vec<String>> {
         let bytes = self.content.document(what, target.digest)?;
-        let mut here = Vec::new();
-        if document::is_index(&bytes) {
-            let index: Index = document::parse(what, &bytes)?;
-            for manifest in &index.manifests {
-                if self.is_described(what, manifest.digest)? {
-                    here.extend(manifest.platform.as_ref().map(ToString::to_string));
-                }
-            }
+        if !document::is_index(&bytes) {
+            return Ok(Vec::new());
         }
-        Ok(here)
-    }
-
-    /// Whether manifest and config are here.
-    fn is_described(&self, what: &str, manifest: Digest) -> Result<bool> {
-        if self.content.find(manifest)?.is_none() {
-            return Ok(false);
-        }
-        let bytes = self.content.document(what, manifest)?;
-        let manifest: Manifest = document::parse(what, &bytes)?;
-        Ok(self.content.find(manifest.config.digest)?.is_some())
+        let index: Index = document::parse(what, &bytes)?;
+        let here = self.parts(what, &index)?.images;
+        let platforms = here.iter().filter_map(|one| one.platform.as_ref());
+        Ok(platforms.map(ToString::to_string).collect())
     }
 
     /// The image of this name, or `name@digest`, for a platform; `None` if it is not here, or only

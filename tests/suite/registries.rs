@@ -1,5 +1,6 @@
 //! Images come from a real registry, and go to one.
 
+mod attestations;
 mod bases;
 mod faults;
 mod forms;

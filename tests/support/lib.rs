@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod attested_image;
 pub mod base_image;
 pub mod containerd;
 pub mod containerd_config;

@@ -1,13 +1,14 @@
 //! `varve save` and `varve load`.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use solver::exporters::save::Saved;
 use solver::frontend::familiar_tagged;
 use solver::images::Images;
 use solver::images::find::platform;
-use solver::progress::Progress;
+use solver::progress::{Display, Event, EventKind, Progress};
 use solver::request::{Destination, ImageFormat};
 
 use super::images::not_here;
@@ -15,7 +16,7 @@ use crate::args::archives::{Load, Save, SaveFormat};
 use crate::caller::{Caller, open_stdout};
 use crate::daemon::{Service, Site};
 use crate::environment::Environment;
-use crate::error::print;
+use crate::error::{print, say};
 
 /// Writes images into one archive or layout.
 ///
@@ -41,8 +42,21 @@ pub(super) fn save(site: &Site, options: &Save) -> anyhow::Result<()> {
         platform: options.platform.clone(),
     };
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
-    let done = service.solver().save(&saved, &Progress::silent());
+    let done = service
+        .solver()
+        .save(&saved, &Progress::new(Arc::new(Warnings)));
     done.map_err(not_here)
+}
+
+/// Shows nothing but what a person has to know.
+struct Warnings;
+
+impl Display for Warnings {
+    fn show(&self, event: Event) {
+        if let EventKind::Warning { message } = event.kind {
+            say(&format!("WARNING: {message}"));
+        }
+    }
 }
 
 /// Takes in the images of an archive, and prints their names.

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::frontend::familiar_tagged;
 use crate::images::Images;
 use crate::images::document::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
+use crate::images::parts::Parts;
 use crate::progress::Step;
 use crate::request::{Destination, ImageAttributes, ImageFormat};
 
@@ -92,7 +93,8 @@ fn add(
     contents: &mut Contents,
 ) -> Result<()> {
     let found = images.meant_by(text, own)?;
-    let mut target = found.target.clone();
+    let (mut target, mut left_out) = (found.target.clone(), BTreeSet::new());
+    let bytes = images.content().document(text, target.digest)?;
     if let Some(platform) = chosen {
         let image = images.open(text, &target, platform)?;
         if is_named && !image.config.is_for(platform) {
@@ -102,6 +104,9 @@ fn add(
         let bytes = images.content().document(text, image.digest)?;
         let media_type = document::media_type_of(text, &bytes)?;
         target = Descriptor::new(media_type, image.digest, bytes.len() as u64);
+    } else if document::is_index(&bytes) {
+        let index: Index = document::parse(text, &bytes)?;
+        (target, left_out) = whole(text, &target, &images.parts(text, &index)?, step)?;
     }
     let name = found.name.filter(|name| !name.contains('@'));
     let mut entries = contents.entries.iter_mut();
@@ -114,6 +119,7 @@ fn add(
         images,
         step,
         contents,
+        left_out,
         entry: Entry {
             target: target.clone(),
             names: name.into_iter().collect(),
@@ -121,10 +127,47 @@ fn add(
             docker: None,
         },
     };
-    walk.document(target.digest, 0)?;
-    let entry = walk.entry;
+    let written = walk.document(&target, 0)?;
+    let mut entry = walk.entry;
+    // Again: an index that leaves something out is known as that only now.
+    let mut entries = contents.entries.iter_mut();
+    if let Some(known) = entries.find(|known| known.target.digest == written.digest) {
+        known.names.extend(entry.names);
+        return Ok(());
+    }
+    entry.target = written;
     contents.entries.push(entry);
     Ok(())
+}
+
+/// What goes out of an index: of one that was pulled, one platform may be all that there is.
+fn whole(
+    text: &str,
+    target: &Descriptor,
+    parts: &Parts,
+    step: &Step,
+) -> Result<(Descriptor, BTreeSet<Digest>)> {
+    if parts.images.is_empty() {
+        let reason = format!(
+            "nothing of what its index lists is here ({}); pull it again",
+            parts.elsewhere()
+        );
+        return Err(Error::bad_image(text, reason));
+    }
+    if parts.lacks_images() {
+        step.reporter().warn(format!(
+            "of the platforms of {text} only {} is in the store; the archive is without the \
+             others ({})",
+            parts.here(),
+            parts.elsewhere(),
+        ));
+    } else if !parts.is_whole() {
+        step.reporter().warn(format!(
+            "attestations of {text} are not in the store; the archive is without them (`varve \
+             pull` fetches them)"
+        ));
+    }
+    Ok(parts.reduced(target))
 }
 
 struct Walk<'w> {
@@ -132,35 +175,47 @@ struct Walk<'w> {
     images: &'w Images,
     step: &'w Step,
     contents: &'w mut Contents,
+    /// What indexes name and is not here.
+    left_out: BTreeSet<Digest>,
     entry: Entry,
 }
 
 impl Walk<'_> {
-    fn document(&mut self, digest: Digest, depth: usize) -> Result<()> {
-        let content = self.images.content();
-        let bytes = content.document(self.what, digest)?;
+    /// Adds what a descriptor leads to; what it is called in the archive.
+    fn document(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Descriptor> {
+        let bytes = self
+            .images
+            .content()
+            .document(self.what, descriptor.digest)?;
         if !document::is_index(&bytes) {
-            return self.manifest(digest, bytes);
+            self.manifest(descriptor.digest, bytes)?;
+            return Ok(descriptor.clone());
         }
         if depth >= document::INDEX_DEPTH_MAX {
             let reason = "its indexes are nested too deeply";
             return Err(Error::bad_image(self.what, reason));
         }
-        let index: Index = document::parse(self.what, &bytes)?;
-        let mut is_there = false;
-        for child in &index.manifests {
-            // Of an index that was pulled, one platform may be all that there is.
-            if content.find(child.digest)?.is_some() {
-                is_there = true;
-                self.document(child.digest, depth + 1)?;
-            }
+        let mut index: Index = document::parse(self.what, &bytes)?;
+        let listed = index.manifests.len();
+        let left_out = &self.left_out;
+        index
+            .manifests
+            .retain(|child| !left_out.contains(&child.digest));
+        let mut is_changed = index.manifests.len() != listed;
+        for child in &mut index.manifests {
+            let written = self.document(child, depth + 1)?;
+            is_changed |= written.digest != child.digest;
+            *child = written;
         }
-        if !is_there {
-            let reason = "nothing of what its index lists is here; pull it again";
-            return Err(Error::bad_image(self.what, reason));
-        }
-        self.keep(digest, bytes);
-        Ok(())
+        let bytes = match is_changed {
+            true => document::write("image index", &index)?,
+            false => bytes,
+        };
+        let mut descriptor = descriptor.clone();
+        descriptor.digest = Digest::of(&bytes);
+        descriptor.size = bytes.len() as u64;
+        self.keep(descriptor.digest, bytes);
+        Ok(descriptor)
     }
 
     fn keep(&mut self, digest: Digest, bytes: Vec<u8>) {

@@ -23,6 +23,8 @@ pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 /// Annotation of a descriptor in an index, and its value for an attestation.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 const ATTESTATION: &str = "attestation-manifest";
+/// Annotation that says which manifest such a one is about.
+const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 
 /// Docker's manifest.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -64,6 +66,11 @@ impl Descriptor {
         let is_for_no_machine = |platform: &Platform| platform.os == "unknown";
         kind.is_some_and(|kind| kind == ATTESTATION)
             || self.platform.as_ref().is_some_and(is_for_no_machine)
+    }
+
+    /// The manifest that an attestation says it is about.
+    pub fn attested(&self) -> Option<Digest> {
+        self.annotations.get(REFERENCE_DIGEST)?.parse().ok()
     }
 
     /// A descriptor without notes.

@@ -1,6 +1,7 @@
 //! Images of registries as sources: manifests and configs when a name is looked up, layers as
 //! streams when somebody needs them.
 
+mod attestations;
 mod retries;
 mod stream;
 pub(crate) mod upload;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::forged_image::{ForgedImage, ForgedLayout, TarEntry, descriptor, tar_archive};
+use support::attested_image::{AttestedLayout, OWN};
+use support::forged_image::{ForgedImage, ForgedLayout, TarEntry, tar_archive};
 use support::leftovers::eventually;
 use support::workspace::{Outcome, Running, Varve};
 
@@ -314,47 +315,10 @@ fn an_honest_forgery_is_imported() {
 #[test]
 fn an_image_with_attestations_is_loaded_and_used() {
     let varve = Varve::new();
-    let layout = ForgedImage::of(honest_layer()).write(&varve.path("layout"));
-    let put = |media_type: &str, bytes: &[u8]| {
-        let descriptor = descriptor(media_type, bytes);
-        let digest = descriptor["digest"].as_str().unwrap();
-        let name = digest.replace(':', "/");
-        fs::write(varve.path("layout/blobs").join(name), bytes).unwrap();
-        descriptor
-    };
-    let mut statement = put("application/vnd.in-toto+json", br#"{"_type":"statement"}"#);
-    statement["annotations"] = json!({ "in-toto.io/predicate-type": "provenance" });
-    let config = json!({
-        "architecture": "unknown", "os": "unknown",
-        "rootfs": { "type": "layers", "diff_ids": [statement["digest"]] },
-    });
-    let config = config.to_string();
-    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
-    let attestation = json!({
-        "schemaVersion": 2, "mediaType": manifest_type, "layers": [statement],
-        "config": put("application/vnd.oci.image.config.v1+json", config.as_bytes()),
-    });
-    let mut image = descriptor(manifest_type, &fs::read(&layout.manifest).unwrap());
-    let architecture = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "amd64"
-    };
-    image["platform"] = json!({ "architecture": architecture, "os": "linux" });
-    let mut attestation = put(manifest_type, attestation.to_string().as_bytes());
-    attestation["platform"] = json!({ "architecture": "unknown", "os": "unknown" });
-    attestation["annotations"] = json!({
-        "vnd.docker.reference.digest": image["digest"],
-        "vnd.docker.reference.type": "attestation-manifest",
-    });
-    let index_type = "application/vnd.oci.image.index.v1+json";
-    let index = json!({
-        "schemaVersion": 2, "mediaType": index_type, "manifests": [image, attestation],
-    });
-    let mut named = put(index_type, index.to_string().as_bytes());
-    named["annotations"] = json!({ "io.containerd.image.name": "docker.io/library/app:1" });
-    let listed = json!({ "schemaVersion": 2, "manifests": [named] });
-    layout.replace("index.json", listed.to_string());
+    let directory = varve.path("layout");
+    let layout = AttestedLayout::begin(&directory);
+    let index = layout.index(&layout.image(OWN));
+    layout.end(&index, "docker.io/library/app:1");
     varve
         .tool("tar", ["-cf", "image.tar", "-C", "layout", "."])
         .succeeded();
@@ -362,7 +326,7 @@ fn an_image_with_attestations_is_loaded_and_used() {
     varve.varve(["load", "-i", "image.tar"]).succeeded();
     varve.dockerfile("FROM app:1\n");
     varve.build(["-o", "out"]).succeeded();
-    assert_eq!(varve.read("out/file"), "text");
+    assert_eq!(varve.read("out/file"), OWN);
     varve.varve(["fsck"]).succeeded();
     varve
         .varve(["save", "-o", "again.tar", "app:1"])

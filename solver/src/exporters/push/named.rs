@@ -1,6 +1,8 @@
 //! An image of the store as it goes to a registry: what came from one goes out byte by byte; layers
 //! that are trees here are packed and compressed, once, and those of archives compressed.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use engine::CancelToken;
 use layer::Compression;
@@ -91,9 +93,10 @@ fn gather(
         step,
         cargo: Cargo::default(),
         held: Vec::new(),
+        left_out: BTreeSet::new(),
     };
     let selected = gathering.select(known.clone(), platform)?;
-    let is_whole = selected.digest == known.digest;
+    let is_whole = selected.digest == known.digest && gathering.left_out.is_empty();
     let target = gathering.add(&selected, 0)?;
     Ok(Gathered {
         cargo: gathering.cargo,
@@ -111,6 +114,8 @@ struct Gathering<'g> {
     step: &'g Step,
     cargo: Cargo,
     held: Vec<Reference>,
+    /// What indexes name and does not go out.
+    left_out: BTreeSet<Digest>,
 }
 
 impl Gathering<'_> {
@@ -120,7 +125,7 @@ impl Gathering<'_> {
 
     /// What is to be pushed of an image: as docker does, the only platform that is here if the
     /// others are not.
-    fn select(&self, target: Descriptor, platform: Option<&Platform>) -> Result<Descriptor> {
+    fn select(&mut self, target: Descriptor, platform: Option<&Platform>) -> Result<Descriptor> {
         let bytes = self.document(target.digest)?;
         if !document::is_index(&bytes) {
             let manifest: Manifest = document::parse(self.name, &bytes)?;
@@ -142,61 +147,37 @@ impl Gathering<'_> {
         if let Some(platform) = platform {
             return index.choose_for(self.name, platform).cloned();
         }
-        let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
-        for manifest in index.manifests {
-            match self.is_here(&manifest, 1)? {
-                true => here.push(manifest),
-                false => elsewhere.push(manifest),
-            }
-        }
-        if elsewhere.is_empty() {
+        let parts = self.images.parts(self.name, &index)?;
+        if parts.is_whole() {
             return Ok(target);
         }
-        let of_images = |all: &[Descriptor]| -> Vec<String> {
-            let platforms = all.iter().filter_map(|one| one.platform.as_ref());
-            let known = platforms.filter(|platform| platform.os != "unknown");
-            known.map(ToString::to_string).collect()
-        };
-        let (there, missing) = (of_images(&here), of_images(&elsewhere).join(", "));
-        match here.as_slice() {
+        let (name, here) = (familiar_tagged(self.name), parts.here());
+        if !parts.lacks_images() {
+            self.step.reporter().warn(format!(
+                "attestations of {name} are not in the store; it is pushed without them (`varve \
+                 pull` fetches them)"
+            ));
+            let (selected, left_out) = parts.reduced(&target);
+            self.left_out = left_out;
+            return Ok(selected);
+        }
+        let missing = parts.elsewhere();
+        match parts.images.as_slice() {
             [only] => {
                 self.step.reporter().warn(format!(
-                    "of the platforms of {} only {} is in the store; that one is pushed, without \
-                     the others ({missing})",
-                    familiar_tagged(self.name),
-                    there.join(", "),
+                    "of the platforms of {name} only {here} is in the store; that one is pushed, \
+                     without the others ({missing})"
                 ));
                 Ok(only.clone())
             }
-            _ => Err(Error::bad_image(
-                familiar_tagged(self.name),
-                format!(
+            _ => {
+                let reason = format!(
                     "of its platforms {missing} are not in the store; fetch them with `varve pull \
-                     --platform`, or push one with --platform (has: {})",
-                    there.join(", ")
-                ),
-            )),
-        }
-    }
-
-    /// Whether all that a manifest or index names is here.
-    fn is_here(&self, descriptor: &Descriptor, depth: usize) -> Result<bool> {
-        let content = self.images.content();
-        if content.find(descriptor.digest)?.is_none() || depth > document::INDEX_DEPTH_MAX {
-            return Ok(false);
-        }
-        let bytes = self.document(descriptor.digest)?;
-        if document::is_index(&bytes) {
-            let index: Index = document::parse(self.name, &bytes)?;
-            for manifest in &index.manifests {
-                if !self.is_here(manifest, depth + 1)? {
-                    return Ok(false);
-                }
+                     --platform`, or push one with --platform (has: {here})"
+                );
+                Err(Error::bad_image(name, reason))
             }
-            return Ok(true);
         }
-        let manifest: Manifest = document::parse(self.name, &bytes)?;
-        Ok(content.find(manifest.config.digest)?.is_some())
     }
 
     /// Adds what a descriptor leads to; what it is called as it goes out.
@@ -223,7 +204,12 @@ impl Gathering<'_> {
     /// The index with the manifests as they go out, if those are others.
     fn add_index(&mut self, bytes: &[u8], depth: usize) -> Result<Option<Vec<u8>>> {
         let mut index: Index = document::parse(self.name, bytes)?;
-        let mut is_changed = false;
+        let listed = index.manifests.len();
+        let left_out = &self.left_out;
+        index
+            .manifests
+            .retain(|manifest| !left_out.contains(&manifest.digest));
+        let mut is_changed = index.manifests.len() != listed;
         for manifest in &mut index.manifests {
             let pushed = self.add(manifest, depth + 1)?;
             is_changed |= pushed.digest != manifest.digest;
