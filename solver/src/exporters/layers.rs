@@ -22,7 +22,7 @@ use crate::request::ImageAttributes;
 use crate::result::Value;
 
 /// Raised when packing changes: packed layers of before are then not reused.
-const PACK_VERSION: u8 = 1;
+const PACK_VERSION: u8 = 2;
 
 /// A layer of a result.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -61,3 +61,24 @@ fn archives_of_two_builds_are_the_same_bytes() {
         assert!(archives[0] == archives[1], "{kind}");
     }
 }
+
+#[test]
+fn times_of_directories_alone_do_not_make_another_layer() {
+    let varve = Varve::new();
+    varve.write("context/f", "text");
+    varve.dockerfile(
+        "FROM busybox AS other\nRUN touch /tmp/f && rm /tmp/f\nFROM scratch AS plain\nCOPY f /app\n",
+    );
+    let layers = |root: &str, target: &str| {
+        let dest = format!("{root}-{target}");
+        let output = format!("type=oci,dest={dest},tar=false");
+        let target = format!("--target={target}");
+        let arguments = ["--root", root, "-o", &output, &target];
+        varve.build(arguments).succeeded();
+        support::layout::Layout::open(&varve.path(dest)).layer_digests()
+    };
+    let made = |root: &str| ["other", "plain"].map(|target| layers(root, target));
+    let first = made("one");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(made("two"), first);
+}

@@ -22,6 +22,9 @@ const SKIPPED_MAX: usize = 50;
 /// those who unpack the layer may give them to the file.
 const UNKNOWN_LINK_MODE: u16 = 0o644;
 
+/// What a root is that no layer says anything of.
+const ROOT: Metadata = Metadata::default_directory();
+
 /// A delta being packed.
 pub(super) struct Walk<'a> {
     trees: &'a dyn TreeSource,
@@ -171,7 +174,9 @@ impl<'a> Walk<'a> {
         directory: &'d DeltaDirectory,
         below: Under,
     ) -> Result<Visit<'d>> {
-        if let Some(metadata) = &directory.metadata {
+        if let Some(metadata) = &directory.metadata
+            && !self.is_only_younger(directory, metadata, &below)
+        {
             self.directory(metadata)?;
         }
         if directory.opaque {
@@ -187,6 +192,31 @@ impl<'a> Walk<'a> {
             length: self.path.len(),
             below,
         })
+    }
+
+    /// Whether nothing but the time of a directory is another, which is no change if nothing below
+    /// it is one either: containerd's differ does not see it, and the layer of a step that has put
+    /// something into /tmp and taken it away is empty, with every build. The root, whose time each
+    /// step at the top changes, is never written for that.
+    fn is_only_younger(
+        &self,
+        directory: &DeltaDirectory,
+        metadata: &Metadata,
+        below: &Under,
+    ) -> bool {
+        if !self.path.is_empty() && (!directory.entries.is_empty() || directory.opaque) {
+            return false;
+        }
+        let before = match below {
+            Under::Tree(tree) => &tree.metadata,
+            Under::Nothing if self.path.is_empty() => &ROOT,
+            Under::Nothing | Under::Unknown => return false,
+        };
+        let of_then = Metadata {
+            mtime: before.mtime,
+            ..metadata.clone()
+        };
+        of_then == *before
     }
 
     fn enter_tree<'d>(&mut self, tree: TreeRef, hidden: bool) -> Result<Visit<'d>> {

@@ -277,6 +277,53 @@ fn a_graft_hides_the_directory_below_it_and_is_marked_only_then() {
 }
 
 #[test]
+fn a_directory_of_which_only_the_time_is_another_is_no_change() {
+    let (trees, blobs) = (MemoryTrees::new(), MemoryBlobs::default());
+    let base = tree(&trees, 0o755, []);
+    let base = tree(&trees, 0o755, [("tmp", Entry::Directory(base))]);
+    let later = |mode, entries| {
+        let mut later = directory::<1>(mode, entries);
+        later.metadata.as_mut().unwrap().mtime = Timestamp::from_seconds(9);
+        later
+    };
+    let fifo = [("f", DeltaEntry::Leaf(leaf(Content::Fifo)))];
+    let names_of = |root: DeltaDirectory, below| {
+        let options = PackOptions {
+            below,
+            ..PackOptions::default()
+        };
+        names(&packed(&Delta { root }, &trees, &blobs, &options))
+    };
+    let empty = |mode| DeltaDirectory {
+        entries: BTreeMap::new(),
+        ..later(mode, fifo.clone())
+    };
+    let with_tmp = |tmp| later(0o755, [("tmp", DeltaEntry::Directory(tmp))]);
+    let below = Below::Tree(base);
+    assert_eq!(
+        names_of(with_tmp(empty(0o755)), below),
+        Vec::<String>::new()
+    );
+    assert_eq!(names_of(with_tmp(empty(0o700)), below), ["tmp/"]);
+    let fifo = [("f", DeltaEntry::Leaf(leaf(Content::Fifo)))];
+    assert_eq!(
+        names_of(with_tmp(later(0o755, fifo.clone())), below),
+        ["tmp/", "tmp/f"]
+    );
+    // On nothing, a root is as usual or not; what lies there is not known otherwise.
+    assert_eq!(names_of(later(0o755, fifo.clone()), Below::Nothing), ["f"]);
+    assert_eq!(
+        names_of(later(0o700, fifo.clone()), Below::Nothing),
+        ["./", "f"]
+    );
+    assert_eq!(names_of(later(0o755, fifo), Below::Unknown), ["./", "f"]);
+    assert_eq!(
+        names_of(with_tmp(empty(0o755)), Below::Unknown),
+        ["./", "tmp/"]
+    );
+}
+
+#[test]
 fn a_link_to_a_lower_file_has_the_attributes_of_that_file() {
     let (trees, mut blobs) = (MemoryTrees::new(), MemoryBlobs::default());
     let mut file = leaf(blobs.put(b"one"));
