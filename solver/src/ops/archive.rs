@@ -7,7 +7,8 @@ use layer::{Compression, Decoder, Limits, MAGIC_BYTES};
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::Stream;
 use store::{
-    Content, Delta, DeltaDirectory, DeltaEntry, Editor, Entry, Found, Ingest, Leaf, RelPath,
+    Content, Delta, DeltaDirectory, DeltaEntry, Editor, Entry, Found, Ingest, Leaf, Metadata,
+    RelPath, Timestamp,
 };
 
 use crate::error::{Error, Result};
@@ -20,14 +21,14 @@ const HEADER_BYTES: usize = 512;
 const XZ_MEMORY_MAX: u64 = 256 << 20;
 
 /// Unpacks `leaf` into the directory `target` of the edited tree if it is an archive that docker
-/// would unpack; tells whether it was.
+/// would unpack; tells whether it was. What is missing of `target` is made, as `made` says.
 ///
 /// # Errors
 /// [`Error::Layer`] for a damaged archive.
 pub(crate) fn unpack_into(
     editor: &mut Editor<'_, Ingest<'_>>,
     leaf: &Leaf,
-    target: &RelPath,
+    (target, made): (&RelPath, &Metadata),
     owner: Option<(u32, u32)>,
     ingest: &Ingest<'_>,
 ) -> Result<bool> {
@@ -49,6 +50,8 @@ pub(crate) fn unpack_into(
         return Err(Error::file_op(target, "not a directory"));
     }
     let unpacked = layer::unpack(open()?, ingest, &Limits::default())?;
+    editor.make_directories(target, made)?;
+    make_implied(editor, &unpacked.delta.root, target, made.mtime)?;
     let mut delta = below(unpacked.delta, target);
     if let Some(owner) = owner {
         change_owner(&mut delta.root, owner);
@@ -123,6 +126,32 @@ fn below(delta: Delta, target: &RelPath) -> Delta {
         root = parent;
     }
     Delta { root }
+}
+
+/// Makes the directories that the archive has something in and no entry for. They are root's, also
+/// where what is unpacked is not, as in BuildKit.
+fn make_implied(
+    editor: &mut Editor<'_, Ingest<'_>>,
+    directory: &DeltaDirectory,
+    path: &RelPath,
+    mtime: Timestamp,
+) -> Result<()> {
+    for (name, entry) in &directory.entries {
+        let DeltaEntry::Directory(child) = entry else {
+            continue;
+        };
+        let path = path.join(name);
+        let is_implied = child.metadata.is_none();
+        if is_implied && editor.get(&path)?.is_none() {
+            let made = Metadata {
+                mtime,
+                ..Metadata::default_directory()
+            };
+            editor.insert_directory(&path, made)?;
+        }
+        make_implied(editor, child, &path, mtime)?;
+    }
+    Ok(())
 }
 
 /// What hard links of the archive point to lies where it is unpacked, as it would with tar(1).

@@ -128,3 +128,31 @@ fn an_archive_goes_over_what_is_there_and_can_be_given_an_owner() {
     assert_eq!(text(&files, "t/d/f"), "content");
     assert_eq!(text(&files, "report"), "/t/d/f 65534\n/t/d/kept 0\n");
 }
+
+#[test]
+fn directories_that_an_archive_is_unpacked_into_are_of_now_and_of_its_owner() {
+    let varve = Varve::new();
+    let archive = tar_archive(&[TarEntry::file("bin/tool", b"1")]);
+    fs::create_dir_all(varve.path("context")).unwrap();
+    fs::write(varve.path("context/a.tar"), archive).unwrap();
+    varve.dockerfile(
+        "FROM busybox\n\
+         ADD --chmod=600 a.tar /opt/slash/\n\
+         ADD --chown=33:34 a.tar /own/none\n\
+         ADD --chmod=750 Dockerfile a.tar /both/\n\
+         RUN for d in /opt /opt/slash /opt/slash/bin /own /own/none /own/none/bin /both; do \
+         stat -c '%n %a %u:%g' $d; test $(stat -c %Y $d) -gt 1000000000 || echo old; \
+         done > /report\n",
+    );
+    let report = text(&varve.files([""; 0]), "report");
+    let expected = [
+        "/opt 755 0:0",
+        "/opt/slash 755 0:0",
+        "/opt/slash/bin 755 0:0",
+        "/own 755 33:34",
+        "/own/none 755 33:34",
+        "/own/none/bin 755 0:0",
+        "/both 750 0:0",
+    ];
+    assert_eq!(report.lines().collect::<Vec<_>>(), expected);
+}

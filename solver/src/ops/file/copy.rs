@@ -333,31 +333,23 @@ pub(super) fn copy(
         replace: copy.always_replace_existing,
         origin: [0; 32],
     };
-    let (uid, gid) = owner.unwrap_or_default();
-    let made = Metadata {
-        uid,
-        gid,
-        mtime: time(copy.timestamp_ns),
-        mode: match copy.mode {
-            // mkdir(2) ignores the others, and so BuildKit makes directories without them.
-            CopyMode::Bits(mode) => bits(mode) & 0o777,
-            CopyMode::Keep | CopyMode::Symbolic(_) => Metadata::default_directory().mode,
-        },
-        ..Metadata::default_directory()
-    };
+    let [made, made_for_archives] = made_directories(copy, owner);
     let base = target.untouched(&RelPath::root())?;
-    let destination = destination(target, copy, &made)?;
+    let (destination, directory) = destination(target, copy)?;
+    let unpacked_to = (&destination, &made_for_archives);
     for (given, resolved) in std::mem::take(&mut source.paths) {
-        let Some(entry) = stored(source.source, &mut source.editor, &resolved)? else {
-            continue;
-        };
+        let entry = stored(source.source, &mut source.editor, &resolved)?;
         if copy.attempt_unpack
-            && let Entry::Leaf(leaf) = &entry
-            && archive::unpack_into(target, leaf, &destination, owner, ingest)
+            && let Some(Entry::Leaf(leaf)) = &entry
+            && archive::unpack_into(target, leaf, unpacked_to, owner, ingest)
                 .map_err(|error| error.of_archive(&given))?
         {
             continue;
         }
+        target.make_directories(&directory, &made)?;
+        let Some(entry) = entry else {
+            continue;
+        };
         let is_directory = matches!(entry, Entry::Directory(_));
         let present = target.get(&destination)?;
         let into = match &present {
@@ -405,29 +397,42 @@ fn origin(base: Option<TreeRef>, copy: &Copy, given: &RelPath) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Resolves where to copy to, making directories as asked for.
-fn destination(
-    target: &mut TreeEditor<'_, '_>,
-    copy: &Copy,
-    made: &Metadata,
-) -> Result<RelPath, Error> {
+/// Directories that are made on the way to what is copied, and to what archives are unpacked into:
+/// of those `--chmod` says nothing.
+fn made_directories(copy: &Copy, owner: Option<(u32, u32)>) -> [Metadata; 2] {
+    let (uid, gid) = owner.unwrap_or_default();
+    let made_for_archives = Metadata {
+        uid,
+        gid,
+        mtime: time(copy.timestamp_ns),
+        ..Metadata::default_directory()
+    };
+    let mode = match copy.mode {
+        // mkdir(2) ignores the others, and so BuildKit makes directories without them.
+        CopyMode::Bits(mode) => bits(mode) & 0o777,
+        CopyMode::Keep | CopyMode::Symbolic(_) => made_for_archives.mode,
+    };
+    let made = Metadata {
+        mode,
+        ..made_for_archives.clone()
+    };
+    [made, made_for_archives]
+}
+
+/// Where to copy to, and the directory that has to be there for it.
+fn destination(target: &mut TreeEditor<'_, '_>, copy: &Copy) -> Result<(RelPath, RelPath), Error> {
     let path = target.resolve(&RelPath::lenient(copy.dest.as_bytes())?, true)?;
     let is_directory = copy.dest.ends_with('/') || copy.dest.ends_with("/.");
-    let wanted = if is_directory {
-        Some(path.clone())
-    } else {
-        path.parent()
+    let wanted = match path.parent() {
+        Some(parent) if !is_directory => parent,
+        _ => path.clone(),
     };
-    if let Some(wanted) = wanted {
-        if copy.create_dest_path {
-            target.make_directories(&wanted, made)?;
-        } else if target.get(&wanted)?.is_none() {
-            return Err(Error::NotFound {
-                path: wanted.to_string(),
-            });
-        }
+    if !copy.create_dest_path && target.get(&wanted)?.is_none() {
+        return Err(Error::NotFound {
+            path: wanted.to_string(),
+        });
     }
-    Ok(path)
+    Ok((path, wanted))
 }
 
 struct Merge<'m, 'i> {
