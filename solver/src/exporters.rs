@@ -274,7 +274,8 @@ impl Exporter<'_> {
         let step = self.progress.step("exporting to image");
         let (images, snapshots) = (self.images, self.snapshots);
         let pushed = push::push(self.export, output, &self.tags, (images, snapshots), &step);
-        self.built.note(&step.end(pushed)?, Vec::new());
+        let (image, names) = step.end(pushed)?;
+        self.built.note(&image, names);
         Ok(())
     }
 

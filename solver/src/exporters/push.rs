@@ -23,7 +23,7 @@ use crate::request::RegistryOutput;
 use crate::sources::registry::Remote;
 use crate::sources::registry::upload::{Cargo, Payload};
 
-/// Pushes the image that was built. `tags` are the names of `-t`.
+/// Pushes the image that was built; tells its names. `tags` are those of `-t`.
 ///
 /// # Errors
 /// [`Error::Output`] without a name; [`Error::Registry`]; those of packing.
@@ -33,7 +33,7 @@ pub(super) fn push(
     tags: &[String],
     (images, snapshots): (&Images, &Manager),
     step: &Step,
-) -> Result<Image> {
+) -> Result<(Image, Vec<String>)> {
     let names = names(output, tags)?;
     let image = image::assemble(
         export,
@@ -78,7 +78,7 @@ pub(super) fn push(
     let watch = (&step.reporter(), &export.cancel);
     let store = images.content().store();
     remote.push(&cargo, &names, output.by_digest, store, watch)?;
-    Ok(image)
+    Ok((image, names))
 }
 
 /// Refuses what could not be pushed, before anything is built.

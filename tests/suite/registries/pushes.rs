@@ -192,6 +192,10 @@ fn builds_push_as_they_are_asked_to() {
         .build(["-o", &output, "--metadata-file=metadata"])
         .succeeded();
     let metadata: Value = serde_json::from_str(&varve.read("metadata")).unwrap();
+    assert_eq!(
+        metadata["image.name"],
+        format!("{}:latest", name("nameless"))
+    );
     let digest = metadata["containerimage.digest"].as_str().unwrap();
     raw(&varve, &name(&format!("nameless@{digest}")));
     let tagged = registry.requests();
