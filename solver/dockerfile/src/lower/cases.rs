@@ -158,6 +158,14 @@ fn rendered(directory: &Path) -> [(PathBuf, String); 2] {
 }
 
 #[test]
+fn a_base_that_the_machine_runs_by_itself_is_not_doubted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/lower");
+    let doubts = |case: &str| build(&root.join(case)).warnings.len();
+    assert_eq!(doubts("native_platform_of_base"), 0);
+    assert_eq!(doubts("implicit_platform_of_base"), 1);
+}
+
+#[test]
 fn dockerfiles_become_the_expected_graphs_and_images() {
     let directories = directories();
     assert!(directories.len() >= 25, "only {} cases", directories.len());

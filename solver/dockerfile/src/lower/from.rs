@@ -124,6 +124,10 @@ impl Finder<'_> {
             return Ok(Found::Missing(request));
         };
         let image = read_config(resolved, &request)?;
+        let platform = match image.platform().normalized() {
+            own if node.platform.is_none() && self.is_chosen_for(&own) => own,
+            _ => platform,
+        };
         let reference = match &resolved.digest {
             Some(digest) => reference::with_digest(&parsed, digest),
             None => parsed.to_string(),
@@ -161,6 +165,15 @@ impl Finder<'_> {
             run_platform,
             doubt,
         })))
+    }
+
+    /// Whether a base decides what is built for: nobody said it, and the machine runs programs of
+    /// that platform without help.
+    fn is_chosen_for(&self, base: &Platform) -> bool {
+        let machine = &self.options.build_platform;
+        self.globals.implicit_target
+            && base.os == machine.os
+            && (machine.architecture.as_str(), base.architecture.as_str()) == ("amd64", "386")
     }
 
     fn source(&self, reference: &str) -> Source {
