@@ -131,7 +131,7 @@ pub(crate) fn sentence(error: &(dyn Error + 'static)) -> String {
         }
         cause = error.source();
     }
-    let mut text = harmless(&without_error_numbers(&text));
+    let mut text = harmless(&solver::error::without_error_numbers(&text));
     if let Some(hint) = hint(&text) {
         text.push_str("; ");
         text.push_str(&hint);
@@ -147,22 +147,6 @@ fn harmless(text: &str) -> String {
         _ => character,
     };
     text.chars().map(shown).collect()
-}
-
-/// The text without `(os error 2)` and the like, which std puts behind the kernel's words.
-fn without_error_numbers(text: &str) -> String {
-    let mut parts = text.split(" (os error ");
-    let mut kept = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.split_once(')') {
-            Some((number, rest)) if number.parse::<i32>().is_ok() => kept.push_str(rest),
-            _ => {
-                kept.push_str(" (os error ");
-                kept.push_str(part);
-            }
-        }
-    }
-    kept
 }
 
 /// The next step for causes that can stand behind any message. Told from the text: by the time an

@@ -16,6 +16,7 @@ use engine::{
 };
 
 use crate::content::Digest;
+use crate::error::without_error_numbers;
 
 /// Identifies a step within one build, in the form of a sha256 digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -248,7 +249,7 @@ impl Step {
         self.show(match &outcome {
             Ok(_) => EventKind::Done,
             Err(error) => EventKind::Failed {
-                message: error.to_string(),
+                message: without_error_numbers(&error.to_string()),
             },
         });
         outcome
@@ -330,7 +331,7 @@ impl Listener for Progress {
             VertexProgress::Completed(Completion::Executed) => EventKind::Done,
             VertexProgress::Completed(Completion::Cached(_)) => EventKind::Cached,
             VertexProgress::Completed(Completion::Failed(error)) => EventKind::Failed {
-                message: error.to_string(),
+                message: without_error_numbers(&error.to_string()),
             },
             VertexProgress::Completed(Completion::Cancelled) => EventKind::Cancelled,
         };

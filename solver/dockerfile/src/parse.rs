@@ -26,6 +26,12 @@ pub const STAGE_COUNT_MAX: usize = 10_000;
 /// for the first instruction that is wrong.
 pub fn parse(data: &[u8]) -> Result<Dockerfile, Error> {
     check_size(data)?;
+    if data.is_empty() {
+        return Err(Error::Syntax {
+            problem: Problem::NoBytes,
+            span: Span::line(0),
+        });
+    }
     let syntax = detect_syntax(data);
     let check = detect_check(data)?;
     let Nodes {

@@ -248,16 +248,13 @@ impl StageTable {
         if let Some(found) = self.names.get(&name.to_lowercase()) {
             return Ok(*found);
         }
-        let labels: Vec<_> = self
-            .stages
-            .iter()
-            .map(|stage| stage.label.as_str())
-            .collect();
-        let labels: Vec<_> = labels
-            .into_iter()
-            .filter(|label| !label.is_empty())
-            .collect();
-        let hint = did_you_mean(&nearest(name, &labels));
+        // A stage that is alone has no label, and may still have a name.
+        let labels = self.stages.iter().map(|stage| stage.label.as_str());
+        let mut known: Vec<_> = labels.filter(|label| !label.is_empty()).collect();
+        if known.is_empty() {
+            known.extend(self.names.keys().map(String::as_str));
+        }
+        let hint = did_you_mean(&nearest(name, &known));
         let quoted = crate::error::quote::quote(name);
         // The request is wrong and no line is: line 0 shows none.
         let message = format!("target stage {quoted} could not be found{hint}");

@@ -20,7 +20,7 @@ const fn case(dockerfile: &'static str, marked: &'static [usize], message: &'sta
 }
 
 const WRONG: &[Case] = &[
-    case("", &[], "file with no instructions"),
+    case("", &[], "the Dockerfile cannot be empty"),
     case("# only a comment\n", &[1], "file with no instructions"),
     case("RUN ls\n", &[1], "no build stage in current context"),
     case(

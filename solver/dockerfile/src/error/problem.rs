@@ -19,6 +19,8 @@ pub enum Problem {
     TooManyInstructions { count_max: usize },
     #[error("not valid UTF-8 (only comments may be); save the file as UTF-8")]
     NotUtf8,
+    #[error("the Dockerfile cannot be empty")]
+    NoBytes,
     #[error("file with no instructions")]
     NoInstructions,
     #[error("no build stage in current context")]

@@ -91,6 +91,7 @@ fn a_target_that_is_not_there_is_refused_with_the_nearest_name() {
     let text = "FROM scratch AS build\nFROM scratch AS test\n";
     let message = "target stage \"buidl\" could not be found (did you mean build?)";
     refused(text, &of("buidl"), message, 0);
+    refused("FROM scratch AS build\n", &of("buidl"), message, 0);
     refused(
         text,
         &of("nothing"),

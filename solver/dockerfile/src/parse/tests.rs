@@ -226,7 +226,7 @@ fn wrong_instructions_are_refused_in_buildkits_words() {
 
 /// Errors without the line in their text, and the lines they are about.
 const WRONG_TEXTS: &[(&[u8], &str, (usize, usize))] = &[
-    (b"", "file with no instructions", (0, 0)),
+    (b"", "the Dockerfile cannot be empty", (0, 0)),
     (b"\n# a\n\n", "file with no instructions", (3, 3)),
     (
         b"# escape=x\nFROM a",
