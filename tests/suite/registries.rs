@@ -3,6 +3,7 @@
 mod attestations;
 mod bases;
 mod faults;
+mod foreign;
 mod forms;
 mod interrupted;
 mod logins;

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, stream};
-use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, Url};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::client::{Client, Plan, Server};
@@ -108,8 +108,30 @@ impl Client {
         size: Option<u64>,
     ) -> Result<BlobStream> {
         let subject = Subject::blob(repository, digest);
+        let plan = Plan::new(self, &subject, Capability::Pull)?;
+        Self::download(plan, None, digest, size).await
+    }
+
+    /// The same from an address of the web, for layers that are not in registries.
+    pub(crate) async fn blob_at(
+        &self,
+        (subject, digest): (&Subject, &Digest),
+        size: Option<u64>,
+        url: &Url,
+    ) -> Result<BlobStream> {
+        let plan = Plan::elsewhere(self, subject, url)?;
+        Self::download(plan, Some(url.clone()), digest, size).await
+    }
+
+    async fn download(
+        plan: Plan,
+        url: Option<Url>,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Result<BlobStream> {
         let mut download = Download {
-            plan: Plan::new(self, &subject, Capability::Pull)?,
+            plan,
+            url,
             digest: *digest,
             digester: Some(Digester::like(digest)),
             size,
@@ -188,18 +210,26 @@ impl Client {
     ) -> Result<Reply> {
         let repository = subject.repository();
         let url = server.url(repository, &format!("blobs/{digest}"));
-        let mut call = Call::new(Method::GET, url);
-        if let Some(range) = range.and_then(|range| HeaderValue::try_from(range).ok()) {
-            call = call.header(RANGE, range);
-        }
+        let call = get(url, range);
         let scopes = server.scopes(repository, "pull");
         self.send(server, subject, &scopes, &call).await
+    }
+}
+
+/// A request for all or, as a header has it, for a part.
+fn get(url: Url, range: Option<String>) -> Call<'static> {
+    let call = Call::new(Method::GET, url);
+    match range.and_then(|range| HeaderValue::try_from(range).ok()) {
+        Some(range) => call.header(RANGE, range),
+        None => call,
     }
 }
 
 /// A blob on its way.
 struct Download {
     plan: Plan,
+    /// Where it is asked for, if that is no registry.
+    url: Option<Url>,
     digest: Digest,
     /// Until the end.
     digester: Option<Digester>,
@@ -233,9 +263,18 @@ impl Download {
         let server = self.plan.server();
         let (client, subject) = (self.plan.client(), self.plan.subject());
         let range = (self.received > 0).then(|| format!("bytes={}-", self.received));
-        let reply = client
-            .ask_blob(&server, subject, &self.digest, range)
-            .await?;
+        let reply = match &self.url {
+            Some(url) => {
+                client
+                    .ask_anonymously(&server, subject, &get(url.clone(), range))
+                    .await?
+            }
+            None => {
+                client
+                    .ask_blob(&server, subject, &self.digest, range)
+                    .await?
+            }
+        };
         let (total, skip) = match reply.status() {
             200 => (reply.content_length(), self.received),
             206 => {

@@ -222,17 +222,7 @@ impl Client {
         }
         let mut servers = Vec::new();
         for endpoint in self.shared.hosts.endpoints(registry)? {
-            servers.push(Arc::new(Server {
-                connections: Connections::new(
-                    &endpoint,
-                    &self.shared.limits,
-                    &self.shared.proxies,
-                )?,
-                endpoint,
-                scheme: Mutex::default(),
-                is_unfit: AtomicBool::new(false),
-                has_answered: AtomicBool::new(false),
-            }));
+            servers.push(Arc::new(self.server(endpoint)?));
         }
         // Whoever was first decides, so that all share one pool of connections.
         let mut known = lock();
@@ -240,6 +230,17 @@ impl Client {
             .entry(registry.to_owned())
             .or_insert_with(|| servers.into())
             .clone())
+    }
+
+    fn server(&self, endpoint: Endpoint) -> Result<Server> {
+        let shared = &self.shared;
+        Ok(Server {
+            connections: Connections::new(&endpoint, &shared.limits, &shared.proxies)?,
+            endpoint,
+            scheme: Mutex::default(),
+            is_unfit: AtomicBool::new(false),
+            has_answered: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn distrust(&self, server: &Server, digest: &Digest) {
@@ -324,6 +325,17 @@ impl Client {
         }
     }
 
+    /// Sends a request without telling who asks, whatever the server wants.
+    pub(crate) async fn ask_anonymously(
+        &self,
+        server: &Server,
+        subject: &Subject,
+        call: &Call<'_>,
+    ) -> Result<Reply> {
+        let (endpoint, connections) = (&server.endpoint, server.connections());
+        exchange(endpoint, connections, self.limits(), subject, call, None).await
+    }
+
     /// The error that an answer is which nobody wanted.
     pub(crate) async fn refusal(&self, reply: Reply, subject: &Subject) -> Error {
         reply.into_answer().await.into_error(subject, false)
@@ -376,6 +388,19 @@ impl Plan {
             client: client.clone(),
             subject: subject.clone(),
             servers,
+            at: 0,
+            failures: 0,
+            has_mismatched: false,
+        })
+    }
+
+    /// Asks the one server of an address outside of registries.
+    pub(crate) fn elsewhere(client: &Client, subject: &Subject, url: &Url) -> Result<Self> {
+        let server = client.server(Endpoint::of_address(url))?;
+        Ok(Plan {
+            client: client.clone(),
+            subject: subject.clone(),
+            servers: vec![Arc::new(server)],
             at: 0,
             failures: 0,
             has_mismatched: false,

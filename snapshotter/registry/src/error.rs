@@ -396,6 +396,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Neither the registry has it nor the addresses that its image names.
+    #[error("{subject}: neither its registry has it nor where the image says it is: {}; ask whoever made the image where its layers are", asked.join("; "))]
+    Nowhere {
+        /// What was asked for.
+        subject: Subject,
+        /// The addresses, each with what came of it.
+        asked: Vec<String>,
+    },
     /// No configured host may be asked.
     #[error("{subject}: no host is configured that may {capability} for {}; add the capability in its hosts.toml", subject.repository().host())]
     NoEndpoint {

@@ -139,6 +139,18 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// The server of an address that is no registry: nothing is configured for it.
+    pub(crate) fn of_address(url: &Url) -> Self {
+        Endpoint {
+            base: url.clone(),
+            capabilities: Capabilities::MIRROR,
+            tls: TlsSettings::default(),
+            headers: HeaderMap::new(),
+            namespace: None,
+            login: authority(url),
+        }
+    }
+
     /// Host and port, as messages name it.
     pub(crate) fn server(&self) -> String {
         authority(&self.base)

@@ -3,7 +3,7 @@
 //! Reading order: [`names`](Repository) and [`Digest`] (values), [`Hosts`] (who is asked),
 //! [`Credentials`] (who asks), [`Limits`] and [`Observer`] (how long, how often, who is told),
 //! `transport.rs` (one exchange), `auth.rs` (challenge to token), `client.rs` (the way of every
-//! request), then what can be asked: `pull.rs`, `blob_stream.rs`, `range.rs`, `push.rs`.
+//! request), then what can be asked: `pull.rs`, `blob_stream.rs`, `foreign.rs`, `range.rs`, `push.rs`.
 //!
 //! Bytes that a registry sends are believed only once their digest is right. Nothing here reads the
 //! environment. What is absent on purpose:
@@ -28,6 +28,7 @@ mod client;
 
 mod blob_stream;
 mod body;
+mod foreign;
 mod login;
 mod pull;
 mod push;

@@ -56,6 +56,9 @@ pub struct Descriptor {
     /// In an index: for which platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// Where else it is, for layers that may not be in registries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
 }
 
 impl Descriptor {
@@ -82,6 +85,7 @@ impl Descriptor {
             size,
             annotations,
             platform: None,
+            urls: Vec::new(),
         }
     }
 }

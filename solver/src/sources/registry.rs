@@ -324,8 +324,12 @@ impl LayerSource for RemoteLayers {
         let told = self.remote.retries.tell(&self.repository, &self.reporter);
         let digest = remote(layer.digest)?;
         let (client, repository) = (self.remote.client.clone(), self.repository.clone());
-        let size = layer.size;
-        let stream = async move { client.blob(&repository, &digest, Some(size)).await };
+        let (size, urls) = (Some(layer.size), layer.urls.clone());
+        let stream = async move {
+            client
+                .blob_or_foreign(&repository, &digest, size, &urls)
+                .await
+        };
         let ends = [self.cancel.clone(), stop.clone()];
         let stream = LayerStream::start(&self.remote, stream, ends, told);
         Ok(Box::new(stream))
