@@ -196,6 +196,7 @@ fn assemble_one(
     let manifest = Manifest {
         schema_version: 2,
         media_type: manifest_type.into(),
+        artifact_type: String::new(),
         config: config.descriptor.clone(),
         layers: layer_descriptors.collect(),
         annotations: notes(AnnotationTarget::Manifest),

@@ -183,6 +183,9 @@ pub struct Manifest {
     /// What it says it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub media_type: String,
+    /// What it is if it is no image.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub artifact_type: String,
     /// The image config.
     pub config: Descriptor,
     /// The layers, lowest first.
@@ -317,6 +320,25 @@ pub fn write(what: &str, document: &impl Serialize) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Json`], [`Error::BadImage`].
 pub fn check(what: &str, manifest: &Manifest, config: &[u8]) -> Result<ImageConfig> {
+    check_image(what, manifest, config).map_err(|error| {
+        // Old programs call the config of an image anything; so it counts only where that is none.
+        let kind = &manifest.config.media_type;
+        if matches!(kind.as_str(), CONFIG | DOCKER_CONFIG) {
+            return error;
+        }
+        let kind = match manifest.artifact_type.as_str() {
+            "" => kind,
+            kind => kind,
+        };
+        let kind = kind.escape_debug();
+        Error::bad_image(
+            what,
+            format!("it is no image but an artifact of the type {kind}"),
+        )
+    })
+}
+
+fn check_image(what: &str, manifest: &Manifest, config: &[u8]) -> Result<ImageConfig> {
     let config: ImageConfig = parse(&format!("image config in {what}"), config)?;
     let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
     if layers != diff_ids || layers > LAYERS_MAX {
@@ -450,11 +472,38 @@ mod tests {
     }
 
     #[test]
+    fn an_artifact_is_called_what_it_is() {
+        let check = |kind: &str, artifact_type: &str, layers: usize, config: &str| {
+            let layer = Descriptor::new("application/vnd.cncf.helm", Digest::of(b"l"), 1);
+            let manifest = Manifest {
+                schema_version: 2,
+                media_type: MANIFEST.into(),
+                artifact_type: artifact_type.into(),
+                config: Descriptor::new(kind, Digest::of(b"c"), 1),
+                layers: vec![layer; layers],
+                annotations: BTreeMap::new(),
+            };
+            let checked = super::check("x", &manifest, config.as_bytes());
+            checked.map_err(|error| error.to_string())
+        };
+        let helm = "application/vnd.cncf.helm.config.v1+json";
+        let error = check(helm, "", 1, "{}").unwrap_err();
+        assert!(error.contains(&format!("no image but an artifact of the type {helm}")));
+        let error = check("application/vnd.oci.empty.v1+json", "text/\u{1b}[1m", 1, "");
+        assert!(error.unwrap_err().ends_with("of the type text/\\u{1b}[1m"));
+        let error = check(CONFIG, "", 1, "{}").unwrap_err();
+        assert!(error.contains("1 layers"), "{error}");
+        // As docker 1.10 wrote it.
+        check("application/octet-stream", "", 0, "{}").unwrap();
+    }
+
+    #[test]
     fn a_manifest_that_contradicts_its_config_is_refused() {
         let config = Descriptor::new(CONFIG, Digest::of(b"c"), 1);
         let manifest = |layers: &[&str]| Manifest {
             schema_version: 2,
             media_type: MANIFEST.into(),
+            artifact_type: String::new(),
             config: config.clone(),
             layers: layers
                 .iter()

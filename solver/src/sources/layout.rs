@@ -209,7 +209,7 @@ impl Layout {
             blobs, unverified, ..
         } = copying;
         if !are_used {
-            self.verify(&unverified)?;
+            self.verify(&unverified, content)?;
         }
         Ok(blobs)
     }
@@ -256,12 +256,15 @@ impl Layout {
             };
             let diff_ids = config.map(|config| config.rootfs.diff_ids);
             self.copy_part(&manifest.config, copying)?;
+            // Together with this config its layers were looked at before.
+            let is_known = copying.content.find(target.digest)?.is_some();
             for (at, layer) in manifest.layers.iter().enumerate() {
-                let is_new = self.copy_part(layer, copying)?;
+                let kept = self.copy_part(layer, copying)?;
                 let diff_id = diff_ids.as_ref().and_then(|ids| ids.get(at).copied());
-                if let Some(diff_id) = diff_id.filter(|_| is_new) {
+                if let Some(diff_id) = diff_id.filter(|_| kept.is_none() || !is_known) {
                     copying.unverified.insert(Unverified {
                         member: blob_name(layer.digest),
+                        kept,
                         layer: layer.digest,
                         diff_id,
                     });
@@ -273,28 +276,32 @@ impl Layout {
         Ok(())
     }
 
-    /// Brings in a config or layer; whether it is new.
-    fn copy_part(&self, part: &Descriptor, copying: &mut Copying<'_, '_>) -> Result<bool> {
+    /// Brings in a config or layer; where it is if that was here before.
+    fn copy_part(
+        &self,
+        part: &Descriptor,
+        copying: &mut Copying<'_, '_>,
+    ) -> Result<Option<BlobId>> {
         let what = format!("{} in {}", part.digest, self.what());
-        let (located, is_new) = match copying.content.find(part.digest)? {
+        let (located, kept) = match copying.content.find(part.digest)? {
             Some(located) if located.size != part.size => {
                 let (length, size) = (located.size, part.size);
                 let reason =
                     format!("it has {length} bytes, its descriptor says the size is {size}");
                 return Err(Error::bad_image(what, reason));
             }
-            Some(located) => (located, false),
+            Some(located) => (located, Some(located.blob)),
             None => {
                 let body = self.read(&blob_name(part.digest))?;
                 let size = Some(part.size);
                 let (ingest, batch) = (copying.ingest, &mut *copying.batch);
                 let content = copying.content;
                 let put = content.put_stream(ingest, batch, &what, part.digest, size, body)?;
-                (put, true)
+                (put, None)
             }
         };
         copying.blobs.push(located.blob);
-        Ok(is_new)
+        Ok(kept)
     }
 
     /// Brings the images of a `docker save` archive without an index into the store, as OCI images
@@ -328,12 +335,15 @@ impl Layout {
             for (member, diff_id) in image.layers.iter().zip(diff_ids) {
                 let what = format!("{member} in {what}");
                 let compression = self.compression(member, &what)?;
-                // One that is not compressed is what the config says, or refused.
+                // One that is not compressed is what the config says, or refused; of one that is
+                // here already that is not seen when it is put.
                 let (digest, size) = match compression {
-                    layer::Compression::None => (diff_id, self.size(member)),
+                    layer::Compression::None if content.find(diff_id)?.is_none() => {
+                        (diff_id, self.size(member))
+                    }
                     _ => digest_of(self.read(member)?, &what).map(|(d, size)| (d, Some(size)))?,
                 };
-                let is_new = content.find(digest)?.is_none();
+                let kept = content.find(digest)?.map(|located| located.blob);
                 let body = self.read(member)?;
                 let located = content.put_stream(ingest, batch, &what, digest, size, body)?;
                 blobs.push(located.blob);
@@ -342,17 +352,17 @@ impl Layout {
                     digest,
                     located.size,
                 ));
-                if is_new {
-                    unverified.insert(Unverified {
-                        member: member.clone(),
-                        layer: digest,
-                        diff_id,
-                    });
-                }
+                unverified.insert(Unverified {
+                    member: member.clone(),
+                    kept,
+                    layer: digest,
+                    diff_id,
+                });
             }
             let manifest = Manifest {
                 schema_version: 2,
                 media_type: MANIFEST.into(),
+                artifact_type: String::new(),
                 config,
                 layers,
                 annotations: BTreeMap::new(),
@@ -370,7 +380,7 @@ impl Layout {
                 blobs,
             });
         }
-        self.verify(&unverified)?;
+        self.verify(&unverified, content)?;
         Ok(copied)
     }
 

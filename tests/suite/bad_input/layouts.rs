@@ -286,6 +286,55 @@ fn what_does_not_unpack_to_what_its_config_says_is_refused_when_it_is_loaded() {
     }
 }
 
+/// What is in the store already is believed no more than what comes.
+#[test]
+fn a_layer_that_is_here_is_compared_with_the_config_that_comes() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN head -c 30000 /dev/urandom > /random\n");
+    let output = "type=docker,dest=docker.tar,name=app:1,compression=uncompressed";
+    varve.build(["-o", output]).succeeded();
+    let unpacked = varve.path("docker");
+    fs::create_dir(&unpacked).unwrap();
+    varve
+        .tool("tar", ["-xf", "docker.tar", "-C", "docker"])
+        .succeeded();
+    fs::remove_file(unpacked.join("index.json")).ok();
+    let manifest = varve.read("docker/manifest.json");
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let layer = manifest[0]["Layers"][1].as_str().unwrap();
+    let fresh = |words: &[&str]| varve.varve([&["--root", "fresh"], words].concat());
+    fresh(&["load", "-i", "docker.tar"]).succeeded();
+    let mut longer = fs::read(unpacked.join(layer)).unwrap();
+    longer.extend([0; 512]);
+    fs::write(unpacked.join(layer), longer).unwrap();
+    varve
+        .tool("tar", ["-cf", "longer.tar", "-C", "docker", "."])
+        .succeeded();
+    let words = [layer, "the diff_id of its config"];
+    fresh(&["load", "-i", "longer.tar"]).refused_with(1, &words);
+
+    // The same layer, of which another config says something else.
+    let layout = varve.path("layout");
+    let mut image = ForgedImage::of(gzip(&honest_layer()));
+    let packed = image.layer_descriptor["digest"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let diff_id = ForgedImage::of(honest_layer()).layer_descriptor["digest"].clone();
+    image.config = image.config.replace(&packed, diff_id.as_str().unwrap());
+    image.layer_descriptor["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+gzip");
+    image.write(&layout);
+    fresh(&["import", "layout", "honest"]).succeeded();
+    fs::remove_dir_all(&layout).unwrap();
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    image.config = image.config.replace(diff_id.as_str().unwrap(), &zeros);
+    image.write(&layout);
+    let words = [&*packed, "the diff_id of its config"];
+    fresh(&["import", "layout", "lying"]).refused_with(1, &words);
+    let listed = fresh(&["images"]).success();
+    assert!(!listed.stdout.contains("lying"), "{listed}");
+}
+
 #[test]
 fn a_layer_that_lies_is_refused_and_writes_nothing_outside() {
     each_is_refused(tars());

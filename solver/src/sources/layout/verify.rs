@@ -2,18 +2,23 @@
 //! archive is kept, so that nobody finds out when the image is used.
 
 use std::collections::HashSet;
+use std::io::Read;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use store::BlobId;
+
 use super::Layout;
-use crate::content::Digest;
+use crate::content::{ContentStore, Digest};
 use crate::error::{Error, Result};
 
-/// A layer that came just now, and that nobody has unpacked.
+/// A layer of which nobody knows yet whether it is what this config says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Unverified {
     /// Where it lies in the archive.
     pub(super) member: String,
+    /// Where it lies in the store, if it was there before: then the archive need not have it.
+    pub(super) kept: Option<BlobId>,
     /// The layer as it lies there.
     pub(super) layer: Digest,
     /// What its config says that it unpacks to.
@@ -22,13 +27,17 @@ pub(super) struct Unverified {
 
 impl Layout {
     /// Unpacks layers to nothing and compares them with their configs, several at once.
-    pub(super) fn verify(&self, layers: &HashSet<Unverified>) -> Result<()> {
+    pub(super) fn verify(
+        &self,
+        layers: &HashSet<Unverified>,
+        content: &ContentStore,
+    ) -> Result<()> {
         let layers: Vec<_> = layers.iter().collect();
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         let next = AtomicUsize::new(0);
         let work = || -> Result<()> {
             while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.verify_one(layer)?;
+                self.verify_one(layer, content)?;
             }
             Ok(())
         };
@@ -44,9 +53,10 @@ impl Layout {
         })
     }
 
-    fn verify_one(&self, expected: &Unverified) -> Result<()> {
+    fn verify_one(&self, expected: &Unverified, content: &ContentStore) -> Result<()> {
         let Unverified {
             member,
+            kept,
             layer,
             diff_id,
         } = expected;
@@ -59,7 +69,11 @@ impl Layout {
             true => layer.to_string(),
             false => member.clone(),
         };
-        let found = layer::inspect(self.read(member)?, &layer::Limits::default());
+        let body: Box<dyn Read + Send> = match kept {
+            Some(blob) => Box::new(content.store().objects().open_blob(*blob)?),
+            None => self.read(member)?,
+        };
+        let found = layer::inspect(body, &layer::Limits::default());
         let found = found.map_err(|error| match error.is_bad_layer() {
             true => Error::bad_image(self.what(), format!("layer {name} is damaged: {error}")),
             false => error.into(),
