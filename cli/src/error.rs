@@ -19,6 +19,9 @@ const FILES_MIN: u64 = 64;
 /// The build or the command failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
 
+/// The command line makes no sense; what clap ends with too.
+pub(crate) const EXIT_USAGE: u8 = 2;
+
 /// Added to the number of the signal that ended varve, as shells do.
 pub(crate) const EXIT_SIGNAL: u8 = 128;
 

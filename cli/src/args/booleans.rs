@@ -50,12 +50,14 @@ pub(crate) fn plain(words: Vec<OsString>) -> Vec<OsString> {
             plain.push(word);
             break;
         }
-        match switched(command, text) {
+        let (earlier, text) = unbundled(command, text).unwrap_or((None, text.to_owned()));
+        plain.extend(earlier.map(OsString::from));
+        match switched(command, &text) {
             Some((name, true)) => plain.push(name.into()),
             // The last one counts.
             Some((name, false)) => plain.retain(|earlier| earlier != name),
             None => {
-                let has_value = is_of_others && is_before_value(command, text);
+                let has_value = is_of_others && is_before_value(command, &text);
                 plain.push(word);
                 if has_value {
                     plain.extend(words.next());
@@ -103,6 +105,25 @@ fn is_before_value(command: &Command, word: &str) -> bool {
         options.any(|option| option.get_short() == Some(*letter) && takes(option))
     });
     first.is_some_and(|(at, letter)| at + letter.len_utf8() == letters.len())
+}
+
+/// `-it=false` as `-i` and `-t=false`: the value is that of the last letter, as docker reads it.
+/// Nothing if the letters are not all options without a value.
+fn unbundled(command: &Command, word: &str) -> Option<(Option<String>, String)> {
+    let (letters, value) = word.strip_prefix('-')?.split_once('=')?;
+    let is_switch = |letter: char| {
+        let mut arguments = command.get_arguments();
+        let named = arguments.find(|argument| argument.get_short() == Some(letter));
+        named.is_some_and(|argument| matches!(argument.get_action(), ArgAction::SetTrue))
+    };
+    if letters.chars().count() < 2 || boolean(value).is_none() || !letters.chars().all(is_switch) {
+        return None;
+    }
+    let (at, last) = letters.char_indices().last()?;
+    Some((
+        Some(format!("-{}", &letters[..at])),
+        format!("-{last}={value}"),
+    ))
 }
 
 /// The option and whether it is on, if the word says that of one that takes no value.
@@ -156,6 +177,8 @@ mod tests {
             "varve run -i=true --tty=false --rm=true -e A=1 -q image -t=true",
             "varve run -i --rm -e A=1 -q image -t=true",
         );
+        check("varve run -it=false image", "varve run -i image");
+        check("varve run -it=1 image", "varve run -i -t image");
         check(
             "varve run -t -t=0 -e -i=true image",
             "varve run -e -i=true image",

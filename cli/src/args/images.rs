@@ -155,6 +155,9 @@ pub(crate) struct Remove {
     /// no failure
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Leave untagged parents alone: always so, as only `varve prune` frees what no image needs
+    #[arg(long)]
+    pub(crate) no_prune: bool,
 }
 
 #[cfg(test)]

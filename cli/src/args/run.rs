@@ -236,11 +236,18 @@ fn volume(text: &str) -> Result<MountChoice, String> {
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => is_read_only = true,
-            // docker's defaults, and words that mean something on other systems only.
-            "rw" | "rprivate" | "cached" | "delegated" | "consistent" => {}
+            // docker's defaults, and words that mean something on other systems only: z and Z are
+            // for SELinux.
+            "rw" | "private" | "rprivate" | "cached" | "delegated" | "consistent" | "z" | "Z" => {}
+            "shared" | "rshared" | "slave" | "rslave" => {
+                return Err(format!(
+                    "unsupported option {option:?}: what is mounted in a container or later on \
+                     this machine stays where it is (rprivate)"
+                ));
+            }
             _ => {
                 return Err(format!(
-                    "unsupported option {option:?}: there are ro and rw"
+                    "unsupported option {option:?}: there are ro, rw, z, Z and rprivate"
                 ));
             }
         }
@@ -301,7 +308,7 @@ fn mount(text: &str) -> Result<MountChoice, String> {
             ("target" | "dst" | "destination", Some(value)) => target = Some(checked(value)?),
             ("readonly" | "ro", None | Some("true" | "1")) => is_read_only = true,
             ("readonly" | "ro", Some("false" | "0")) => is_read_only = false,
-            ("bind-propagation", Some("rprivate")) => {}
+            ("bind-propagation", Some("private" | "rprivate")) => {}
             ("tmpfs-size", Some(value)) => size_bytes = Some(size(value)?),
             ("tmpfs-mode", Some(value)) => mode = Some(octal(value)?),
             _ => {
@@ -395,6 +402,9 @@ mod tests {
             ("/a:/b", path("/a", "/b", false, true)),
             ("./a:/b:ro", path("./a", "/b", true, true)),
             (".:/src:rw", path(".", "/src", false, true)),
+            ("/a:/b:z", path("/a", "/b", false, true)),
+            ("/a:/b:ro,Z", path("/a", "/b", true, true)),
+            ("/a:/b:private", path("/a", "/b", false, true)),
         ] {
             assert_eq!(volume(text), Ok(expect), "{text}");
         }
@@ -403,7 +413,8 @@ mod tests {
             ("data:/data", "./data:/data"),
             ("/a:b", "no absolute path"),
             ("/a:/", "no absolute path"),
-            ("/a:/b:Z", "there are ro and rw"),
+            ("/a:/b:x", "there are ro, rw, z, Z and rprivate"),
+            ("/a:/b:rshared", "stays where it is"),
             ("/a:/b:ro:x", "SOURCE:TARGET"),
         ] {
             let error = volume(text).unwrap_err();

@@ -111,3 +111,22 @@ fn a_full_standard_output_is_an_error_and_no_panic() {
 fn shown(command: &std::process::Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
+
+#[test]
+fn two_outputs_with_one_file_are_refused_before_anything_is_built() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN false\n");
+    for pair in [
+        ["type=oci,dest=x.tar", "type=docker,dest=./x.tar"],
+        ["type=tar,dest=x.tar", "type=local,dest=x.tar"],
+    ] {
+        let refused = varve.build(["-o", pair[0], "-o", pair[1]]);
+        refused.refused_with(2, &["two outputs are written to", "x.tar"]);
+        assert!(!varve.path("x.tar").exists());
+    }
+    varve.dockerfile("FROM scratch\nCOPY Dockerfile /\n");
+    // Directories may be shared.
+    varve
+        .build(["-o", "type=local,dest=out", "-o", "type=local,dest=out"])
+        .succeeded();
+}

@@ -1,6 +1,6 @@
 //! What a build writes: `-o`, `--load` and `--annotation` together, with absolute paths.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use solver::frontend::normalize;
@@ -14,6 +14,7 @@ use crate::args::exports::{Export, Load};
 use crate::caller::open_stdout;
 use crate::engines;
 use crate::environment::Environment;
+use crate::error::{EXIT_USAGE, Told, say};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -51,6 +52,7 @@ pub(super) fn make(
     if exports.iter().filter(|export| export.is_stdout()).count() > 1 {
         bail!("two outputs go to standard output; give all but one a dest=FILE");
     }
+    check_files(&exports)?;
     for name in exports.iter().flat_map(Export::names) {
         normalize(name).with_context(|| format!("invalid name={name:?} of an output"))?;
     }
@@ -82,6 +84,38 @@ pub(super) fn make(
         }
     }
     Ok((outputs, goes_nowhere))
+}
+
+/// No output is to replace another's file. Directories may be shared.
+fn check_files(exports: &[Export]) -> anyhow::Result<()> {
+    let mut known: Vec<(PathBuf, bool)> = Vec::new();
+    for export in exports {
+        let (path, is_file) = match export {
+            Export::Write(Output::Image(image)) => match &image.destination {
+                Destination::Path(path) => (path, !image.is_directory),
+                _ => continue,
+            },
+            Export::Write(Output::Tar {
+                destination: Destination::Path(path),
+                ..
+            }) => (path, true),
+            Export::Write(Output::Local { directory, .. }) => (directory, false),
+            _ => continue,
+        };
+        let path = Environment::absolute(path)?;
+        if known
+            .iter()
+            .any(|(other, other_is_file)| *other == path && (is_file || *other_is_file))
+        {
+            say(&format!(
+                "ERROR: two outputs are written to {}; give each its own dest=",
+                path.display()
+            ));
+            return Err(Told { code: EXIT_USAGE }.into());
+        }
+        known.push((path, is_file));
+    }
+    Ok(())
 }
 
 /// Adds notes to all images.
