@@ -3,7 +3,8 @@
 //! Reading order: [`names`](Repository) and [`Digest`] (values), [`Hosts`] (who is asked),
 //! [`Credentials`] (who asks), [`Limits`] and [`Observer`] (how long, how often, who is told),
 //! `transport.rs` (one exchange), `auth.rs` (challenge to token), `client.rs` (the way of every
-//! request), then what can be asked: `pull.rs`, `blob_stream.rs`, `foreign.rs`, `range.rs`, `push.rs`.
+//! request), then what can be asked: `pull.rs`, `blob_stream.rs`, `foreign.rs`, `range.rs`,
+//! `push.rs`.
 //!
 //! Bytes that a registry sends are believed only once their digest is right. Nothing here reads the
 //! environment. What is absent on purpose:
