@@ -366,10 +366,10 @@ pub(crate) struct Build {
         env = "BUILDKIT_PROGRESS"
     )]
     pub(crate) progress: Mode,
-    /// Show nothing but errors; print the image id
+    /// Show nothing but errors; print the image id, under which an unnamed image is kept
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Write the image id to a file
+    /// Write the image id to a file; an unnamed image is kept under it
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
     /// Write digests and names of the result to a JSON file

@@ -260,9 +260,13 @@ impl Exporter<'_> {
         {
             names.push(format!("{prefix}@{digest}"));
         }
-        if !output.is_unnamed && !names.is_empty() {
-            image::name(&image, &names, self.images, self.snapshots)?;
-            for name in &names {
+        let mut kept = names.clone();
+        if names.is_empty() && output.keeps_unnamed && !self.images.has_target(digest)? {
+            kept.push(crate::images::without_name(digest));
+        }
+        if !output.is_unnamed && !kept.is_empty() {
+            image::name(&image, &kept, self.images, self.snapshots)?;
+            for name in &kept {
                 step.status(format!("naming to {name}"), 0, None, true);
             }
         }

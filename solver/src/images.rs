@@ -28,6 +28,9 @@ use self::document::{Descriptor, ImageConfig, Index, Manifest, Platform};
 /// Version byte of rows in this module.
 const ROW_VERSION: u8 = 1;
 
+/// What stands in a list for a name that there is not.
+const NO_NAME: &str = "<none>";
+
 /// The images of a store.
 #[derive(Clone, Debug)]
 pub struct Images {
@@ -67,6 +70,22 @@ impl Image {
         let chains = chain_ids(&self.config.rootfs.diff_ids);
         chains.last().map(|chain| snapshot_name(*chain))
     }
+}
+
+/// The row of an image without a name, as docker shows it: no reference begins like that.
+pub(crate) fn without_name(target: Digest) -> String {
+    format!("{NO_NAME}@{target}")
+}
+
+/// Whether a name of [`Images::list`] is none: that of an image without a name.
+pub fn is_dangling(name: &str) -> bool {
+    name.strip_prefix(NO_NAME)
+        .is_some_and(|rest| rest.starts_with('@'))
+}
+
+/// The lease of what a name stands for.
+pub fn lease_id(name: &str) -> String {
+    format!("image/{name}")
 }
 
 impl Images {
@@ -122,6 +141,15 @@ impl Images {
         Ok(row.is_some())
     }
 
+    /// Whether a name stands for a manifest or index.
+    ///
+    /// # Errors
+    /// Those of [`Images::list`].
+    pub fn has_target(&self, digest: Digest) -> Result<bool> {
+        let names = self.list()?;
+        Ok(names.iter().any(|named| named.target.digest == digest))
+    }
+
     /// All names, sorted.
     ///
     /// # Errors
@@ -135,15 +163,21 @@ impl Images {
         .collect()
     }
 
-    /// Adds to a batch: `name` stands for `target` and keeps alive what it consists of.
+    /// Adds to a batch: `name` stands for `target` and keeps alive what it consists of. An image
+    /// that had no name has one then.
     pub fn name(&self, batch: &mut Batch, name: &str, target: &Descriptor, held: Vec<Reference>) {
+        if !is_dangling(name) {
+            let without = without_name(target.digest);
+            batch.delete(Table::Image, without.as_bytes());
+            leases::delete(batch, &lease_id(&without));
+        }
         let mut row = Encoder::new();
         row.byte(ROW_VERSION).string(target.media_type.as_bytes());
         row.raw(target.digest.as_bytes())
             .number(target.size)
             .signed(now().seconds);
         batch.put(Table::Image, name.as_bytes(), row.finish());
-        let id = format!("image/{name}");
+        let id = lease_id(name);
         leases::put(
             batch,
             &Lease {
@@ -191,7 +225,7 @@ impl Images {
         }
         let mut batch = Batch::new();
         batch.delete(Table::Image, name.as_bytes());
-        leases::delete(&mut batch, &format!("image/{name}"));
+        leases::delete(&mut batch, &lease_id(name));
         self.store().write(batch, Durability::Disk)?;
         Ok(true)
     }

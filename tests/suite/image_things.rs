@@ -4,3 +4,4 @@ mod contents;
 mod inspected;
 mod listed;
 mod mounted;
+mod unnamed;

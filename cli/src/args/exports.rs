@@ -287,6 +287,7 @@ fn keep(mut fields: Fields) -> Result<Export, String> {
         dangling_empty_only: empty_only.contains(&Some(true)),
         is_canonical: fields.boolean("name-canonical")?.unwrap_or(false),
         is_unnamed: fields.boolean("store")? == Some(false),
+        keeps_unnamed: false,
         attributes: attributes::take(&mut fields)?,
     };
     if !is_pushed {

@@ -39,7 +39,7 @@ A template is Go's, with docker's functions: {{.ID}}, {{json .}}, {{upper .Tag}}
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Filters: reference=PATTERN (like 'team/*:1.*'), label=KEY or label=KEY=VALUE, before=IMAGE,
-since=IMAGE, until=24h or until=2026-01-31, dangling=false. Several references: any of them;
+since=IMAGE, until=24h or until=2026-01-31, dangling=true. Several references: any of them;
 several others: all of them.
 
 {FORMAT_HELP}
@@ -54,7 +54,7 @@ pub(crate) struct Images {
     /// Only this repository, name or pattern
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// List all images (varve keeps none without a name, so these are all)
+    /// List all images (varve keeps no intermediate ones, so these are all)
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Only what fits, see below (repeatable)

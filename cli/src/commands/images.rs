@@ -12,8 +12,8 @@ use snapshotter::gc::Accounting;
 use snapshotter::leases::{self, Reference};
 use snapshotter::{Manager, catalog};
 use solver::frontend::{familiar, familiar_tagged, normalize};
-use solver::images::Images;
 use solver::images::find::{Found, platform};
+use solver::images::{Images, is_dangling, lease_id};
 use store::Batch;
 
 use self::describe::{Described, short};
@@ -29,7 +29,7 @@ use crate::output::size;
 /// # Errors
 /// A filter or template that makes no sense; those of the store.
 pub(super) fn list(site: &Site, options: &args::Images) -> anyhow::Result<()> {
-    tracing::debug!(all = options.all, "there are no images without a name");
+    tracing::debug!(all = options.all, "there are no intermediate images");
     let images = Images::new(site.open_snapshots()?);
     let filters = Filters::read(options, &images)?;
     let now = jiff::Timestamp::now();
@@ -97,7 +97,7 @@ pub(super) fn counted(images: &Images, snapshots: &Manager) -> anyhow::Result<Co
             names: vec![named.clone()],
         };
         let is_active = remove::user(images, snapshots, &found, &own)?.is_some();
-        let lease = format!("image/{}", named.name);
+        let lease = lease_id(&named.name);
         let held = leases::all(snapshots.store(), &lease)?;
         let held = held.into_iter().filter(|held| held.id == lease);
         let one = known.entry(id).or_default();
@@ -215,7 +215,7 @@ pub(super) fn tag(site: &Site, options: &args::Tag) -> anyhow::Result<()> {
     // Keeps a collection away between reading what the old name holds and holding it again.
     let ingest = store.begin();
     let found = find(&images, &options.image, None)?;
-    let lease = format!("image/{}", found.called());
+    let lease = lease_id(&found.called());
     let held = leases::all(store, &lease)?
         .into_iter()
         .find(|found| found.id == lease);
@@ -273,7 +273,8 @@ pub(super) struct NoSuchImage {
 
 fn unknown(images: &Images, name: &str) -> anyhow::Error {
     let known = images.list().unwrap_or_default();
-    let mut known: Vec<_> = known.iter().map(|named| familiar(&named.name)).collect();
+    let known = known.iter().filter(|named| !is_dangling(&named.name));
+    let mut known: Vec<_> = known.map(|named| familiar(&named.name)).collect();
     let more = known.len().saturating_sub(KNOWN_TOLD_MAX);
     known.truncate(KNOWN_TOLD_MAX);
     let known = match (known.as_slice(), more) {

@@ -1,15 +1,18 @@
 //! `varve prune`: frees the space of what nothing needs any more.
 
 use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
 
 use snapshotter::gc::{self, Forgotten};
 use snapshotter::{Manager, cache_mounts, leases};
 use solver::gc::policy::{Rule, choose};
 use solver::gc::survey::{Entry, survey};
-use solver::images::{Images, lookups};
+use solver::images::find::{Found, platform};
+use solver::images::{Images, is_dangling, lease_id, lookups};
 use store::{Batch, Durability, Table, Timestamp};
 
 use super::cache_list::{self, Chosen};
+use super::images::remove::user;
 use crate::args::{DiskSpace, space as args};
 use crate::caller::Caller;
 use crate::daemon::Site;
@@ -45,20 +48,22 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     Images::new(snapshots.clone()).mounted(&site.place())?;
     let trash = snapshots.store().trash_bytes()?;
     let mut gone: Vec<Entry> = Vec::new();
-    let (forgotten, collected) = if has_rule {
+    let (forgotten, images, collected) = if has_rule {
         let rule = rule(options, chosen, &snapshots)?;
         let (free, _) = snapshots.store().disk_bytes()?;
         gone = choose(&survey(&snapshots)?, &[rule], &snapshots, (now(), free))?;
         let entries: Vec<_> = gone.iter().collect();
         let collected = solver::gc::collect(&snapshots, &entries, options.dry_run)?;
-        (0, collected)
+        (0, 0, collected)
     } else {
-        let forgotten = match options.all {
+        let mut forgotten = match options.all {
             true => whole_cache(&snapshots)?,
             false => Forgotten::default(),
         };
+        let steps = forgotten.leases.len();
+        let images = forget_unnamed(&snapshots, &mut forgotten)?;
         let collected = gc::collect_without(&snapshots, &forgotten, options.dry_run)?;
-        (forgotten.leases.len(), collected)
+        (steps, images, collected)
     };
     let bytes = match options.dry_run {
         true => collected.store.disk_bytes + collected.image_bytes + trash,
@@ -70,10 +75,20 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     } else if !gone.is_empty() {
         print(&cache_list::listed(&gone, &Format::Table)?)?;
     }
-    print(&told(options.dry_run, forgotten, &collected, bytes))
+    print(&told(
+        options.dry_run,
+        (forgotten, images),
+        &collected,
+        bytes,
+    ))
 }
 
-fn told(dry_run: bool, forgotten: usize, collected: &gc::Collected, bytes: u64) -> String {
+fn told(
+    dry_run: bool,
+    (forgotten, images): (usize, usize),
+    collected: &gc::Collected,
+    bytes: u64,
+) -> String {
     let mut text = String::new();
     let report = &collected.store;
     let (forgot, verb, total) = match dry_run {
@@ -84,6 +99,10 @@ fn told(dry_run: bool, forgotten: usize, collected: &gc::Collected, bytes: u64) 
         text.push_str(&format!(
             "{forgot} {forgotten} remembered steps and base images\n"
         ));
+    }
+    if images > 0 {
+        let plural = if images == 1 { "" } else { "s" };
+        text.push_str(&format!("{verb} {images} image{plural} without a name\n"));
     }
     text.push_str(&format!(
         "{verb} {} snapshots, {} directories, {} files and {} strays\n",
@@ -146,6 +165,28 @@ fn whole_cache(snapshots: &Manager) -> anyhow::Result<Forgotten> {
         }
     }
     Ok(forgotten)
+}
+
+/// Adds the images without a name that nobody uses, as `docker image prune` does; tells how many.
+fn forget_unnamed(snapshots: &Arc<Manager>, forgotten: &mut Forgotten) -> anyhow::Result<usize> {
+    let images = Images::new(snapshots.clone());
+    let own = platform(None)?;
+    let mut count = 0;
+    for named in images.list()? {
+        let found = Found {
+            name: Some(named.name.clone()),
+            target: named.target.clone(),
+            names: Vec::new(),
+        };
+        let is_free = || anyhow::Ok(user(&images, snapshots, &found, &own)?.is_none());
+        if is_dangling(&named.name) && is_free()? {
+            forgotten.leases.insert(lease_id(&named.name));
+            let row = (Table::Image, named.name.into_bytes());
+            forgotten.rows.push(row);
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// All records, and what keeps their results.

@@ -35,6 +35,7 @@ impl Store {
     pub(super) fn images(&self) -> Vec<(String, String)> {
         self.ask(&[
             "images",
+            "--filter=dangling=false",
             "--format",
             "{{.Name}}\t{{.Size}}, {{.CreatedSince}}",
         ])

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use snapshotter::leases::{self, Reference};
 use store::{Batch, Ingest};
 
-use super::Images;
+use super::{Images, lease_id};
 use crate::error::Result;
 use crate::images::document::Descriptor;
 
@@ -97,7 +97,7 @@ impl Images {
         if row.is_none_or(|named| named.target.digest != target.digest) {
             return Ok(Vec::new());
         }
-        let id = format!("image/{name}");
+        let id = lease_id(name);
         let leases = leases::all(self.store(), &id)?;
         let lease = leases.into_iter().find(|lease| lease.id == id);
         Ok(lease.map(|lease| lease.references).unwrap_or_default())

@@ -44,6 +44,8 @@ pub struct StoreOutput {
     pub dangling_prefix: Option<String>,
     /// The dangling name only if there is no other.
     pub dangling_empty_only: bool,
+    /// An image that gets no name, and has none, is kept without one.
+    pub keeps_unnamed: bool,
     /// One more name for each, `<name>@<digest>`.
     pub is_canonical: bool,
     /// `store=false`: it is only made, and told of.

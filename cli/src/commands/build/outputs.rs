@@ -27,8 +27,10 @@ pub(super) struct Wanted {
     pub(super) is_loaded: bool,
     /// Whether there is a `-t`.
     pub(super) tagged: bool,
-    /// Whether somebody waits for the id of an image.
+    /// Whether there is a `--iidfile`.
     pub(super) needs_id: bool,
+    /// Whether there is a `-q`.
+    pub(super) is_quiet: bool,
     /// Whether directories anywhere may be emptied.
     pub(super) may_delete: bool,
 }
@@ -48,6 +50,15 @@ pub(super) fn make(
             .any(|export| matches!(export, Export::Load(_)))
     {
         exports.push(Export::Load(Load::default()));
+    }
+    if exports.is_empty() && !wanted.tagged && (wanted.needs_id || wanted.is_quiet) {
+        // Who asks for the id of an image wants an image.
+        exports.push(Export::Write(Output::Store(StoreOutput::default())));
+    }
+    for export in &mut exports {
+        if let Export::Write(Output::Store(store)) = export {
+            store.keeps_unnamed = store.dangling_prefix.is_none();
+        }
     }
     if exports.iter().filter(|export| export.is_stdout()).count() > 1 {
         bail!("two outputs go to standard output; give all but one a dest=FILE");

@@ -73,6 +73,7 @@ pub(super) fn make(
         is_loaded: options.load,
         tagged: !tags.is_empty(),
         needs_id: options.iidfile.is_some(),
+        is_quiet: options.quiet,
         may_delete: options.allow.contains(&Allowed::LocalDelete),
     };
     let (outputs, goes_nowhere) = outputs::make(wanted, environment)?;

@@ -8,7 +8,7 @@ use solver::content::Digest;
 use solver::frontend::{familiar, familiar_tagged};
 use solver::images::document::{Descriptor, Platform};
 use solver::images::find::{Found, platform};
-use solver::images::{Image, Images, Named};
+use solver::images::{Image, Images, Named, is_dangling};
 
 use super::split;
 
@@ -130,6 +130,7 @@ pub(crate) fn inspected(
     let mut digests: Vec<_> = found
         .names
         .iter()
+        .filter(|named| !is_dangling(&named.name))
         .map(|named| {
             let repository = familiar(split(&named.name).0);
             format!("{repository}@{}", named.target.digest)

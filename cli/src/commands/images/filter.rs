@@ -3,7 +3,7 @@
 use anyhow::{bail, ensure};
 use jiff::Timestamp;
 use solver::frontend::{familiar, familiar_tagged, normalize};
-use solver::images::Images;
+use solver::images::{Images, is_dangling};
 
 use super::describe::Described;
 use super::{find, split};
@@ -19,7 +19,8 @@ pub(super) struct Filters {
     labels: Vec<(String, Option<String>)>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
-    only_dangling: bool,
+    /// With a name or without.
+    dangling: Option<bool>,
 }
 
 impl Filters {
@@ -42,8 +43,8 @@ impl Filters {
                 "until" => narrow(&mut filters.before, times::past(value)?, Timestamp::min),
                 "since" => narrow(&mut filters.since, created(images, value)?, Timestamp::max),
                 "dangling" => match value.as_str() {
-                    "true" | "1" => filters.only_dangling = true,
-                    "false" | "0" => {}
+                    "true" | "1" => filters.dangling = Some(true),
+                    "false" | "0" => filters.dangling = Some(false),
                     _ => bail!("--filter dangling={value}: expected true or false"),
                 },
                 key => bail!(
@@ -67,8 +68,8 @@ impl Filters {
             (Some(found), Some(value)) => found == value,
             (found, _) => found.is_some(),
         };
-        // Every image of the store has a name.
-        !self.only_dangling
+        self.dangling
+            .is_none_or(|dangling| dangling == is_dangling(&image.name))
             && (self.references.is_empty()
                 || self
                     .references

@@ -6,7 +6,7 @@ use anyhow::bail;
 use snapshotter::{Manager, catalog};
 use solver::frontend::{familiar_tagged, normalize};
 use solver::images::find::{Found, platform};
-use solver::images::{Images, document::Platform};
+use solver::images::{Images, document::Platform, is_dangling};
 
 use super::{NoSuchImage, find, split};
 use crate::args::images as args;
@@ -94,7 +94,7 @@ fn remove_one(
     }
     let mut told = String::new();
     for name in names {
-        if images.remove(&name)? {
+        if images.remove(&name)? && !is_dangling(&name) {
             told.push_str(&format!("Untagged: {}\n", familiar_tagged(&name)));
         }
     }
