@@ -43,6 +43,11 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
         return Ok(());
     }
     let _alone = site.turn(Need::Alone)?;
+    // On a full disk nothing can be written, and what is only to be removed makes room.
+    let first = match snapshots.store().is_full()? && !options.dry_run {
+        true => snapshots.store().trash().reap(u64::MAX)?.bytes,
+        false => 0,
+    };
     // Builds and mounts that are gone keep nothing.
     solver::build::release_stale_leases(&snapshots)?;
     Images::new(snapshots.clone()).mounted(&site.place())?;
@@ -67,7 +72,7 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     };
     let bytes = match options.dry_run {
         true => collected.store.disk_bytes + collected.image_bytes + trash,
-        false => snapshots.store().trash().reap(u64::MAX)?.bytes,
+        false => first + snapshots.store().trash().reap(u64::MAX)?.bytes,
     };
     let gone: Vec<_> = gone.iter().collect();
     if options.verbose {

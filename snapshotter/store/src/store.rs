@@ -380,7 +380,12 @@ impl Store {
     }
 
     fn poison(&self, message: String) {
-        tracing::error!(root = %self.root().display(), message, "flush failed: store is poisoned");
+        let root = self.root().display();
+        match message.contains("No space left on device") {
+            // Whoever asked tells it, with what to do.
+            true => tracing::debug!(%root, message, "flush failed: store is poisoned"),
+            false => tracing::error!(%root, message, "flush failed: store is poisoned"),
+        }
         // Only the first failure is kept.
         self.poison.get_or_init(|| message);
     }

@@ -58,6 +58,10 @@ const RESERVE: &str = "reserve";
 /// Bytes of the reserve.
 const RESERVE_BYTES: u64 = 4 << 20;
 
+/// With fewer free bytes the reserve is given back before the open, which may need less than what
+/// is written afterwards to make room.
+const FREE_BYTES_MIN: u64 = 1 << 20;
+
 /// Options that the bindings have no methods for: the log is replayed into memory and kept,
 /// instead of one small table file, with its flushes to disk, for each column family at every
 /// open.
@@ -88,14 +92,13 @@ impl Rocks {
         fs::create_dir_all(path).map_err(|e| Error::io("create", path, e))?;
         refuse_headless(path)?;
         let reserve = path.join(RESERVE);
+        if free_bytes(path).is_some_and(|free| free < FREE_BYTES_MIN) {
+            give_back(&reserve)?;
+        }
         match Self::open_once(path) {
-            Err(error) if error.is_no_space() && reserve.exists() => {
-                fs::remove_file(&reserve).map_err(|e| Error::io("remove", &reserve, e))?;
-                tracing::warn!(path = %path.display(), "the disk is full: the reserve is used");
-                Self::open_once(path)
-            }
+            Err(error) if error.is_no_space() && give_back(&reserve)? => Self::open_once(path),
             opened => {
-                keep_reserve(&reserve);
+                keep_reserve(path, &reserve);
                 opened
             }
         }
@@ -382,9 +385,30 @@ fn refuse_headless(path: &Path) -> Result<()> {
     }
 }
 
-/// Takes up the reserve if it is not there: a precaution, without which nothing else differs.
-fn keep_reserve(reserve: &Path) {
-    if fs::metadata(reserve).is_ok_and(|found| found.len() == RESERVE_BYTES) {
+/// Gives the reserve back to the disk; whether there was one.
+fn give_back(reserve: &Path) -> Result<bool> {
+    match fs::remove_file(reserve) {
+        Ok(()) => {
+            tracing::debug!(path = %reserve.display(), "the disk is full: the reserve is used");
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("remove", reserve, error)),
+    }
+}
+
+/// What is free on the disk, if that can be told.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Takes up the reserve if it is not there: a precaution, without which nothing else differs. Not
+/// where it would take what the next change needs.
+fn keep_reserve(path: &Path, reserve: &Path) {
+    if fs::metadata(reserve).is_ok_and(|found| found.len() == RESERVE_BYTES)
+        || free_bytes(path).is_none_or(|free| free < RESERVE_BYTES * 2)
+    {
         return;
     }
     let taken = fs::File::create(reserve).and_then(|file| {
@@ -393,6 +417,8 @@ fn keep_reserve(reserve: &Path) {
     });
     if let Err(error) = taken {
         tracing::debug!(%error, "no space is kept in reserve");
+        // A part of it may have been taken.
+        drop(fs::remove_file(reserve));
     }
 }
 

@@ -220,6 +220,13 @@ mod privileged {
         rocks.write(meta(b"b", b"2"), Durability::Disk).unwrap();
         assert_eq!(rocks.scan(Table::Meta, b"").count(), 2);
         drop(rocks);
+        // Nothing of it is taken again while the disk is full, so that every change has place.
+        for round in 0..6_u8 {
+            let rocks = Rocks::open(&path).unwrap();
+            let row = meta(&[b'c', round], &[round; 2000]);
+            rocks.write(row, Durability::Disk).unwrap();
+            rocks.sync().unwrap();
+        }
         drop(file);
         fs::remove_file(ballast).unwrap();
         drop(Rocks::open(&path).unwrap());
