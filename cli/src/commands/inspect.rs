@@ -4,7 +4,7 @@ use serde_json::Value;
 use solver::images::Images;
 use solver::images::find::platform;
 
-use super::images::describe::inspected;
+use super::images::describe::{for_templates, inspected};
 use super::images::find;
 use crate::args::images as args;
 use crate::daemon::Site;
@@ -33,6 +33,8 @@ pub(super) fn inspect(site: &Site, options: &args::Inspect) -> anyhow::Result<()
             harmless_json(&text) + "\n"
         }
         Some(template) => {
+            let shown = shown.into_iter().map(for_templates);
+            let shown = shown.collect::<Result<Vec<_>, _>>()?;
             let lines = shown.iter().map(|image| template.render(image));
             let lines = lines.map(|line| line.map(|line| line + "\n"));
             let text = lines.collect::<Result<String, _>>();

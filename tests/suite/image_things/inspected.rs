@@ -192,3 +192,28 @@ fn what_is_loaded_has_the_id_that_is_listed_and_what_is_no_archive_is_harmless()
         refused.stderr
     );
 }
+
+/// Scripts for docker ask for these whatever an image says.
+#[test]
+fn fields_that_an_image_does_not_set_are_empty_in_templates() {
+    let varve = built();
+    let shown = |format: &str| {
+        let shown = varve.varve(["inspect", "-f", format, "other"]).success();
+        shown.stdout.trim_end_matches('\n').to_owned()
+    };
+    for (format, expected) in [
+        ("<{{.Config.StopSignal}}>", "<>"),
+        ("{{.Config.Volumes}}", "map[]"),
+        ("{{.Config.Shell}}", "[]"),
+        ("{{.Config.Tty}}", "false"),
+        ("<{{.Parent}}{{.DockerVersion}}>", "<>"),
+        ("{{.GraphDriver.Name}}", "varve"),
+        ("{{eq .Size .VirtualSize}}", "true"),
+        ("{{.Config.ExposedPorts}}", "map[80/tcp:map[]]"),
+    ] {
+        assert_eq!(shown(format), expected, "{format}");
+    }
+    let format = "{{.Containers}} {{.SharedSize}} {{eq .Size .VirtualSize}}";
+    let listed = varve.varve(["images", "--format", format, "other"]);
+    assert_eq!(listed.success().stdout, "N/A N/A true\n");
+}

@@ -26,6 +26,27 @@ const RUN_CONFIG: [(&str, &str); 7] = [
     ("OnBuild", "[]"),
 ];
 
+/// The same of fields that docker's templates know and its JSON leaves out: there a script gets an
+/// empty value rather than none.
+const RUN_CONFIG_MORE: [(&str, &str); 16] = [
+    ("Hostname", "\"\""),
+    ("Domainname", "\"\""),
+    ("AttachStdin", "false"),
+    ("AttachStdout", "false"),
+    ("AttachStderr", "false"),
+    ("ExposedPorts", "{}"),
+    ("Tty", "false"),
+    ("OpenStdin", "false"),
+    ("StdinOnce", "false"),
+    ("ArgsEscaped", "false"),
+    ("Image", "\"\""),
+    ("Volumes", "{}"),
+    ("NetworkDisabled", "false"),
+    ("MacAddress", "\"\""),
+    ("StopSignal", "\"\""),
+    ("Shell", "[]"),
+];
+
 /// `sha256:0123456789ab…` as `0123456789ab`.
 pub(crate) fn short(digest: &str) -> String {
     let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
@@ -115,12 +136,7 @@ pub(crate) fn inspected(
     let config = config_of(&image)?;
     let text = |name: &str| config[name].as_str().unwrap_or_default().to_owned();
     let mut run = config["config"].as_object().cloned().unwrap_or_default();
-    for (name, empty) in RUN_CONFIG {
-        let slot = run.entry(name).or_insert(Value::Null);
-        if slot.is_null() {
-            *slot = serde_json::from_str(empty)?;
-        }
-    }
+    fill(&mut run, &RUN_CONFIG)?;
     let tags: Vec<_> = found
         .names
         .iter()
@@ -163,6 +179,41 @@ pub(crate) fn inspected(
     put("Descriptor", serde_json::to_value(&found.target)?);
     put("History", config["history"].clone());
     Ok(Value::Object(shown))
+}
+
+/// Gives fields that say nothing their empty values.
+fn fill(fields: &mut Map<String, Value>, empty: &[(&str, &str)]) -> serde_json::Result<()> {
+    for (name, empty) in empty {
+        let slot = fields.entry(*name).or_insert(Value::Null);
+        if slot.is_null() {
+            *slot = serde_json::from_str(empty)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a template sees of an image: more than is printed without one. Scripts for docker ask for
+/// fields that are not in its JSON, or not any more.
+///
+/// # Errors
+/// None but those of the tables here.
+pub(crate) fn for_templates(mut image: Value) -> serde_json::Result<Value> {
+    if let Some(run) = image["Config"].as_object_mut() {
+        fill(run, &RUN_CONFIG_MORE)?;
+    }
+    let size = image["Size"].clone();
+    let more = [
+        ("Parent", json!("")),
+        ("DockerVersion", json!("")),
+        ("VirtualSize", size),
+        ("GraphDriver", json!({"Data": {}, "Name": "varve"})),
+    ];
+    if let Some(fields) = image.as_object_mut() {
+        for (name, value) in more {
+            fields.entry(name).or_insert(value);
+        }
+    }
+    Ok(image)
 }
 
 /// The comment of the last step, as docker shows it.

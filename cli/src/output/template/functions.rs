@@ -1,14 +1,17 @@
 //! What templates can call: Go's functions and those that docker adds.
 
 use std::cmp::Ordering;
+use std::iter::Peekable;
+use std::str::Chars;
 
 use serde_json::Value;
 
 /// All functions. `json`, `split`, `join`, `title`, `lower`, `upper`, `pad` and `truncate` are
 /// docker's.
-const NAMES: [&str; 23] = [
-    "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not",
-    "or", "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper",
+const NAMES: [&str; 24] = [
+    "and", "eq", "ge", "gt", "html", "index", "join", "json", "le", "len", "lower", "lt", "ne",
+    "not", "or", "pad", "print", "printf", "println", "slice", "split", "title", "truncate",
+    "upper",
 ];
 
 /// Most blanks that `pad` and a width of `printf` add.
@@ -81,6 +84,13 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" => Value::Bool(compare(name, arguments)?),
         "index" => index(arguments)?,
         "slice" => slice(arguments)?,
+        "html" => Value::String(
+            arguments
+                .iter()
+                .map(printed)
+                .map(|text| html(&text))
+                .collect(),
+        ),
         "len" => Value::from(length(one()?)?),
         "json" => Value::String(json(one()?)),
         "lower" => Value::String(text(0)?.to_lowercase()),
@@ -238,6 +248,22 @@ fn number(name: &str, arguments: &[Value], index: usize) -> Result<usize, String
         .ok_or_else(|| format!("{name}: expected a number from 0 as argument {}", index + 1))
 }
 
+/// Text that means itself in HTML, with Go's escapes.
+fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 /// Each word with a capital.
 fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -252,7 +278,28 @@ fn title(text: &str) -> String {
     out
 }
 
-/// `%s %v %d %q %t %%`, with `-` and a width.
+/// The number that comes next, 0 if there is none.
+fn count(characters: &mut Peekable<Chars<'_>>) -> usize {
+    let mut number = 0_usize;
+    while let Some(digit) = characters.peek().and_then(|c| c.to_digit(10)) {
+        number = (number * 10 + digit as usize).min(WIDTH_MAX);
+        characters.next();
+    }
+    number
+}
+
+/// Text by its bytes, whole numbers as they are.
+fn hexadecimal(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.bytes().map(|byte| format!("{byte:02x}")).collect()),
+        Value::Number(number) if number.is_u64() => {
+            Ok(format!("{:x}", number.as_u64().unwrap_or_default()))
+        }
+        other => Err(format!("printf: %x of {}", inner(other))),
+    }
+}
+
+/// `%s %v %d %q %t %x %%`, with `-`, a width and, for text, most characters (`%.12s`).
 fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
     let mut arguments = arguments.iter();
     let mut out = String::new();
@@ -263,11 +310,11 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
             continue;
         }
         let left = characters.next_if_eq(&'-').is_some();
-        let mut width = 0_usize;
-        while let Some(digit) = characters.peek().and_then(|c| c.to_digit(10)) {
-            width = (width * 10 + digit as usize).min(WIDTH_MAX);
-            characters.next();
-        }
+        let width = count(&mut characters);
+        let most = match characters.next_if_eq(&'.') {
+            Some(_) => Some(count(&mut characters)),
+            None => None,
+        };
         let verb = characters.next().ok_or("printf: % at the end")?;
         if verb == '%' {
             out.push('%');
@@ -279,7 +326,13 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
         let text = match verb {
             's' | 'v' | 'd' | 't' => printed(value),
             'q' => Value::String(printed(value)).to_string(),
+            'x' => hexadecimal(value)?,
             other => return Err(format!("printf: %{other} is not supported")),
+        };
+        let text = match (most, verb) {
+            (Some(most), 's' | 'v') if value.is_string() => text.chars().take(most).collect(),
+            (Some(_), _) => return Err(format!("printf: %{verb} takes no precision here")),
+            (None, _) => text,
         };
         match left {
             true => out.push_str(&format!("{text:<width$}")),

@@ -72,6 +72,14 @@ fn templates_print_what_go_would() {
             r#"{{printf "%-6s|%4d|%q" "ab" .Size "x\"y"}}"#,
             r#"ab    |4096|"x\"y""#,
         ),
+        (
+            r#"{{printf "%.10s|%x|%x|%-4.1s|" .Id "ab" .Size "xy"}}"#,
+            "sha256:012|6162|1000|x   |",
+        ),
+        (
+            r#"{{html "<a b='c' & \"d\">"}}"#,
+            "&lt;a b=&#39;c&#39; &amp; &#34;d&#34;&gt;",
+        ),
         (r#"{{println "a" 1}}"#, "a 1\n"),
         ("{{title \"hello big world\"}}", "Hello Big World"),
         ("{{pad \"x\" 1 2}}|", " x  |"),
@@ -116,6 +124,8 @@ fn a_wrong_template_is_told_with_what_is_wrong() {
         ("{{index .Names 7}}", "out of range"),
         ("{{range .Size}}{{end}}", "can't iterate"),
         ("{{printf \"%s\"}}", "no argument"),
+        ("{{printf \"%.3d\" .Size}}", "no precision"),
+        ("{{printf \"%x\" .Names}}", "%x of"),
         ("{{lt .Id .Size}}", "incompatible types"),
         ("{{slice .Id 5 99}}", "out of range"),
         ("{{.Id | .Size}}", "through a pipe"),
