@@ -311,10 +311,8 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
         }
         let left = characters.next_if_eq(&'-').is_some();
         let width = count(&mut characters);
-        let most = match characters.next_if_eq(&'.') {
-            Some(_) => Some(count(&mut characters)),
-            None => None,
-        };
+        let has_most = characters.next_if_eq(&'.').is_some();
+        let most = has_most.then(|| count(&mut characters));
         let verb = characters.next().ok_or("printf: % at the end")?;
         if verb == '%' {
             out.push('%');

@@ -72,14 +72,6 @@ fn templates_print_what_go_would() {
             r#"{{printf "%-6s|%4d|%q" "ab" .Size "x\"y"}}"#,
             r#"ab    |4096|"x\"y""#,
         ),
-        (
-            r#"{{printf "%.10s|%x|%x|%-4.1s|" .Id "ab" .Size "xy"}}"#,
-            "sha256:012|6162|1000|x   |",
-        ),
-        (
-            r#"{{html "<a b='c' & \"d\">"}}"#,
-            "&lt;a b=&#39;c&#39; &amp; &#34;d&#34;&gt;",
-        ),
         (r#"{{println "a" 1}}"#, "a 1\n"),
         ("{{title \"hello big world\"}}", "Hello Big World"),
         ("{{pad \"x\" 1 2}}|", " x  |"),
@@ -93,6 +85,22 @@ fn templates_print_what_go_would() {
             "{{.}}",
             "map[Config:map[Cmd:[] Env:[PATH=/bin A=1] Labels:map[a:1 b:2 org.x:y]] \
             Id:sha256:0123456789abcdef Names:[a:1 b:2] None:<nil> Size:4096]",
+        ),
+    ] {
+        assert_eq!(render(template).as_deref(), Ok(expected), "{template}");
+    }
+}
+
+#[test]
+fn functions_print_what_go_would() {
+    for (template, expected) in [
+        (
+            r#"{{printf "%.10s|%x|%x|%-4.1s|" .Id "ab" .Size "xy"}}"#,
+            "sha256:012|6162|1000|x   |",
+        ),
+        (
+            r#"{{html "<a b='c' & \"d\">"}}"#,
+            "&lt;a b=&#39;c&#39; &amp; &#34;d&#34;&gt;",
         ),
     ] {
         assert_eq!(render(template).as_deref(), Ok(expected), "{template}");
