@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 mod exec;
 mod file;
+mod links;
 pub(crate) mod merge;
 mod noted;
 mod source;

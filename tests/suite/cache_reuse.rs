@@ -367,3 +367,34 @@ fn what_is_found_by_content_changes_nothing_below_it() {
         );
     }
 }
+
+#[test]
+fn files_that_become_one_are_copied_again() {
+    let varve = Varve::new();
+    varve.write("context/d/a", "same");
+    varve.write("context/d/b", "same");
+    varve.write("context/a", "same");
+    varve.write("context/b", "same");
+    varve.dockerfile("FROM scratch\nCOPY d /d/\nCOPY a b /\nCOPY --exclude=x d /e/\n");
+    let steps = |varve: &Varve| {
+        let built = build(varve, &[]);
+        (built.executed().len(), built.cached().len())
+    };
+    assert_eq!(steps(&varve).1, 0);
+    let (executed, cached) = steps(&varve);
+    assert_eq!(executed, 0);
+    let link = |one: &str, other: &str| {
+        fs::remove_file(varve.path(other)).unwrap();
+        fs::hard_link(varve.path(one), varve.path(other)).unwrap();
+    };
+    // What is copied by itself is no link afterwards.
+    link("context/a", "context/b");
+    assert_eq!(steps(&varve), (0, cached));
+    link("context/d/a", "context/d/b");
+    let (again, _) = steps(&varve);
+    assert!(again >= 2, "{again} steps");
+    assert_eq!(steps(&varve), (0, cached));
+    fs::remove_file(varve.path("context/d/b")).unwrap();
+    varve.write("context/d/b", "same");
+    assert_eq!(steps(&varve), (0, cached), "as it was at first");
+}

@@ -104,8 +104,13 @@ impl FileOp {
                 Some(tree) => CopySource::open(&**store, tree, copy)?.selected()?,
             };
             key = key.number(source as u64).number(selected.len() as u64);
+            // A selection without links has the key that it had before links counted.
+            let links = crate::ops::links::pairs(&**store, &selected)?;
             for (name, entry) in selected {
                 key = key.bytes(name).bytes(entry.content_key().as_bytes());
+            }
+            for (path, first) in links {
+                key = key.bytes("link").bytes(path).bytes(first);
             }
         }
         for input in whole {

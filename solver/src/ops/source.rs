@@ -13,6 +13,7 @@ use crate::images::Image;
 use crate::images::arrival::Arrival;
 use crate::images::document::Platform;
 use crate::images::intake::{Intake, LayerSource};
+use crate::ops::links;
 use crate::ops::{Environment, LocalContext, build_lease, op_error, snapshot_name};
 use crate::progress::Reporter;
 use crate::result::Value;
@@ -197,7 +198,13 @@ impl Op for LocalOp {
         Box::pin(async {
             let tree = self.scan(context).await.map_err(op_error)?;
             let key = CacheKey::builder("varve solver: local source v1");
-            Ok(key.bytes(tree.key.as_bytes()).finish())
+            let mut key = key.bytes(tree.key.as_bytes());
+            let whole = [(Vec::new(), store::Entry::Directory(tree))];
+            let linked = links::pairs(&**self.environment.store(), &whole);
+            for (path, first) in linked.map_err(op_error)? {
+                key = key.bytes(path).bytes(first);
+            }
+            Ok(key.finish())
         })
     }
 
