@@ -1,20 +1,23 @@
 //! Mounts for tests. Each test thread gets a mount namespace of its own, so that nothing is left
 //! behind whatever happens: the namespace dies with the thread.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change,
-    move_mount,
+    move_mount, unmount,
 };
 use tempfile::TempDir;
 
 /// A directory for images and mount points, seen by the test's own thread only.
 pub(crate) struct Sandbox {
     directory: TempDir,
+    /// In the order in which they were mounted.
+    mounted: RefCell<Vec<PathBuf>>,
 }
 
 impl Sandbox {
@@ -32,6 +35,7 @@ impl Sandbox {
         mount_change("/", private).expect("make mounts private");
         Some(Self {
             directory: tempfile::tempdir().expect("a temporary directory"),
+            mounted: RefCell::default(),
         })
     }
 
@@ -67,6 +71,7 @@ impl Sandbox {
             &target,
             &[("source", &file), ("ro", Path::new(""))],
         )?;
+        self.mounted.borrow_mut().push(target.clone());
         Ok(target)
     }
 
@@ -74,7 +79,18 @@ impl Sandbox {
     pub(crate) fn mount_overlay(&self, name: &str, options: &[(&str, &Path)]) -> PathBuf {
         let target = self.make_directory(name);
         mount_new("overlay", &target, options).expect("mount the overlay");
+        self.mounted.borrow_mut().push(target.clone());
         target
+    }
+}
+
+impl Drop for Sandbox {
+    /// The directory can be removed only when nothing is mounted there any more.
+    fn drop(&mut self) {
+        for target in self.mounted.get_mut().drain(..).rev() {
+            // Where it fails a directory stays; the mount goes with the thread.
+            unmount(&target, UnmountFlags::DETACH).ok();
+        }
     }
 }
 
