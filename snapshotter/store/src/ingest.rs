@@ -44,6 +44,17 @@ struct Pending {
     parts: Vec<BlobId>,
 }
 
+/// What is known of a blob before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Nothing.
+    New,
+    /// Its bytes need not be written.
+    Here,
+    /// A row names it, and its file is not what that promises.
+    Lost,
+}
+
 impl<'s> Ingest<'s> {
     pub(crate) fn new(store: &'s Store, pass: Pass<'s>) -> Self {
         Ingest {
@@ -62,13 +73,21 @@ impl<'s> Ingest<'s> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the blob is already there, in this ingest or in the store, so that its bytes need
-    /// not be written.
-    fn has_blob(&self, id: BlobId, size: u64) -> Result<bool> {
+    /// What is known of a blob, in this ingest or in the store.
+    fn known(&self, id: BlobId, size: u64) -> Result<Known> {
         if self.pending().blobs.contains_key(&id) {
-            return Ok(true);
+            return Ok(Known::Here);
         }
-        Ok(self.store.blob_size(id)? == Some(size) && self.store.objects().has(id, size))
+        Ok(match self.store.blob_size(id)? {
+            None => Known::New,
+            Some(length) if length == size && self.store.objects().has(id, size) => Known::Here,
+            Some(_) => Known::Lost,
+        })
+    }
+
+    /// Whether the blob is already there, so that its bytes need not be written.
+    fn has_blob(&self, id: BlobId, size: u64) -> Result<bool> {
+        Ok(self.known(id, size)? == Known::Here)
     }
 
     fn note_blob(&self, id: BlobId, size: u64) {
@@ -91,11 +110,13 @@ impl<'s> Ingest<'s> {
     /// [`Error::Io`]; a full disk leaves nothing behind.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobId> {
         let (id, size) = (BlobId::of(bytes), bytes.len() as u64);
-        if self.has_blob(id, size)? {
+        let known = self.known(id, size)?;
+        if known == Known::Here {
             self.store.tally.known(size);
             return Ok(id);
         }
-        if !self.write_in_place(id, bytes)? {
+        // What a row promises is whole at any time, so what was lost comes back by a rename.
+        if known == Known::Lost || !self.write_in_place(id, bytes)? {
             let mut temporary = Temporary::create(self.store)?;
             temporary
                 .write_all(bytes)
@@ -110,9 +131,6 @@ impl<'s> Ingest<'s> {
     /// and its rename: no row promises anything about the name yet. Whether it could be done;
     /// something may lie there, of others who ingest or of a crash.
     fn write_in_place(&self, id: BlobId, bytes: &[u8]) -> Result<bool> {
-        if self.store.blob_size(id)?.is_some() {
-            return Ok(false);
-        }
         let path = self.store.objects().path(id);
         let mut file = match create(&path) {
             Ok(file) => file,
