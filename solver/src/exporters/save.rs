@@ -195,22 +195,12 @@ impl Walk<'_> {
             let reason = "its indexes are nested too deeply";
             return Err(Error::bad_image(self.what, reason));
         }
-        let mut index: Index = document::parse(self.what, &bytes)?;
-        let listed = index.manifests.len();
-        let left_out = &self.left_out;
-        index
-            .manifests
-            .retain(|child| !left_out.contains(&child.digest));
-        let mut is_changed = index.manifests.len() != listed;
-        for child in &mut index.manifests {
-            let written = self.document(child, depth + 1)?;
-            is_changed |= written.digest != child.digest;
-            *child = written;
-        }
-        let bytes = match is_changed {
-            true => document::write("image index", &index)?,
-            false => bytes,
-        };
+        let changed = document::index_as(self.what, &bytes, |child| {
+            let is_left_out = self.left_out.contains(&child.digest);
+            let written = (!is_left_out).then(|| self.document(child, depth + 1));
+            written.transpose()
+        })?;
+        let bytes = changed.unwrap_or(bytes);
         let mut descriptor = descriptor.clone();
         descriptor.digest = Digest::of(&bytes);
         descriptor.size = bytes.len() as u64;

@@ -315,6 +315,31 @@ pub fn write(what: &str, document: &impl Serialize) -> Result<Vec<u8>> {
     })
 }
 
+/// An index as it leaves the store: what `each` gives stands for what is listed, and what it gives
+/// nothing for is left out. `None` if it stays as it is.
+///
+/// # Errors
+/// [`Error::Json`]; those of `each`.
+pub(crate) fn index_as(
+    what: &str,
+    bytes: &[u8],
+    mut each: impl FnMut(&Descriptor) -> Result<Option<Descriptor>>,
+) -> Result<Option<Vec<u8>>> {
+    let mut index: Index = parse(what, bytes)?;
+    let mut is_changed = false;
+    let mut manifests = Vec::with_capacity(index.manifests.len());
+    for listed in &index.manifests {
+        let written = each(listed)?;
+        is_changed |= written
+            .as_ref()
+            .is_none_or(|one| one.digest != listed.digest);
+        manifests.extend(written);
+    }
+    index.manifests = manifests;
+    let changed = is_changed.then(|| write("image index", &index));
+    changed.transpose()
+}
+
 /// Checks that a manifest and its config belong together and can be unpacked.
 ///
 /// # Errors

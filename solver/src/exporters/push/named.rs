@@ -203,20 +203,11 @@ impl Gathering<'_> {
 
     /// The index with the manifests as they go out, if those are others.
     fn add_index(&mut self, bytes: &[u8], depth: usize) -> Result<Option<Vec<u8>>> {
-        let mut index: Index = document::parse(self.name, bytes)?;
-        let listed = index.manifests.len();
-        let left_out = &self.left_out;
-        index
-            .manifests
-            .retain(|manifest| !left_out.contains(&manifest.digest));
-        let mut is_changed = index.manifests.len() != listed;
-        for manifest in &mut index.manifests {
-            let pushed = self.add(manifest, depth + 1)?;
-            is_changed |= pushed.digest != manifest.digest;
-            *manifest = pushed;
-        }
-        let changed = is_changed.then(|| document::write("image index", &index));
-        changed.transpose()
+        document::index_as(self.name, bytes, |manifest| {
+            let is_left_out = self.left_out.contains(&manifest.digest);
+            let pushed = (!is_left_out).then(|| self.add(manifest, depth + 1));
+            pushed.transpose()
+        })
     }
 
     /// The manifest with the layers as they go out, if those are others.
