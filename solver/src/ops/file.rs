@@ -5,6 +5,7 @@
 
 mod copy;
 mod owner;
+mod selection;
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::error::Error;
 use crate::ops::{Environment, commit_tree, op_error, rebase};
 use crate::result::Value;
 
-use self::copy::CopySource;
+use self::selection::{CopySource, expand};
 
 /// A file operation of the graph.
 #[derive(Debug)]
@@ -338,7 +339,7 @@ fn make_symlink(
 
 fn remove(editor: &mut TreeEditor<'_, '_>, rm: &Rm) -> Result<(), Error> {
     let paths = if rm.allow_wildcard {
-        copy::expand(editor, rm.path.as_bytes())?
+        expand(editor, rm.path.as_bytes())?
     } else {
         vec![RelPath::lenient(rm.path.as_bytes())?]
     };
