@@ -78,9 +78,7 @@ pub(crate) fn serve(
                     end_at_once(EXIT_SIGNAL + signal, &told);
                 }
                 // Killed, which kills this process too, or about to end, as this process is.
-                Sent::Gone if company.is_alone() => {
-                    std::process::exit(i32::from(EXIT_SIGNAL + SIGTERM));
-                }
+                Sent::Gone if company.is_alone() => end_at_once(EXIT_SIGNAL + SIGTERM, &told),
                 Sent::Signal(_) | Sent::Gone => {}
             });
         })?;
