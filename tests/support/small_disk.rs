@@ -1,12 +1,16 @@
 //! A file system of one's own: a tmpfs that is soon full, or one in a file.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::privileged;
+
+/// How often a disk is filled anew that others write to.
+const ATTEMPTS_MAX: usize = 10;
 
 /// A mounted file system. It goes with the value.
 #[derive(Debug)]
@@ -104,9 +108,22 @@ impl SmallDisk {
     #[must_use]
     pub fn fill(&self, left: u64) -> PathBuf {
         let filler = self.path.join("filler");
-        let bytes = usize::try_from(self.free_bytes().saturating_sub(left)).expect("small");
-        fs::write(&filler, vec![0_u8; bytes]).expect("as much as is free can be written");
-        filler
+        // Somebody else may take some of it meanwhile.
+        for _ in 0..ATTEMPTS_MAX {
+            let bytes = usize::try_from(self.free_bytes().saturating_sub(left)).expect("small");
+            match fs::write(&filler, vec![0_u8; bytes]) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && left > 0 => {
+                    fs::remove_file(&filler).expect("it was just written");
+                }
+                // All that was free is taken, by whomever.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return filler,
+                written => {
+                    written.expect("what is free can be written");
+                    return filler;
+                }
+            }
+        }
+        panic!("others write to {} all the time", self.path.display());
     }
 }
 

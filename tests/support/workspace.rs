@@ -174,9 +174,17 @@ impl Varve {
     /// The command, not yet started: clean environment, own root, working directory above the
     /// context.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(crate::varve_binary());
-        command.args(arguments).current_dir(self.directory.path());
-        self.clean(&mut command);
+        self.prepared(crate::varve_binary(), arguments)
+    }
+
+    /// The same, started by env(1) with these options.
+    pub fn command_under<A: AsRef<OsStr>>(
+        &self,
+        options: &[&str],
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = self.prepared("env", options);
+        command.arg(crate::varve_binary()).args(arguments);
         command
     }
 
@@ -186,14 +194,18 @@ impl Varve {
         program: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> Outcome {
-        let mut command = Command::new(program);
-        command.args(arguments).current_dir(self.directory.path());
-        self.clean(&mut command);
-        run(&mut command)
+        run(&mut self.prepared(program, arguments))
     }
 
-    fn clean(&self, command: &mut Command) {
+    fn prepared<A: AsRef<OsStr>>(
+        &self,
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = Command::new(program);
         command
+            .args(arguments)
+            .current_dir(self.directory.path())
             .env_clear()
             .env(
                 "PATH",
@@ -205,6 +217,7 @@ impl Varve {
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env("VARVE_ROOT", self.root())
             .stdin(Stdio::null());
+        command
     }
 
     /// Runs varve to its end.

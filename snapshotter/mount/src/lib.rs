@@ -3,7 +3,7 @@
 //! Storage makes `Mount`s, execution and containerd take them; nobody else needs to know how a
 //! root file system comes about. This is the only crate of the workspace that may contain
 //! `unsafe`, and what needs it is small: the ioctls of a loop device, mounts with mapped
-//! owners, and a fork.
+//! owners, a fork, and the action of a signal.
 //!
 //! Reading order:
 //! - [`Mount`] and [`OverlayOptions`]: values, no system calls;
@@ -11,7 +11,7 @@
 //!   [`MountGuard`];
 //! - [`unmount`], [`unmount_detached`], [`mounts_below`]: end them, also those of a dead process;
 //! - [`enter_private_namespace`]: mounts that cannot outlive the process;
-//!   [`enter_user_namespace`]: mounts of an ordinary user; [`fork_process`];
+//!   [`enter_user_namespace`]: mounts of an ordinary user; [`fork_process`]; [`reset_signals`];
 //! - [`detached`], [`attach`], [`Namespace`]: mounts for somebody who does not see this process's;
 //! - [`Abilities`]: what this host can do, found by doing it.
 //!
@@ -34,6 +34,8 @@ mod user_namespace;
 mod abilities;
 mod probe;
 
+mod signals;
+
 mod context;
 mod loop_device;
 
@@ -51,5 +53,6 @@ pub use namespace::{Namespace, attach, detached, enter_private_namespace, isolat
 pub use overlay::{LOWER_COUNT_MAX, Lower, OverlayOptions, RedirectDir};
 pub use overlay_mount::{mount_overlay, renew_work_directory};
 pub use probe::ProbeImage;
+pub use signals::reset_signals;
 pub use table::{MountEntry, mounts_below, parse_mountinfo, unmount_all_below};
 pub use user_namespace::{MapWriter, enter_user_namespace, may_set_groups, own_ids, partial_ids};

@@ -43,6 +43,8 @@ pub fn helper_main(arguments: &[OsString]) -> ExitCode {
     let Some(job) = Job::parse(arguments) else {
         return ExitCode::from(EXIT_MISUSED);
     };
+    // A step is the same under nohup(1).
+    mount::reset_signals();
     match take_control().and_then(|control| supervise::run(&job, &control)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(EXIT_MISUSED),

@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::leftovers::{cgroups, eventually, mounts, processes};
-use support::workspace::{Outcome, Running, Varve};
+use support::workspace::{Outcome, Running, Varve, run};
 
 use super::{SOON, varve};
 
@@ -14,8 +14,9 @@ fn send(running: &Running, signal: Signal) {
 fn start(varve: &Varve, name: &str, script: &str) -> Running {
     let directory = varve.path("said").display().to_string();
     let said = format!("{directory}:/said");
-    let mut command = varve.command(["run", "-v", &said, "app", "sh", "-c", script, name]);
-    let running = Running::start(&mut command);
+    let words = ["run", "-v", &said, "app", "sh", "-c", script, name];
+    // The tests may run under nohup(1).
+    let running = Running::start(&mut varve.command_under(&["--default-signal"], words));
     let file = varve.path(format!("said/{name}"));
     assert!(eventually(SOON, || file.exists()), "{name} runs");
     running
@@ -58,6 +59,26 @@ fn a_process_handles_signals_or_ends_by_them() {
     }
     let ignores = "trap '' INT TERM; : > /said/ready; while :; do sleep 0.05; done";
     outcome(&varve, ignores, &[Signal::INT; 3]).code(130);
+}
+
+#[test]
+fn signals_that_the_caller_ignores_are_not_ignored_in_containers() {
+    let varve = varve();
+    let nohup = ["--ignore-signal=HUP,INT,QUIT,USR1,PIPE"];
+    let ignored = |text: &str| {
+        let (_, digits) = text.split_once("SigIgn:\t").unwrap();
+        let all = u64::from_str_radix(&digits[..16], 16).unwrap();
+        // 32 and 33 are the C library's own, which lets nobody change them.
+        all & !(0b11 << 31)
+    };
+    let looks = ["grep", "SigIgn", "/proc/self/status"];
+    let words = ["run", "app"].into_iter().chain(looks);
+    let ran = run(&mut varve.command_under(&nohup, words)).success();
+    assert_eq!(ignored(&ran.stdout), 0, "{ran}");
+    varve.dockerfile(&format!("FROM app\nRUN {looks:?}\n"));
+    let words = ["build", "--progress=plain", "context"];
+    let built = run(&mut varve.command_under(&nohup, words)).success();
+    assert_eq!(ignored(&built.stderr), 0, "{built}");
 }
 
 #[test]
