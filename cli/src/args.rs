@@ -387,7 +387,7 @@ pub(crate) struct Build {
     pub(crate) allow: Vec<allow::Allowed>,
     /// What changes nothing
     #[command(flatten)]
-    _familiar: familiar::Familiar,
+    pub(crate) familiar: familiar::Familiar,
 }
 
 /// Options of everything that runs containers.

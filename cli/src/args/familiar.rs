@@ -1,5 +1,6 @@
 //! Options of `docker build` that ask for what varve does anyway, or for leaving out what it does
 //! not do: they are taken, so that scripts go on working. What they would switch on is refused.
+//! Limits are taken as buildx takes them, and it is said that they have no effect.
 
 use clap::Args;
 
@@ -38,6 +39,111 @@ pub(crate) struct Familiar {
     /// Caches elsewhere
     #[arg(long, hide = true, value_parser = no_other_cache)]
     cache_to: Vec<String>,
+    /// Only as it is
+    #[arg(long, hide = true, value_parser = only_default)]
+    isolation: Option<String>,
+    /// Looking for what is unusual in a Dockerfile
+    #[arg(long, hide = true, num_args = 0, default_missing_value = "", value_parser = no_check)]
+    check: Option<String>,
+    /// Anything but a build
+    #[arg(long, hide = true, value_parser = only_build)]
+    call: Option<String>,
+    /// One layer of all
+    #[arg(long, hide = true, num_args = 0, default_missing_value = "", value_parser = no_squash)]
+    squash: Option<String>,
+    /// Profiles of all steps
+    #[arg(long, hide = true, value_parser = no_security)]
+    security_opt: Vec<String>,
+    /// Where the groups of steps are
+    #[arg(long, hide = true, value_parser = no_parent)]
+    cgroup_parent: Option<String>,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// Limits of the classic builder.
+#[derive(Debug, Args)]
+struct Limits {
+    /// Of all memory
+    #[arg(long, short, hide = true)]
+    memory: Option<String>,
+    /// With what is swapped
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// Of the scheduler
+    #[arg(long, hide = true)]
+    cpu_period: Option<u64>,
+    /// Of the scheduler
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    cpu_quota: Option<i64>,
+    /// Of the scheduler
+    #[arg(long, short, hide = true)]
+    cpu_shares: Option<u64>,
+    /// Which processors
+    #[arg(long, hide = true)]
+    cpuset_cpus: Option<String>,
+    /// Whose memory
+    #[arg(long, hide = true)]
+    cpuset_mems: Option<String>,
+}
+
+impl Familiar {
+    /// Options that were given and have no effect, though they are meant to have one.
+    pub(crate) fn without_effect(&self) -> Vec<&'static str> {
+        let Limits {
+            memory,
+            memory_swap,
+            cpu_period,
+            cpu_quota,
+            cpu_shares,
+            cpuset_cpus,
+            cpuset_mems,
+        } = &self.limits;
+        let given = [
+            ("--memory", memory.is_some()),
+            ("--memory-swap", memory_swap.is_some()),
+            ("--cpu-period", cpu_period.is_some()),
+            ("--cpu-quota", cpu_quota.is_some()),
+            ("--cpu-shares", cpu_shares.is_some()),
+            ("--cpuset-cpus", cpuset_cpus.is_some()),
+            ("--cpuset-mems", cpuset_mems.is_some()),
+        ];
+        let given = given.into_iter().filter(|(_, is_given)| *is_given);
+        given.map(|(name, _)| name).collect()
+    }
+}
+
+fn only_default(text: &str) -> Result<String, String> {
+    match text {
+        "" | "default" => Ok(text.to_owned()),
+        _ => Err("there is one kind of isolation, the default".to_owned()),
+    }
+}
+
+fn only_build(text: &str) -> Result<String, String> {
+    match text {
+        "build" => Ok(text.to_owned()),
+        _ => Err("a Dockerfile can be built only; checks and outlines are not made yet".to_owned()),
+    }
+}
+
+fn no_check(_: &str) -> Result<String, String> {
+    Err("Dockerfiles are not checked yet: leave the option out".to_owned())
+}
+
+fn no_squash(_: &str) -> Result<String, String> {
+    Err(
+        "layers are not put together: copy what counts into a last stage (FROM … COPY --from=…)"
+            .to_owned(),
+    )
+}
+
+fn no_security(_: &str) -> Result<String, String> {
+    Err("steps have one seccomp profile and set of rights: leave the option out".to_owned())
+}
+
+fn no_parent(_: &str) -> Result<String, String> {
+    Err("steps are below varve's own control group: leave the option out".to_owned())
 }
 
 fn only_true(text: &str) -> Result<bool, String> {
@@ -81,6 +187,8 @@ mod tests {
             "--sbom=false",
             "--attest=type=sbom,disabled=true",
             "--builder=default",
+            "--isolation=default",
+            "--call=build",
         ] {
             assert!(parse(taken).is_ok(), "{taken}");
         }
@@ -92,9 +200,25 @@ mod tests {
             ("--attest=type=sbom", "not supported yet"),
             ("--cache-from=type=gha", "outside of this store"),
             ("--cache-to=type=inline", "outside of this store"),
+            ("--isolation=hyperv", "one kind of isolation"),
+            ("--check", "not checked yet"),
+            ("--call=outline", "built only"),
+            ("--squash", "last stage"),
+            ("--security-opt=seccomp=unconfined", "one seccomp profile"),
+            ("--cgroup-parent=/x", "own control group"),
         ] {
             let error = parse(refused).unwrap_err().to_string();
             assert!(error.contains(reason), "{refused}: {error}");
         }
+    }
+    #[test]
+    fn limits_of_the_classic_builder_are_taken_and_named() {
+        let words = ["varve", "build", "-m", "1g", "--cpu-quota=-1", "-c=2", "."];
+        let parsed = Arguments::try_parse_from(words).unwrap();
+        let crate::args::Command::Build(build) = parsed.command else {
+            panic!("{words:?}");
+        };
+        let expected = ["--memory", "--cpu-quota", "--cpu-shares"];
+        assert_eq!(build.familiar.without_effect(), expected);
     }
 }

@@ -37,7 +37,14 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     {
         anyhow::bail!("an archive is not written to a terminal: give dest=FILE, or redirect it");
     }
+    let without_effect = options.familiar.without_effect();
     let (request, mut asked) = request::make(options, &site.environment)?;
+    if !without_effect.is_empty() && !asked.is_quiet {
+        say(&format!(
+            "WARNING: steps have no limits of this kind, as with BuildKit: no effect has {}",
+            without_effect.join(", ")
+        ));
+    }
     result::forget(&asked)?;
     let service = Service::open(site, &asked.runtime)?;
     let mode = if asked.is_quiet {
