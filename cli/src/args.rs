@@ -13,6 +13,7 @@ mod disk_space;
 pub(crate) mod documents;
 pub(crate) mod exports;
 mod familiar;
+pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod login;
@@ -24,9 +25,10 @@ pub(crate) mod secrets;
 pub(crate) mod space;
 pub(crate) mod steps;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::output::Mode;
 
@@ -35,6 +37,7 @@ use crate::completion::scripts::COMMAND as COMPLETE;
 use self::contexts::NamedContext;
 pub(crate) use self::disk_space::DiskSpace;
 use self::exports::Export;
+use self::groups::Said;
 use self::history::History;
 use self::observation::{Debug, LogFormat, MetricsAddress, Snapshots};
 use self::pull::BaseImages;
@@ -67,13 +70,41 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "varve", version, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
-pub(crate) struct Arguments {
+struct Line {
     /// What every command takes.
     #[command(flatten)]
-    pub(crate) global: Global,
+    global: Global,
     /// What to do.
     #[command(subcommand)]
+    said: Said,
+}
+
+/// A command line that was read.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    /// What every command takes.
+    pub(crate) global: Global,
+    /// What to do.
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// The definition of the command line.
+    pub(crate) fn command() -> clap::Command {
+        Line::command()
+    }
+
+    /// Reads a command line. The first word is the program.
+    ///
+    /// # Errors
+    /// It is wrong, or asks for help or the version.
+    pub(crate) fn try_parse_from<W: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Self, clap::Error> {
+        let Line { global, said } = Line::try_parse_from(words)?;
+        let command = said.meant();
+        Ok(Arguments { global, command })
+    }
 }
 
 /// Options of every command, before or after its name.
@@ -150,8 +181,12 @@ pub(crate) enum Command {
     Du(space::Usage),
     /// Free the space of what nothing needs any more
     Prune(space::Prune),
-    /// Show what images, containers and the build cache take
-    System(space::System),
+    /// `varve system df`
+    #[command(skip)]
+    SystemDf(space::SystemDf),
+    /// `varve image prune`
+    #[command(skip)]
+    ImagePrune(groups::Prune),
     /// Verify everything in the store, and repair it
     Fsck(Fsck),
     /// Tell what this machine can do and which way varve goes on it

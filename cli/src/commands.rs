@@ -30,7 +30,6 @@ mod usage;
 use executor::RuntimeChoice;
 
 use crate::args::Command;
-use crate::args::space::{System, SystemCommand};
 use crate::daemon::Site;
 use crate::error::say;
 use crate::owner::turns::Need;
@@ -57,7 +56,8 @@ impl Command {
             | Command::Du(_)
             | Command::Mount(_)
             | Command::Umount(_)
-            | Command::System(_)
+            | Command::SystemDf(_)
+            | Command::ImagePrune(_)
             | Command::Prune(_) => true,
             // What it takes out may be known to others to be there.
             Command::Fsck(options) => !options.repair,
@@ -83,7 +83,7 @@ impl Command {
     fn need(&self) -> Option<Need> {
         match self {
             // Not before somebody has said yes.
-            Command::Prune(_) => None,
+            Command::Prune(_) | Command::ImagePrune(_) => None,
             Command::Fsck(_) => Some(Need::Alone),
             Command::Images(_)
             | Command::Tag(_)
@@ -92,7 +92,7 @@ impl Command {
             | Command::Mount(_)
             | Command::Umount(_)
             | Command::Du(_)
-            | Command::System(_) => Some(Need::Moment),
+            | Command::SystemDf(_) => Some(Need::Moment),
             _ => Some(Need::Beside),
         }
     }
@@ -141,9 +141,8 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<u8> {
         Command::History(options) => history::history(site, options)?,
         Command::Du(options) => usage::usage(site, &options)?,
         Command::Prune(options) => prune::prune(site, &options)?,
-        Command::System(System {
-            command: SystemCommand::Df(options),
-        }) => system::df(site, &options)?,
+        Command::ImagePrune(options) => images::prune::prune(site, &options)?,
+        Command::SystemDf(options) => system::df(site, &options)?,
         Command::Fsck(options) => fsck::fsck(site, &options)?,
         Command::Doctor(options) => doctor::doctor(site, &options)?,
         Command::Completion(options) => documents::completion(&options)?,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::builder::ArgExt;
-use clap::{Arg, Command, CommandFactory, ValueHint};
+use clap::{Arg, Command, ValueHint};
 use clap_complete::engine::{
     ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
 };
@@ -50,7 +50,8 @@ const OUTPUTS: [&str; 8] = [
 const CONTEXT_SCHEMES: [&str; 2] = ["docker-image://", "oci-layout://"];
 
 /// Filters of commands.
-const FILTERS: [(&str, &[&str]); 4] = [
+const FILTERS: [(&str, &[&str]); 5] = [
+    ("image prune", &["until=", "label=", "label!="]),
     (
         "images",
         &[
@@ -206,9 +207,22 @@ fn with_names(command: Command, family: &str, place: &Arc<Place>) -> Command {
     let is_top = family.is_empty() && command.get_name() == "varve";
     command.mut_subcommands(|below| {
         let name = below.get_name().to_owned();
-        let family = if is_top { &name } else { family };
+        let family = match family {
+            _ if is_top => &name,
+            "image" | "builder" | "system" => in_group(family, &name),
+            family => family,
+        };
         with_names(below, family, place)
     })
+}
+
+/// The command that one of a group stands for.
+fn in_group<'n>(group: &str, name: &'n str) -> &'n str {
+    match (group, name) {
+        ("image", "ls") => "images",
+        ("image", "prune") => "image prune",
+        (_, name) => name,
+    }
 }
 
 fn add(argument: Arg, kind: Kind, family: &str, place: &Arc<Place>) -> Arg {

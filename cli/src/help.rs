@@ -10,7 +10,7 @@ mod text;
 
 pub(crate) use self::pages::{name_of, page};
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 
 use crate::args::Arguments;
 use crate::environment::Environment;
@@ -24,6 +24,15 @@ const WIDTH_MIN: usize = 40;
 /// The command line as `--help` describes it on a terminal of this process.
 pub(crate) fn command(environment: &Environment) -> Command {
     arranged(width(environment))
+}
+
+/// The command below `varve` that one of a group is another name of, as its description says.
+pub(crate) fn stands_for(command: &Command) -> Option<String> {
+    let about = command.get_about()?.to_string();
+    let (_, other) = about.strip_suffix(')')?.rsplit_once("(varve ")?;
+    let other = other.split(' ').next().unwrap_or_default();
+    let is_command = |name: &str| name.chars().all(|letter| letter.is_ascii_lowercase());
+    is_command(other).then(|| other.to_owned())
 }
 
 /// The same in lines of so many columns.

@@ -24,7 +24,6 @@ mod rootless;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::args::observation::LogFormat;

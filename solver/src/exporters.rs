@@ -6,7 +6,7 @@ pub mod copy_out;
 pub mod damage;
 mod files;
 mod image;
-mod layers;
+pub(crate) mod layers;
 mod layout;
 mod meter;
 mod missing;

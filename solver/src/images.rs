@@ -10,6 +10,7 @@ pub mod lookups;
 pub mod mounted;
 pub(crate) mod origins;
 pub(crate) mod parts;
+pub(crate) mod sizes;
 
 use std::sync::Arc;
 

@@ -170,8 +170,6 @@ fn no_attestation(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use crate::args::Arguments;
 
     #[test]

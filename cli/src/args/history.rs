@@ -16,7 +16,7 @@ const HISTORY_HELP: &str = "\
 The newest 100 builds are kept, failed and cancelled ones too. BUILD is a number of the list, `^1`
 for the one before the last, or nothing for the last. Secrets and values of build arguments are not
 kept: their names stand in their place, unless they have fewer than 4 characters. SIZE of a layer
-is what it takes in its registry or archive.
+is that of its files, a file of several names once.
 
 Examples:
   varve history                                  the builds, newest first

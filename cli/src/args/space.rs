@@ -1,6 +1,6 @@
 //! What is said about the space that things take: `varve du`, `varve prune`, `varve system df`.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::DiskSpace;
 use super::images::Filter;
@@ -79,21 +79,9 @@ pub(crate) struct Prune {
     /// Show all that is known of what goes
     #[arg(long)]
     pub(crate) verbose: bool,
-}
-
-/// `varve system`.
-#[derive(Debug, Args)]
-pub(crate) struct System {
-    /// What to do
-    #[command(subcommand)]
-    pub(crate) command: SystemCommand,
-}
-
-/// A command of `varve system`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum SystemCommand {
-    /// Show what images, containers and the build cache take
-    Df(SystemDf),
+    /// Images without a name stay: `varve builder prune`
+    #[arg(skip)]
+    pub(crate) keeps_images: bool,
 }
 
 /// `varve system df`.

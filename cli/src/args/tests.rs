@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use clap::{CommandFactory, Parser};
-
 use super::*;
 
 fn parse(line: &str) -> Arguments {

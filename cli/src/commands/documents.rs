@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use clap::{Command, CommandFactory};
+use clap::Command;
 
 use crate::args::{Arguments, documents as args};
 use crate::completion::{self, scripts};
@@ -58,8 +58,11 @@ pub(super) fn man(options: &args::Man) -> anyhow::Result<()> {
     let mut rest = vec![command];
     while let Some(command) = rest.pop() {
         let path = directory.join(format!("{}.1", help::name_of(&command)));
-        fs::write(&path, page(&command)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let page = match help::stands_for(&command) {
+            Some(other) => format!(".so man1/varve-{other}.1\n").into_bytes(),
+            None => page(&command)?,
+        };
+        fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
         let below = command.get_subcommands().filter(|one| !one.is_hide_set());
         rest.extend(below.cloned());
     }
@@ -92,6 +95,9 @@ mod tests {
             let page = read("varve-images.1");
             assert!(page.contains(&heading) || page.contains(&quoted), "{page}");
         }
+        // One page for what is said in two ways.
+        assert_eq!(read("varve-image-ls.1"), ".so man1/varve-images.1\n");
+        assert!(read("varve-image-prune.1").contains(".SH EXAMPLES"));
         let hidden = fs::read_dir(directory.path().join("man1")).unwrap();
         let mut hidden = hidden.map(|entry| entry.unwrap().file_name());
         assert!(!hidden.any(|name| name.to_string_lossy().contains("__")));

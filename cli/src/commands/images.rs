@@ -2,6 +2,7 @@
 
 pub(super) mod describe;
 mod filter;
+pub(super) mod prune;
 pub(super) mod remove;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -66,7 +66,10 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
             false => Forgotten::default(),
         };
         let steps = forgotten.leases.len();
-        let images = forget_unnamed(&snapshots, &mut forgotten)?;
+        let images = match options.keeps_images {
+            true => 0,
+            false => forget_unnamed(&snapshots, &mut forgotten)?,
+        };
         let collected = gc::collect_without(&snapshots, &forgotten, options.dry_run)?;
         (steps, images, collected)
     };
@@ -123,11 +126,18 @@ fn confirmed(options: &args::Prune, has_rule: bool) -> anyhow::Result<bool> {
     if options.force || options.dry_run || !(options.all || has_rule) {
         return Ok(true);
     }
-    let caller = Caller::current();
-    let what = match has_rule {
+    agreed(match has_rule {
         true => "the part of the build cache that was chosen",
         false => "all build cache",
-    };
+    })
+}
+
+/// Asks whether that is to be removed.
+///
+/// # Errors
+/// Standard input cannot be read.
+pub(super) fn agreed(what: &str) -> anyhow::Result<bool> {
+    let caller = Caller::current();
     say(&format!(
         "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N]"
     ));

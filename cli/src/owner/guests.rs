@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use clap::Parser;
 use rustix::net::sockopt::socket_peercred;
 
 use super::protocol::{Answer, Hello, Surroundings, socket_path};

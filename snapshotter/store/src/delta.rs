@@ -288,6 +288,60 @@ pub fn usage(delta: &Delta) -> Usage {
     usage
 }
 
+/// Sum of the sizes of the regular files of a delta, in bytes, as its layer has them: an inode with
+/// several names counts once, also inside a grafted directory. Reads all directories of a graft.
+///
+/// # Errors
+/// Those of reading trees.
+pub fn file_bytes<S: TreeSource + ?Sized>(delta: &Delta, trees: &S) -> Result<u64> {
+    let mut counted = FileBytes::default();
+    let mut grafts = Vec::new();
+    let mut rest = vec![&delta.root];
+    while let Some(directory) = rest.pop() {
+        for entry in directory.entries.values() {
+            match entry {
+                DeltaEntry::Directory(child) => rest.push(child),
+                DeltaEntry::Graft(tree) => grafts.push(*tree),
+                DeltaEntry::Leaf(leaf) => counted.add(leaf),
+                DeltaEntry::Whiteout | DeltaEntry::Link(_) => {}
+            }
+        }
+    }
+    while let Some(graft) = grafts.pop() {
+        for entry in trees.tree(graft.id)?.entries.values() {
+            match entry {
+                Entry::Directory(tree) => grafts.push(*tree),
+                Entry::Leaf(leaf) => counted.add(leaf),
+            }
+        }
+    }
+    Ok(counted.bytes)
+}
+
+/// See [`file_bytes`].
+#[derive(Default)]
+struct FileBytes {
+    bytes: u64,
+    groups: std::collections::HashMap<LinkId, Leaf>,
+}
+
+impl FileBytes {
+    fn add(&mut self, leaf: &Leaf) {
+        let Content::File { size, .. } = leaf.content else {
+            return;
+        };
+        if let Some(link) = leaf.link {
+            match self.groups.get(&link) {
+                // A group whose members differ is one no more.
+                Some(known) if known == leaf => return,
+                Some(_) => {}
+                None => drop(self.groups.insert(link, leaf.clone())),
+            }
+        }
+        self.bytes += size;
+    }
+}
+
 /// What something takes: containerd's `snapshots.Usage`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Usage {

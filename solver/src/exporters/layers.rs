@@ -35,9 +35,9 @@ pub(super) enum Layer {
 
 /// What lies between two trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) below: Option<TreeRef>,
-    pub(super) tree: TreeRef,
+pub(crate) struct Change {
+    pub(crate) below: Option<TreeRef>,
+    pub(crate) tree: TreeRef,
 }
 
 impl Change {
@@ -119,7 +119,11 @@ pub(super) fn unpacked(
     }
 }
 
-fn noted_change(store: &Store, diff_id: Digest) -> Result<Option<Change>> {
+/// What a layer that is packed here changes, if that is known.
+///
+/// # Errors
+/// Database errors.
+pub(crate) fn noted_change(store: &Store, diff_id: Digest) -> Result<Option<Change>> {
     let Some(row) = store.rows().get(Table::Layer, &change_key(diff_id))? else {
         return Ok(None);
     };

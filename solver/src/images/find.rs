@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use snapshotter::catalog;
-
 use super::document::{Descriptor, Manifest, Platform};
-use super::{Image, Images, Named};
+use super::{Images, Named};
 use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::frontend;
@@ -139,20 +137,6 @@ impl Images {
         let mut names = self.list()?;
         names.retain(|named| wanted(named, self.id(&named.name, &named.target, platform)));
         Ok(names)
-    }
-
-    /// Bytes of the files of an image if it was unpacked, else of its layers as they are packed.
-    ///
-    /// # Errors
-    /// Database errors.
-    pub fn size(&self, image: &Image) -> Result<u64> {
-        if let Some(snapshot) = image.snapshot()
-            && let Some(row) = catalog::find(self.store(), &snapshot)?
-            && let Some(tree) = row.tree()
-        {
-            return Ok(tree.bytes);
-        }
-        Ok(image.manifest.layers.iter().map(|layer| layer.size).sum())
     }
 }
 

@@ -25,7 +25,7 @@ use crate::content::{Digest, Located, note};
 use crate::error::{Error, Result};
 use crate::images::arrival::Arrival;
 use crate::images::document::Descriptor;
-use crate::images::origins;
+use crate::images::{origins, sizes};
 use crate::progress::Reporter;
 use crate::result::Value;
 
@@ -444,6 +444,7 @@ impl<'s> Stack<'s> {
         {
             let tree = self.reading.put_on(self.next, unpacked, self.tree)?;
             note_chain(batch, self.chains[self.next], tree);
+            sizes::note(batch, unpacked.diff_id, unpacked.bytes);
             self.tree = Some(tree);
             if tasks[task].places.last() == Some(&self.next) {
                 self.unpacked[task] = None;

@@ -206,10 +206,13 @@ impl Layout {
         };
         self.copy_below(target, &mut copying, 0)?;
         let Copying {
-            blobs, unverified, ..
+            blobs,
+            unverified,
+            batch,
+            ..
         } = copying;
         if !are_used {
-            self.verify(&unverified, content)?;
+            self.verify(&unverified, content, batch)?;
         }
         Ok(blobs)
     }
@@ -380,7 +383,7 @@ impl Layout {
                 blobs,
             });
         }
-        self.verify(&unverified, content)?;
+        self.verify(&unverified, content, batch)?;
         Ok(copied)
     }
 

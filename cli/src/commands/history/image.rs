@@ -64,12 +64,7 @@ pub(super) fn history(
     let found = find(&images, name, None)?;
     let image = open_any(&images, &found.called(), &found.target, &platform(None)?)?;
     let config: Config = serde_json::from_slice(&image.config_bytes)?;
-    let sizes: Vec<u64> = image
-        .manifest
-        .layers
-        .iter()
-        .map(|layer| layer.size)
-        .collect();
+    let sizes = images.layer_sizes(&image)?;
     let id = image.manifest.config.digest.to_string();
     let rows = rows(config.history.unwrap_or_default(), &sizes);
     print(&shown(&rows, &id, options, is_human)?)

@@ -7,6 +7,7 @@ use solver::images::{Images, is_dangling};
 
 use super::describe::Described;
 use super::{find, split};
+use crate::args::booleans::boolean;
 use crate::args::images as args;
 use crate::commands::times;
 
@@ -17,6 +18,8 @@ pub(super) struct Filters {
     references: Vec<String>,
     /// All of these: a key, and perhaps its value.
     labels: Vec<(String, Option<String>)>,
+    /// None of these.
+    labels_not: Vec<(String, Option<String>)>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
     /// With a name or without.
@@ -35,18 +38,11 @@ impl Filters {
         for args::Filter { key, value } in &options.filter {
             match key.as_str() {
                 "reference" => references.push(value.clone()),
-                "label" => filters.labels.push(match value.split_once('=') {
-                    Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-                    None => (value.clone(), None),
-                }),
+                "label" => filters.labels.push(label(value)),
                 "before" => narrow(&mut filters.before, created(images, value)?, Timestamp::min),
                 "until" => narrow(&mut filters.before, times::past(value)?, Timestamp::min),
                 "since" => narrow(&mut filters.since, created(images, value)?, Timestamp::max),
-                "dangling" => match value.as_str() {
-                    "true" | "1" => filters.dangling = Some(true),
-                    "false" | "0" => filters.dangling = Some(false),
-                    _ => bail!("--filter dangling={value}: expected true or false"),
-                },
+                "dangling" => filters.dangling = Some(dangling(value)?),
                 key => bail!(
                     "--filter {key}=…: unknown key; there are reference, label, before, since, \
                      until and dangling"
@@ -58,6 +54,30 @@ impl Filters {
             "a NAME and --filter reference=… say the same; give one of them"
         );
         filters.references.append(&mut references);
+        Ok(filters)
+    }
+
+    /// Reads what was said of the images that are to go; nothing is known of a name then.
+    ///
+    /// # Errors
+    /// An unknown key.
+    pub(super) fn of_prune(said: &[args::Filter], all: bool) -> anyhow::Result<Self> {
+        let mut filters = Filters {
+            dangling: (!all).then_some(true),
+            ..Filters::default()
+        };
+        for args::Filter { key, value } in said {
+            match key.as_str() {
+                "label" => filters.labels.push(label(value)),
+                "label!" => filters.labels_not.push(label(value)),
+                "until" => narrow(&mut filters.before, times::past(value)?, Timestamp::min),
+                // docker's older word for --all.
+                "dangling" => filters.dangling = dangling(value)?.then_some(true),
+                key => bail!(
+                    "--filter {key}=…: unknown key; there are until, label, label! and dangling"
+                ),
+            }
+        }
         Ok(filters)
     }
 
@@ -76,9 +96,24 @@ impl Filters {
                     .iter()
                     .any(|one| is_called(&image.name, one)))
             && self.labels.iter().all(has)
+            && !self.labels_not.iter().any(has)
             && self.before.is_none_or(|before| created < before)
             && self.since.is_none_or(|since| created > since)
     }
+}
+
+fn label(value: &str) -> (String, Option<String>) {
+    match value.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (value.to_owned(), None),
+    }
+}
+
+fn dangling(value: &str) -> anyhow::Result<bool> {
+    let Some(is_dangling) = boolean(value) else {
+        bail!("--filter dangling={value}: expected true or false");
+    };
+    Ok(is_dangling)
 }
 
 fn narrow(

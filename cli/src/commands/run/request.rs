@@ -208,7 +208,6 @@ fn lines(text: &str) -> anyhow::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
 
     use super::*;
     use crate::args::{Arguments, Command};

@@ -319,3 +319,30 @@ fn usage_counts_inodes_once_and_whiteouts_too() {
     let whole = usage(&diff(None, full, &trees).unwrap());
     assert_eq!(whole.inodes, full.inodes, "in a graft each name counts");
 }
+
+#[test]
+fn bytes_of_files_count_an_inode_with_several_names_once_in_grafts_too() {
+    let trees = MemoryTrees::new();
+    let linked_leaf = |content: &'static [u8]| DeltaEntry::Leaf(linked(file(content), "group"));
+    let inside = delta([
+        (
+            "d",
+            below([("x", linked_leaf(b"123456")), ("y", linked_leaf(b"123456"))]),
+        ),
+        ("e", DeltaEntry::Leaf(file(b"123456"))),
+    ]);
+    let graft = inside.apply(None, &trees).unwrap();
+    let whole = diff(None, graft, &trees).unwrap();
+    assert_eq!(file_bytes(&whole, &trees).unwrap(), 12);
+    let change = delta([
+        ("a", linked_leaf(b"123456")),
+        ("b", DeltaEntry::Whiteout),
+        ("c", DeltaEntry::Graft(graft)),
+        ("l", DeltaEntry::Link(path("elsewhere"))),
+        ("s", DeltaEntry::Leaf(symlink("target"))),
+    ]);
+    assert_eq!(file_bytes(&change, &trees).unwrap(), 12);
+    let parted = delta([("a", linked_leaf(b"1")), ("b", linked_leaf(b"1234"))]);
+    assert_eq!(file_bytes(&parted, &trees).unwrap(), 5, "no group any more");
+    assert_eq!(file_bytes(&Delta::default(), &trees).unwrap(), 0);
+}

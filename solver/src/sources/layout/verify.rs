@@ -6,11 +6,12 @@ use std::io::Read;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use store::BlobId;
+use store::{Batch, BlobId};
 
 use super::Layout;
 use crate::content::{ContentStore, Digest};
 use crate::error::{Error, Result};
+use crate::images::sizes;
 
 /// A layer of which nobody knows yet whether it is what this config says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,20 +27,23 @@ pub(super) struct Unverified {
 }
 
 impl Layout {
-    /// Unpacks layers to nothing and compares them with their configs, several at once.
+    /// Unpacks layers to nothing and compares them with their configs, several at once. What is
+    /// learned of their sizes goes into the batch.
     pub(super) fn verify(
         &self,
         layers: &HashSet<Unverified>,
         content: &ContentStore,
+        batch: &mut Batch,
     ) -> Result<()> {
         let layers: Vec<_> = layers.iter().collect();
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         let next = AtomicUsize::new(0);
-        let work = || -> Result<()> {
+        let work = || -> Result<Vec<(Digest, u64)>> {
+            let mut sizes = Vec::new();
             while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.verify_one(layer, content)?;
+                sizes.push((layer.diff_id, self.verify_one(layer, content)?));
             }
-            Ok(())
+            Ok(sizes)
         };
         std::thread::scope(|scope| {
             let threads = (0..parallel.min(layers.len())).map(|_| scope.spawn(work));
@@ -47,23 +51,23 @@ impl Layout {
             let ended = threads.into_iter().map(|thread| thread.join());
             // All of them are waited for.
             let ended: Vec<_> = ended.collect();
-            ended
-                .into_iter()
-                .try_for_each(|result| result.unwrap_or_else(|panic| resume_unwind(panic)))
+            for result in ended {
+                for (diff_id, bytes) in result.unwrap_or_else(|panic| resume_unwind(panic))? {
+                    sizes::note(batch, diff_id, bytes);
+                }
+            }
+            Ok(())
         })
     }
 
-    fn verify_one(&self, expected: &Unverified, content: &ContentStore) -> Result<()> {
+    /// Gives the bytes of its files.
+    fn verify_one(&self, expected: &Unverified, content: &ContentStore) -> Result<u64> {
         let Unverified {
             member,
             kept,
             layer,
             diff_id,
         } = expected;
-        if layer == diff_id {
-            // Not compressed: its bytes were compared with that already.
-            return Ok(());
-        }
         // Under its own digest it is known better than as a member.
         let name = match *member == super::blob_name(*layer) {
             true => layer.to_string(),
@@ -85,6 +89,6 @@ impl Layout {
             );
             return Err(Error::bad_image(self.what(), reason));
         }
-        Ok(())
+        Ok(found.bytes)
     }
 }

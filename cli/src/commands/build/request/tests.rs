@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use clap::Parser;
-
 use solver::request::{Destination, Output};
 
 use super::*;

@@ -1,0 +1,75 @@
+//! `varve image prune`: images without a name, or all that nobody uses.
+
+use std::collections::{BTreeSet, HashSet};
+
+use snapshotter::gc::{self, Forgotten};
+use solver::frontend::familiar_tagged;
+use solver::images::find::{Found, platform};
+use solver::images::{Images, is_dangling, lease_id};
+use store::Table;
+
+use super::describe::Described;
+use super::filter::Filters;
+use super::remove::user;
+use crate::args::groups::Prune;
+use crate::commands::prune::agreed;
+use crate::daemon::Site;
+use crate::error::print;
+use crate::output::size;
+use crate::owner::turns::Need;
+
+/// Removes images, and what only they need.
+///
+/// # Errors
+/// A filter that makes no sense; those of the store, and then nothing is lost that is needed.
+pub(in crate::commands) fn prune(site: &Site, options: &Prune) -> anyhow::Result<()> {
+    let filters = Filters::of_prune(&options.filter, options.all)?;
+    // Before the question: who has read standard input cannot be carried out elsewhere any more.
+    let snapshots = site.open_snapshots()?;
+    let what = match options.all {
+        true => "all images that are neither mounted nor run",
+        false => "all images without a name",
+    };
+    if !options.force && !agreed(what)? {
+        return Ok(());
+    }
+    let _alone = site.turn(Need::Alone)?;
+    // Builds and mounts that are gone keep nothing.
+    solver::build::release_stale_leases(&snapshots)?;
+    let images = Images::new(snapshots.clone());
+    images.mounted(&site.place())?;
+    let (own, now) = (platform(None)?, jiff::Timestamp::now());
+    let mut forgotten = Forgotten::default();
+    let mut told = String::new();
+    let mut gone = BTreeSet::new();
+    let mut kept = HashSet::new();
+    for named in images.list()? {
+        let described = Described::of(&images, &named);
+        let id = described.id.to_string();
+        let found = Found {
+            name: Some(named.name.clone()),
+            target: named.target.clone(),
+            names: Vec::new(),
+        };
+        if !filters.fit(&described, now) || user(&images, &snapshots, &found, &own)?.is_some() {
+            kept.insert(id);
+            continue;
+        }
+        if !is_dangling(&named.name) {
+            told.push_str(&format!("untagged: {}\n", familiar_tagged(&named.name)));
+        }
+        gone.insert(id);
+        forgotten.leases.insert(lease_id(&named.name));
+        let row = (Table::Image, named.name.into_bytes());
+        forgotten.rows.push(row);
+    }
+    for id in gone.iter().filter(|id| !kept.contains(*id)) {
+        told.push_str(&format!("deleted: {id}\n"));
+    }
+    gc::collect_without(&snapshots, &forgotten, false)?;
+    let bytes = snapshots.store().trash().reap(u64::MAX)?.bytes;
+    if !told.is_empty() {
+        told = format!("Deleted Images:\n{told}\n");
+    }
+    print(&format!("{told}Total reclaimed space: {}\n", size(bytes)))
+}
