@@ -12,9 +12,10 @@ use crate::exporters;
 use crate::exporters::save::Saved;
 use crate::frontend;
 use crate::images::Named;
-use crate::images::document::Descriptor;
+use crate::images::document::{Descriptor, Platform};
+use crate::images::find::platform;
 use crate::progress::Progress;
-use crate::sources::layout::{Copied, Layout};
+use crate::sources::layout::{Copied, Layout, Taken};
 use crate::sources::spool::Spooled;
 
 impl Solver {
@@ -30,24 +31,27 @@ impl Solver {
         };
         let what = path.display().to_string();
         if path.is_dir() {
-            return self.take_in(&Layout::open(path)?, &what, name, &unnamed);
+            return self.take_in(&Layout::open(path)?, (&what, &[]), name, &unnamed);
         }
         let input = File::open(path).map_err(|e| Error::io("read", path, e))?;
         let spooled = Spooled::new(input, &what, self.snapshots().store().root())?;
         let layout = Layout::open_as(&spooled.path(), &what)?;
-        self.take_in(&layout, &what, name, &unnamed)
+        self.take_in(&layout, (&what, &[]), name, &unnamed)
     }
 
     /// Brings the images of an archive into the store, from a file or pipe, plain or compressed.
-    /// `what` is what it is called. An image that has no name there gets `<none>@<digest>`.
+    /// `what` is what it is called; of `platforms`, if there are any, is all that is taken of each
+    /// image. An image that has no name there gets `<none>@<digest>`.
     ///
     /// # Errors
     /// As [`Solver::import`].
-    pub fn load(&self, input: File, what: &str) -> Result<Vec<Named>> {
+    pub fn load(&self, input: File, what: &str, platforms: &[String]) -> Result<Vec<Named>> {
+        let wanted = platforms.iter().map(|text| platform(Some(text)));
+        let wanted = wanted.collect::<Result<Vec<_>>>()?;
         let spooled = Spooled::new(input, what, self.snapshots().store().root())?;
         let layout = Layout::open_as(&spooled.path(), what)?;
         let unnamed = |target: &Descriptor, _: &str| Ok(format!("<none>@{}", target.digest));
-        self.take_in(&layout, what, None, &unnamed)
+        self.take_in(&layout, (what, &wanted), None, &unnamed)
     }
 
     /// Writes images of the store into an archive or layout, with the digests that they have here.
@@ -65,17 +69,21 @@ impl Solver {
     fn take_in(
         &self,
         layout: &Layout,
-        what: &str,
+        (what, platforms): (&str, &[Platform]),
         name: Option<&str>,
         unnamed: &dyn Fn(&Descriptor, &str) -> Result<String>,
     ) -> Result<Vec<Named>> {
         let (images, content) = (self.images(), self.images().content());
         let ingest = content.begin();
         let mut batch = Batch::new();
+        let taken = Taken {
+            are_used: false,
+            platforms,
+        };
         let listed = layout.list()?;
         let mut found = Vec::new();
         for image in &listed {
-            let blobs = layout.copy(&image.target, content, (&ingest, &mut batch), false)?;
+            let blobs = layout.copy(&image.target, content, (&ingest, &mut batch), taken)?;
             let names = image.name.iter().cloned().collect();
             found.push(Copied {
                 names,
@@ -84,7 +92,7 @@ impl Solver {
             });
         }
         if listed.is_empty() {
-            found = layout.copy_docker(content, &ingest, &mut batch)?;
+            found = layout.copy_docker(content, &ingest, &mut batch, platforms)?;
         }
         if name.is_some() && found.len() != 1 {
             let reason = format!("it holds {} images; import it without a name", found.len());

@@ -23,7 +23,7 @@ use crate::images::Images;
 use crate::ops::LocalContext;
 use crate::progress::{Progress, Step};
 use crate::request::{BuildRequest, ContextSource, DockerfileSource, NamedContextSource};
-use crate::sources::layout::Layout;
+use crate::sources::layout::{Layout, Taken};
 use crate::sources::remote;
 
 pub(crate) use self::fetch::fetch_contexts;
@@ -404,7 +404,11 @@ fn load_layout(
     }
     let ingest = images.content().begin();
     let mut batch = Batch::new();
-    let blobs = layout.copy(&target, images.content(), (&ingest, &mut batch), true)?;
+    let taken = Taken {
+        are_used: true,
+        platforms: &[],
+    };
+    let blobs = layout.copy(&target, images.content(), (&ingest, &mut batch), taken)?;
     let references = blobs.into_iter().map(Reference::Blob).collect();
     leases::put(
         &mut batch,

@@ -9,6 +9,7 @@ mod interrupted;
 mod logins;
 mod pushes;
 mod routes;
+mod several;
 mod tls;
 
 use std::fs;

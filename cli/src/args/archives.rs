@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The images have the same digests in the archive as in the store. A docker archive is an OCI layout
-too; of an image for several platforms it has one, the OCI forms all that are in the store.
+too; of an image for several platforms it has one unless --platform names several, the OCI forms
+all that are in the store.
 
 Examples:
   varve save -o app.tar app base:1                several images in one archive
@@ -21,9 +22,9 @@ pub(crate) struct Save {
     /// Form of what is written
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub(crate) format: SaveFormat,
-    /// Only this platform, as linux/arm64
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    /// Only these platforms, as linux/arm64 (repeatable, or separated by commas)
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
     /// Names or ids of images
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
@@ -46,7 +47,8 @@ pub(crate) enum SaveFormat {
 #[command(after_help = "\
 Examples:
   varve load -i app.tar               what `docker save`, `varve save` or `skopeo copy` wrote
-  docker save app | gzip | varve load    gzip and zstd are unpacked")]
+  docker save app | gzip | varve load    gzip and zstd are unpacked
+  varve load -i app.tar --platform linux/arm64")]
 pub(crate) struct Load {
     /// Archive to read [default: standard input]
     #[arg(short, long, value_name = "FILE")]
@@ -54,4 +56,7 @@ pub(crate) struct Load {
     /// Print only what was loaded, as docker does; varve shows no more without it
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Only these platforms of each image, as linux/arm64 (repeatable, or separated by commas)
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
 }

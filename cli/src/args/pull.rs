@@ -14,18 +14,22 @@ proxies those of HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
 
 Examples:
   varve pull debian:12                          from docker.io
-  varve pull --platform linux/arm64 ghcr.io/o/app@sha256:…")]
+  varve pull --platform linux/amd64,linux/arm64 ghcr.io/o/app:1
+  varve pull -a registry.example/team/app       all its tags")]
 pub(crate) struct Pull {
     /// Name of the image, with its registry, tag or digest
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
-    /// The platform, as linux/arm64 [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    /// All tags that the registry has of it; then IMAGE has none
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+    /// Platforms, as linux/arm64 (repeatable, or separated by commas) [default: this machine's]
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
     /// How progress is shown
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub(crate) progress: Mode,
-    /// Show nothing but the name
+    /// Show nothing but the full name
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

@@ -14,18 +14,22 @@ again; layers that were built here are packed with gzip, once.
 Examples:
   varve tag app registry.example/team/app:1 && varve push registry.example/team/app:1
   varve push 127.0.0.1:5000/app                 tag latest, over plain HTTP
-  varve push --platform linux/arm64 ghcr.io/o/app:1   one platform of several")]
+  varve push --platform linux/arm64 ghcr.io/o/app:1   one platform of several
+  varve push -a registry.example/team/app             all tags that are here")]
 pub(crate) struct Push {
     /// Name of the image: where it goes to, and what it is called in the store
     #[arg(value_name = "NAME[:TAG]")]
     pub(crate) image: String,
+    /// All tags that the store has of it; then the name has none
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
     /// Push only this platform of the image [default: all that are in the store]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
     /// How progress is shown
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub(crate) progress: Mode,
-    /// Show nothing but the name
+    /// Show nothing but the full name
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

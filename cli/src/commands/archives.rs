@@ -39,7 +39,7 @@ pub(super) fn save(site: &Site, options: &Save) -> anyhow::Result<()> {
         },
         is_directory: options.format == SaveFormat::OciDir,
         destination,
-        platform: options.platform.clone(),
+        platforms: options.platforms.clone(),
     };
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
     let done = service
@@ -84,7 +84,7 @@ pub(super) fn load(site: &Site, options: &Load) -> anyhow::Result<()> {
         }
     };
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
-    let loaded = service.solver().load(input, &what)?;
+    let loaded = service.solver().load(input, &what, &options.platforms)?;
     let images = Images::new(site.open_snapshots()?);
     let own = platform(None)?;
     let mut text = String::new();

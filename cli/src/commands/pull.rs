@@ -9,16 +9,30 @@ use crate::daemon::Site;
 /// # Errors
 /// The registry does not have it or does not answer (nothing is taken in then); those of the store.
 pub(super) fn pull(site: &Site, options: &args::Pull) -> anyhow::Result<()> {
-    let platform = options.platform.as_deref();
     transfer::show(site, (options.quiet, options.progress), async |by| {
-        by.solver
-            .pull(
-                by.registries,
-                &options.image,
-                platform,
-                by.progress,
-                by.cancel,
-            )
-            .await
+        let (solver, registries) = (by.solver, by.registries);
+        let names = match options.all_tags {
+            true => {
+                solver
+                    .tags(registries, &options.image, by.progress, by.cancel)
+                    .await?
+            }
+            false => vec![options.image.clone()],
+        };
+        let platforms: Vec<_> = match options.platforms.is_empty() {
+            true => vec![None],
+            false => options.platforms.iter().map(|one| Some(&**one)).collect(),
+        };
+        let mut pulled = Vec::new();
+        for name in &names {
+            let mut named = None;
+            // One comes to the other: the name stands for the same index.
+            for platform in &platforms {
+                let one = solver.pull(registries, name, *platform, by.progress, by.cancel);
+                named = Some(one.await?);
+            }
+            pulled.extend(named);
+        }
+        Ok(pulled)
     })
 }

@@ -11,14 +11,17 @@ use crate::daemon::Site;
 pub(super) fn push(site: &Site, options: &args::Push) -> anyhow::Result<()> {
     let platform = options.platform.as_deref();
     transfer::show(site, (options.quiet, options.progress), async |by| {
-        by.solver
-            .push(
-                by.registries,
-                &options.image,
-                platform,
-                by.progress,
-                by.cancel,
-            )
-            .await
+        let names = match options.all_tags {
+            true => by.solver.tags_here(&options.image)?,
+            false => vec![options.image.clone()],
+        };
+        let mut pushed = Vec::new();
+        for name in &names {
+            let one = by
+                .solver
+                .push(by.registries, name, platform, by.progress, by.cancel);
+            pushed.push(one.await?);
+        }
+        Ok(pushed)
     })
 }

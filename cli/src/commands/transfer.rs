@@ -22,14 +22,14 @@ pub(super) struct Means<'m> {
     pub(super) cancel: &'m CancelToken,
 }
 
-/// Carries a transfer out, shows how far it is, and prints what the image is called.
+/// Carries a transfer out, shows how far it is, and prints what the images are called.
 ///
 /// # Errors
 /// Those of the transfer and of the store.
 pub(super) fn show(
     site: &Site,
     (is_quiet, mode): (bool, Mode),
-    transfer: impl AsyncFnOnce(Means<'_>) -> solver::Result<Named>,
+    transfer: impl AsyncFnOnce(Means<'_>) -> solver::Result<Vec<Named>>,
 ) -> anyhow::Result<()> {
     let registries = registries::configured(&site.environment)?;
     let service = Service::open(site, &executor::RuntimeChoice::Auto)?;
@@ -50,14 +50,15 @@ pub(super) fn show(
         (done, interrupts.came())
     });
     output.finish();
-    let named = match (done, interrupted) {
-        (Ok(named), _) => named,
+    let transferred = match (done, interrupted) {
+        (Ok(transferred), _) => transferred,
         (Err(_), Some(interrupted)) => return Err(interrupted.into()),
         (Err(error), None) => return Err(error.into()),
     };
-    print(&format!(
-        "{}  {}\n",
-        familiar(&named.name),
-        named.target.digest
-    ))
+    let line = |named: &Named| match is_quiet {
+        // As docker.
+        true => format!("{}\n", named.name),
+        false => format!("{}  {}\n", familiar(&named.name), named.target.digest),
+    };
+    print(&transferred.iter().map(line).collect::<String>())
 }

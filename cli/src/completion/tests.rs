@@ -11,7 +11,18 @@ fn offered(line: &[&str]) -> Vec<String> {
 #[test]
 fn commands_options_and_values_are_offered() {
     for (line, expected) in [
-        (&["varve", "bui"][..], &["build"][..]),
+        (&["varve", "imp"][..], &["import"][..]),
+        (&["varve", "bui"], &["build", "builder"]),
+        (&["varve", "image", "ins"], &["inspect"]),
+        (
+            &["varve", "image", "ls", "--filter", "dang"],
+            &["dangling=false"],
+        ),
+        (&["varve", "image", "prune", "--filter", "un"], &["until="]),
+        (
+            &["varve", "builder", "prune", "--filter", "type=e"],
+            &["type=exec.cachemount"],
+        ),
         (&["varve", "build", "--network", "h"], &["host"]),
         (
             &["varve", "build", "--platform", "linux/arm6"],

@@ -102,6 +102,7 @@ impl Answer {
             404 => match subject.thing() {
                 Thing::Blob(_) => Error::BlobUnknown { subject, answer },
                 Thing::Manifest(_) => Error::ManifestUnknown { subject, answer },
+                Thing::Tags => Error::RepositoryUnknown { subject, answer },
                 Thing::Login => Error::Refused { subject, answer },
             },
             408 | 500..=599 => Error::Server {

@@ -30,6 +30,8 @@ pub enum Thing {
     Manifest(ManifestReference),
     /// A layer or config.
     Blob(Digest),
+    /// What tags there are.
+    Tags,
     /// Nothing but who asks; the repository has no name then.
     Login,
 }
@@ -44,6 +46,10 @@ impl Subject {
 
     pub(crate) fn blob(repository: &Repository, digest: &Digest) -> Self {
         Subject(Arc::new((repository.clone(), Thing::Blob(*digest))))
+    }
+
+    pub(crate) fn tags(repository: &Repository) -> Self {
+        Subject(Arc::new((repository.clone(), Thing::Tags)))
     }
 
     pub(crate) fn login(registry: Repository) -> Self {
@@ -74,6 +80,7 @@ impl fmt::Display for Subject {
                 write!(f, "{repository}@{digest}")
             }
             Thing::Blob(digest) => write!(f, "blob {digest} of {repository}"),
+            Thing::Tags => write!(f, "the tags of {repository}"),
             Thing::Login => f.write_str(repository.host()),
         }
     }

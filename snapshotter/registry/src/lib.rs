@@ -19,6 +19,7 @@ mod credentials;
 mod hosts;
 mod proxies;
 mod retry;
+mod tags;
 
 mod answer;
 mod challenge;

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::frontend::familiar_tagged;
 use crate::images::Images;
 use crate::images::document::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
+use crate::images::find::platform;
 use crate::images::parts::Parts;
 use crate::progress::Step;
 use crate::request::{Destination, ImageAttributes, ImageFormat};
@@ -28,8 +29,9 @@ pub struct Saved {
     pub is_directory: bool,
     /// Where to.
     pub destination: Destination,
-    /// Only this platform; all that are here when `None`, or this machine's in a docker archive.
-    pub platform: Option<String>,
+    /// Only these platforms; all that are here when there are none, or this machine's in a docker
+    /// archive.
+    pub platforms: Vec<String>,
 }
 
 /// An image that goes out, with all its names.
@@ -64,50 +66,121 @@ struct Source {
 /// [`Error::NoImage`]; [`Error::BadImage`] for an image of which something is missing: nothing is
 /// written then. [`Error::Io`]; a file that was begun is removed.
 pub(crate) fn save(saved: &Saved, images: &Images, step: &Step) -> Result<()> {
-    let wanted = crate::images::find::platform(saved.platform.as_deref())?;
-    let chosen = match (saved.format, &saved.platform) {
-        (ImageFormat::Oci, None) => None,
-        _ => Some(&wanted),
+    let own = platform(None)?;
+    let said = saved.platforms.iter().map(|text| platform(Some(text)));
+    let mut said = said.collect::<Result<Vec<_>>>()?;
+    said.dedup();
+    let chosen = Chosen {
+        is_said: !said.is_empty(),
+        platforms: match (saved.format, said.is_empty()) {
+            (ImageFormat::Docker, true) => vec![own.clone()],
+            _ => said,
+        },
+        own,
     };
     let mut contents = Contents::default();
     for text in &saved.images {
-        let is_named = saved.platform.is_some();
-        add(
-            text,
-            (&wanted, chosen, is_named),
-            images,
-            step,
-            &mut contents,
-        )?;
+        add(text, &chosen, images, step, &mut contents)?;
     }
     let write = |members: &mut dyn Members| contents.write(members, saved.format, images);
     let destination = &saved.destination;
     layout::write_members(destination, saved.is_directory, (step, None), write)
 }
 
+/// The platforms that go out.
+struct Chosen {
+    /// All that are here when there are none.
+    platforms: Vec<Platform>,
+    /// Whether a person has named them.
+    is_said: bool,
+    own: Platform,
+}
+
+/// What of an image goes out.
+struct Selected {
+    target: Descriptor,
+    /// What its indexes name and what stays here, or is not here.
+    left_out: BTreeSet<Digest>,
+    /// The manifest that docker's `manifest.json` speaks of, if that matters.
+    for_docker: Option<Digest>,
+}
+
+impl Chosen {
+    /// The platform for which ids of images stand.
+    fn main(&self) -> &Platform {
+        match self.platforms.contains(&self.own) {
+            true => &self.own,
+            false => self.platforms.first().unwrap_or(&self.own),
+        }
+    }
+
+    fn select(
+        &self,
+        text: &str,
+        target: &Descriptor,
+        images: &Images,
+        step: &Step,
+    ) -> Result<Selected> {
+        let mut manifests = Vec::new();
+        let mut for_docker = None;
+        for platform in &self.platforms {
+            let image = images.open(text, target, platform)?;
+            if self.is_said && !image.config.is_for(platform) {
+                let reason = format!("it is not for {platform}");
+                return Err(Error::bad_image(text, reason));
+            }
+            if platform == self.main() {
+                for_docker = Some(image.digest);
+            }
+            if !manifests.contains(&image.digest) {
+                manifests.push(image.digest);
+            }
+        }
+        let document = |digest| images.content().document(text, digest);
+        let (target, left_out) = match manifests.as_slice() {
+            [] => {
+                let bytes = document(target.digest)?;
+                match document::is_index(&bytes) {
+                    true => {
+                        let index: Index = document::parse(text, &bytes)?;
+                        whole(text, target, &images.parts(text, &index)?, step)?
+                    }
+                    false => (target.clone(), BTreeSet::new()),
+                }
+            }
+            [only] => {
+                let bytes = document(*only)?;
+                let media_type = document::media_type_of(text, &bytes)?;
+                let one = Descriptor::new(media_type, *only, bytes.len() as u64);
+                (one, BTreeSet::new())
+            }
+            several => {
+                let index: Index = document::parse(text, &document(target.digest)?)?;
+                let parts = images.parts(text, &index)?;
+                (target.clone(), parts.all_but(&index, several))
+            }
+        };
+        Ok(Selected {
+            target,
+            left_out,
+            for_docker,
+        })
+    }
+}
+
 fn add(
     text: &str,
-    (own, chosen, is_named): (&Platform, Option<&Platform>, bool),
+    chosen: &Chosen,
     images: &Images,
     step: &Step,
     contents: &mut Contents,
 ) -> Result<()> {
-    let found = images.meant_by(text, own)?;
-    let (mut target, mut left_out) = (found.target.clone(), BTreeSet::new());
-    let bytes = images.content().document(text, target.digest)?;
-    if let Some(platform) = chosen {
-        let image = images.open(text, &target, platform)?;
-        if is_named && !image.config.is_for(platform) {
-            let reason = format!("it is not for {platform}");
-            return Err(Error::bad_image(text, reason));
-        }
-        let bytes = images.content().document(text, image.digest)?;
-        let media_type = document::media_type_of(text, &bytes)?;
-        target = Descriptor::new(media_type, image.digest, bytes.len() as u64);
-    } else if document::is_index(&bytes) {
-        let index: Index = document::parse(text, &bytes)?;
-        (target, left_out) = whole(text, &target, &images.parts(text, &index)?, step)?;
-    }
+    let found = images.meant_by(text, chosen.main())?;
+    let Selected {
+        target,
+        left_out,
+        for_docker,
+    } = chosen.select(text, &found.target, images, step)?;
     let name = found.name.filter(|name| !name.contains('@'));
     let mut entries = contents.entries.iter_mut();
     if let Some(entry) = entries.find(|entry| entry.target.digest == target.digest) {
@@ -120,6 +193,7 @@ fn add(
         step,
         contents,
         left_out,
+        for_docker,
         entry: Entry {
             target: target.clone(),
             names: name.into_iter().collect(),
@@ -177,6 +251,7 @@ struct Walk<'w> {
     contents: &'w mut Contents,
     /// What indexes name and is not here.
     left_out: BTreeSet<Digest>,
+    for_docker: Option<Digest>,
     entry: Entry,
 }
 
@@ -228,8 +303,10 @@ impl Walk<'_> {
         }
         if let Some(config) = config {
             self.entry.created = config.created.max(self.entry.created.take());
-            let layers = manifest.layers.iter().map(|layer| layer.digest);
-            self.entry.docker = Some((manifest.config.digest, layers.collect()));
+            if self.for_docker.is_none_or(|wanted| wanted == digest) {
+                let layers = manifest.layers.iter().map(|layer| layer.digest);
+                self.entry.docker = Some((manifest.config.digest, layers.collect()));
+            }
         }
         self.keep(manifest.config.digest, config_bytes);
         self.keep(digest, bytes);

@@ -48,6 +48,20 @@ impl Parts {
         all.map(|one| one.digest).collect()
     }
 
+    /// What an index that names only `wanted`, and their attestations, has to leave out.
+    pub(crate) fn all_but(&self, index: &Index, wanted: &[Digest]) -> BTreeSet<Digest> {
+        let images = self.images.iter().map(|one| one.digest);
+        let mut out: BTreeSet<_> = images.filter(|one| !wanted.contains(one)).collect();
+        let listed = index.manifests.iter().filter(|one| one.is_attestation());
+        let others = listed.filter(|one| {
+            let attested = one.attested();
+            attested.is_none_or(|image| !wanted.contains(&image))
+        });
+        out.extend(others.map(|one| one.digest));
+        out.extend(self.left_out());
+        out
+    }
+
     /// What is to leave the store: the only image, if there is nothing beside it, else the index
     /// without what is not here.
     pub(crate) fn reduced(&self, index: &Descriptor) -> (Descriptor, BTreeSet<Digest>) {

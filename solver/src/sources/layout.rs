@@ -2,6 +2,7 @@
 //! what `docker save` writes.
 
 mod verify;
+mod wanted;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -15,10 +16,11 @@ use store::{Batch, BlobId, Ingest};
 use crate::content::{ContentStore, Digest, read_document};
 use crate::error::{Error, Result};
 use crate::images::document::{
-    self, CONFIG, Descriptor, INDEX, ImageConfig, Index, MANIFEST, Manifest,
+    self, CONFIG, Descriptor, INDEX, ImageConfig, Index, MANIFEST, Manifest, Platform,
 };
 
 use self::verify::Unverified;
+use self::wanted::Wanted;
 
 /// Annotation by which OCI tools say the name of an image in a layout.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -64,6 +66,15 @@ pub struct Copied {
     pub blobs: Vec<BlobId>,
 }
 
+/// How an image is brought in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Taken<'t> {
+    /// Whether it is unpacked next.
+    pub are_used: bool,
+    /// Only these platforms of it; all when there are none.
+    pub platforms: &'t [Platform],
+}
+
 /// What is brought in of an image.
 struct Copying<'c, 'i> {
     content: &'c ContentStore,
@@ -71,6 +82,7 @@ struct Copying<'c, 'i> {
     batch: &'c mut Batch,
     blobs: Vec<BlobId>,
     unverified: HashSet<Unverified>,
+    wanted: Wanted<'c>,
 }
 
 /// Member of `manifest.json` of `docker save`.
@@ -189,13 +201,14 @@ impl Layout {
     /// next, which compares them with the config; else that is done here.
     ///
     /// # Errors
-    /// [`Error::BadImage`] for content that is missing or is not what its digest says.
+    /// [`Error::NoPlatform`]; [`Error::BadImage`] for content that is missing or is not what its
+    /// digest says.
     pub fn copy(
         &self,
         target: &Descriptor,
         content: &ContentStore,
         (ingest, batch): (&Ingest<'_>, &mut Batch),
-        are_used: bool,
+        taken: Taken<'_>,
     ) -> Result<Vec<BlobId>> {
         let mut copying = Copying {
             content,
@@ -203,15 +216,17 @@ impl Layout {
             batch,
             blobs: Vec::new(),
             unverified: HashSet::new(),
+            wanted: Wanted::new(taken.platforms),
         };
         self.copy_below(target, &mut copying, 0)?;
+        copying.wanted.check(&self.what())?;
         let Copying {
             blobs,
             unverified,
             batch,
             ..
         } = copying;
-        if !are_used {
+        if !taken.are_used {
             self.verify(&unverified, content, batch)?;
         }
         Ok(blobs)
@@ -243,7 +258,11 @@ impl Layout {
                 ));
             }
             let index: Index = document::parse(&self.what(), &bytes)?;
+            let left_out = copying.wanted.left_out(&index);
             for child in &index.manifests {
+                if left_out.contains(&child.digest) {
+                    continue;
+                }
                 // Layouts may leave out platforms that nobody wanted.
                 if self.has(&blob_name(child.digest)) {
                     self.copy_below(child, copying, depth + 1)?;
@@ -257,6 +276,9 @@ impl Layout {
                 true => None,
                 false => Some(document::check(&self.what(), &manifest, &config)?),
             };
+            if let Some(config) = &config {
+                copying.wanted.note(config);
+            }
             let diff_ids = config.map(|config| config.rootfs.diff_ids);
             self.copy_part(&manifest.config, copying)?;
             // Together with this config its layers were looked at before.
@@ -317,6 +339,7 @@ impl Layout {
         content: &ContentStore,
         ingest: &Ingest<'_>,
         batch: &mut Batch,
+        platforms: &[Platform],
     ) -> Result<Vec<Copied>> {
         let what = self.what();
         let images: Vec<DockerImage> = document::parse(&what, &self.document("manifest.json")?)?;
@@ -324,6 +347,9 @@ impl Layout {
         for image in images {
             let config = self.document(&image.config)?;
             let parsed: ImageConfig = document::parse(&format!("image config in {what}"), &config)?;
+            let mut wanted = Wanted::new(platforms);
+            wanted.note(&parsed);
+            wanted.check(&what)?;
             let diff_ids = parsed.rootfs.diff_ids;
             if diff_ids.len() != image.layers.len() {
                 let (listed, known) = (image.layers.len(), diff_ids.len());

@@ -4,6 +4,7 @@
 mod attestations;
 mod retries;
 mod stream;
+mod tags;
 pub(crate) mod upload;
 
 use std::fmt;

@@ -83,7 +83,7 @@ fn a_cached_build_fetches_no_layer() {
     varve.varve(["prune"]).succeeded();
     assert_eq!(asked(&["-o", "files"]), ["HEAD /v2/app/manifests/latest"]);
     // A digest means itself.
-    let digest = varve.varve(["pull", "-q", &reference]).success();
+    let digest = varve.varve(["pull", &reference]).success();
     let digest = digest.stdout.trim().split_once("  ").unwrap().1.to_owned();
     varve.varve(["rmi", &reference]).succeeded();
     let pinned = format!("{}@{digest}", reference.replace(":latest", ""));

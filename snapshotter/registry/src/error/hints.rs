@@ -16,7 +16,7 @@ pub(super) fn unknown_hint(subject: &Subject) -> &'static str {
 pub(super) fn unauthorized(subject: &Subject) -> &'static str {
     match subject.thing() {
         Thing::Login => "does not accept this login",
-        Thing::Manifest(_) | Thing::Blob(_) => "needs a login",
+        Thing::Manifest(_) | Thing::Blob(_) | Thing::Tags => "needs a login",
     }
 }
 

@@ -13,6 +13,8 @@ mod faults;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod listing;
+#[cfg(test)]
 mod pulling;
 #[cfg(test)]
 mod pushing;
