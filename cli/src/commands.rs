@@ -29,6 +29,8 @@ mod usage;
 
 use executor::RuntimeChoice;
 
+use store::Looking;
+
 use crate::args::Command;
 use crate::daemon::Site;
 use crate::error::say;
@@ -82,7 +84,7 @@ impl Command {
     /// Beside which other commands of the same owner it can work; `None` if it says so itself.
     fn need(&self) -> Option<Need> {
         match self {
-            // Not before somebody has said yes.
+            // Not while somebody is asked.
             Command::Prune(_) | Command::ImagePrune(_) => None,
             Command::Fsck(_) => Some(Need::Alone),
             Command::Images(_)
@@ -95,6 +97,19 @@ impl Command {
             | Command::SystemDf(_) => Some(Need::Moment),
             _ => Some(Need::Beside),
         }
+    }
+
+    /// Whether it tells what there is, or takes it away, and keeps none of it.
+    fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Command::Images(_)
+                | Command::Rmi(_)
+                | Command::Inspect(_)
+                | Command::Umount(_)
+                | Command::Du(_)
+                | Command::SystemDf(_)
+        )
     }
 
     /// What it wants containers made by, if it makes any.
@@ -115,6 +130,7 @@ pub(crate) fn dispatch(site: &Site, command: Command) -> anyhow::Result<u8> {
     // Held until the end: what a command has found is not deleted by another one.
     let turn = command.need().map(|need| site.turn(need)).transpose()?;
     let turn = turn.flatten();
+    let _looking = command.only_looks().then(Looking::begin);
     if command.runtime().is_some()
         && let Some(warning) = site.standing.warning()
     {

@@ -77,8 +77,9 @@ pub(crate) fn serve(
                 Sent::Signal(signal) if company.is_alone() => {
                     end_at_once(EXIT_SIGNAL + signal, &told);
                 }
-                // Killed, which kills this process too, or about to end, as this process is.
-                Sent::Gone if company.is_alone() => end_at_once(EXIT_SIGNAL + SIGTERM, &told),
+                // Killed, which kills this process too. One that was told its command's end is
+                // gone for that, and this process has guests to see off or ends by itself.
+                Sent::Gone if company.is_its_own() => end_at_once(EXIT_SIGNAL + SIGTERM, &told),
                 Sent::Signal(_) | Sent::Gone => {}
             });
         })?;

@@ -93,6 +93,8 @@ pub fn get(store: &Store, key: &str) -> Result<Row> {
 /// # Errors
 /// Database errors.
 pub fn find(store: &Store, key: &str) -> Result<Option<Row>> {
+    // Before it is looked at: what is found then stays (see `store::Work`).
+    store.claim_snapshot(key);
     let row = store.rows().get(Table::Snapshot, key.as_bytes())?;
     Ok(row.map(|row| decode(key, &row)).transpose()?)
 }

@@ -4,7 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use store::sweep::{self, Mode, Roots};
-use store::{Batch, BlobId, Content, Durability, Entry, Leaf, Store, Table, TreeId, TreeSource};
+use store::{
+    Batch, BlobId, Content, Durability, Entry, Leaf, Looking, Store, Table, TreeId, TreeSource,
+};
 
 use crate::catalog::{self, Row, State};
 use crate::containers;
@@ -30,10 +32,41 @@ pub struct Forgotten {
     pub leases: HashSet<String>,
     /// Other rows.
     pub rows: Vec<(Table, Vec<u8>)>,
+    /// Leases that are given up if they are still what they were, each with a row that goes with
+    /// it: what somebody has named again meanwhile stays.
+    pub unchanged: Vec<(Lease, (Table, Vec<u8>))>,
+}
+
+impl Forgotten {
+    /// Which leases go, as things are.
+    fn leases(&self, store: &Store) -> Result<HashSet<String>> {
+        let mut gone = self.leases.clone();
+        for (lease, _) in &self.unchanged {
+            if leases::find(store, &lease.id)?.as_ref() == Some(lease) {
+                gone.insert(lease.id.clone());
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Deletes these leases and what goes with them.
+    fn batch(&self, gone: &HashSet<String>) -> Batch {
+        let mut batch = Batch::new();
+        for lease in gone {
+            leases::delete(&mut batch, lease);
+        }
+        let unchanged = self.unchanged.iter();
+        let unchanged = unchanged.filter(|(lease, _)| gone.contains(&lease.id));
+        for (table, key) in self.rows.iter().chain(unchanged.map(|(_, row)| row)) {
+            batch.delete(*table, key.as_slice());
+        }
+        batch
+    }
 }
 
 /// Removes every committed snapshot that no lease reaches, then every tree and blob that nothing
-/// reaches any more. Active snapshots and views are in use by definition.
+/// reaches any more. Active snapshots and views are in use by definition, and what running work has
+/// looked up or made stays too ([`store::Work`]), so this goes on beside it.
 ///
 /// # Errors
 /// Those of the store; nothing that is reachable is lost whenever it ends.
@@ -52,34 +85,39 @@ pub fn collect_without(
     dry_run: bool,
 ) -> Result<Collected> {
     let store = manager.store();
+    let _looking = Looking::begin();
     let mut collected = Collected::default();
-    let mut batch = Batch::new();
+    let mut gone = HashSet::new();
     {
         let _changing = manager.lock();
-        let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
-        let live = live_snapshots(store, &rows, forgotten)?;
-        for row in rows.iter().filter(|row| !is_kept(row, &live)) {
-            catalog::delete(&mut batch, &row.info.key);
-            collected.snapshots += 1;
-        }
-        for lease in &forgotten.leases {
-            leases::delete(&mut batch, lease);
-        }
-        for (table, key) in &forgotten.rows {
-            batch.delete(*table, key.as_slice());
-        }
-        if !dry_run && !batch.is_empty() {
-            store.write(batch, Durability::Disk)?;
-        }
+        let frozen = store.freeze();
+        let give_up = || {
+            gone = forgotten.leases(store)?;
+            let mut batch = forgotten.batch(&gone);
+            let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
+            let live = live_snapshots(store, &rows, &gone, &frozen.snapshots())?;
+            for row in rows.iter().filter(|row| !is_kept(row, &live)) {
+                catalog::delete(&mut batch, &row.info.key);
+                collected.snapshots += 1;
+            }
+            forget_contexts(store, &mut batch)?;
+            Ok(match dry_run {
+                true => Batch::new(),
+                false => batch,
+            })
+        };
+        // The sweep flushes it before it takes a file.
+        store.change_alone::<Error>(Durability::Process, give_up)?;
     }
     if !dry_run {
-        forget_contexts(store)?;
+        // They are gone now; if there is one of these names, somebody has made it since.
+        gone.clear();
     }
-    // Not under the lock: the sweep waits for ingests to end, and those wait for the lock.
     let mode = if dry_run { Mode::DryRun } else { Mode::Delete };
-    collected.store = sweep::sweep::<Error>(store, || roots(store, forgotten), mode)?;
+    let roots = |claimed: &HashSet<String>| roots(store, &gone, claimed);
+    collected.store = sweep::sweep::<Error>(store, roots, mode)?;
     let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
-    let live = live_snapshots(store, &rows, forgotten)?;
+    let live = live_snapshots(store, &rows, &gone, &store.freeze().snapshots())?;
     // One that was made meanwhile is kept by its images being in use.
     let stays = |row: &Row| !dry_run || is_kept(row, &live);
     collected.image_bytes = manager.drop_unused_images(stays, dry_run)?;
@@ -88,21 +126,17 @@ pub fn collect_without(
 
 /// Drops what is known of build contexts: it names blobs that no lease holds. The next build reads
 /// its context once more.
-fn forget_contexts(store: &Store) -> Result<()> {
-    let mut batch = Batch::new();
+fn forget_contexts(store: &Store, batch: &mut Batch) -> Result<()> {
     for row in store.rows().scan(Table::Context, b"") {
         batch.delete(Table::Context, row?.0);
-    }
-    if !batch.is_empty() {
-        store.write(batch, Durability::Disk)?;
     }
     Ok(())
 }
 
 /// What leases and live snapshots keep.
-fn roots(store: &Store, forgotten: &Forgotten) -> Result<Roots> {
+fn roots(store: &Store, gone: &HashSet<String>, claimed: &HashSet<String>) -> Result<Roots> {
     let mut roots = Roots::default();
-    for lease in held(store, forgotten)? {
+    for lease in held(store, gone)? {
         for reference in lease.references {
             match reference {
                 Reference::Snapshot(_) => {}
@@ -114,7 +148,7 @@ fn roots(store: &Store, forgotten: &Forgotten) -> Result<Roots> {
     let containers = containers::trees(store)?.into_iter();
     roots.trees.extend(containers.map(|tree| tree.id));
     let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
-    let live = live_snapshots(store, &rows, forgotten)?;
+    let live = live_snapshots(store, &rows, gone, claimed)?;
     for row in rows.iter().filter(|row| is_kept(row, &live)) {
         let base = match row.state {
             State::Open { base, .. } => base,
@@ -125,9 +159,9 @@ fn roots(store: &Store, forgotten: &Forgotten) -> Result<Roots> {
     Ok(roots)
 }
 
-fn held(store: &Store, forgotten: &Forgotten) -> Result<Vec<Lease>> {
+fn held(store: &Store, gone: &HashSet<String>) -> Result<Vec<Lease>> {
     let mut held = leases::all(store, "")?;
-    held.retain(|lease| !forgotten.leases.contains(&lease.id));
+    held.retain(|lease| !gone.contains(&lease.id));
     Ok(held)
 }
 
@@ -135,14 +169,19 @@ fn is_kept(row: &Row, live: &HashSet<String>) -> bool {
     matches!(row.state, State::Open { .. }) || live.contains(&row.info.key)
 }
 
-/// The committed snapshots that leases and open snapshots name, with all their ancestors.
-fn live_snapshots(store: &Store, rows: &[Row], forgotten: &Forgotten) -> Result<HashSet<String>> {
+/// The committed snapshots that leases, claims and open snapshots name, with all their ancestors.
+fn live_snapshots(
+    store: &Store,
+    rows: &[Row],
+    gone: &HashSet<String>,
+    claimed: &HashSet<String>,
+) -> Result<HashSet<String>> {
     let by_key: HashMap<&str, &Row> = rows
         .iter()
         .map(|row| (row.info.key.as_str(), row))
         .collect();
-    let mut wanted: Vec<String> = Vec::new();
-    for lease in held(store, forgotten)? {
+    let mut wanted: Vec<String> = claimed.iter().cloned().collect();
+    for lease in held(store, gone)? {
         wanted.extend(
             lease
                 .references
@@ -206,13 +245,19 @@ impl<'s> Accounting<'s> {
     /// # Errors
     /// Those of reading trees.
     pub fn tree(&mut self, id: TreeId) -> Result<u64> {
+        let _looking = Looking::begin();
         let mut bytes = 0;
         let mut waiting = vec![id];
         while let Some(id) = waiting.pop() {
             if !self.trees.insert(id) {
                 continue;
             }
-            for entry in self.store.tree(id)?.entries.values() {
+            let tree = match self.store.tree(id) {
+                // Collected while it is looked at.
+                Err(store::Error::TreeMissing { .. }) => continue,
+                tree => tree?,
+            };
+            for entry in tree.entries.values() {
                 match entry {
                     Entry::Directory(child) => waiting.push(child.id),
                     Entry::Leaf(Leaf {
@@ -231,6 +276,7 @@ impl<'s> Accounting<'s> {
     /// # Errors
     /// Database errors.
     pub fn blob(&mut self, id: BlobId) -> Result<u64> {
+        let _looking = Looking::begin();
         let length = self.store.blob_size(id)?.unwrap_or(0);
         Ok(self.blob_of(id, length))
     }

@@ -64,6 +64,40 @@ pub fn all(store: &Store, prefix: &str) -> Result<Vec<Lease>> {
     .collect()
 }
 
+/// The lease of that id, if there is one.
+///
+/// # Errors
+/// Database errors; [`store::Error::Undecodable`].
+pub fn find(store: &Store, id: &str) -> Result<Option<Lease>> {
+    let row = store.rows().get(Table::Lease, id.as_bytes())?;
+    Ok(row.map(|row| decode(id, &row)).transpose()?)
+}
+
+/// Claims what a lease keeps, so that it stays for all work under way if the lease goes meanwhile.
+///
+/// # Errors
+/// Database errors; [`store::Error::Undecodable`].
+pub fn claim(store: &Store, id: &str) -> Result<()> {
+    let mut claimed = None;
+    loop {
+        let row = store.rows().get(Table::Lease, id.as_bytes())?;
+        // What is claimed stays if the lease was there afterwards.
+        if row == claimed {
+            return Ok(());
+        }
+        if let Some(row) = &row {
+            for reference in decode(id, row)?.references {
+                match reference {
+                    Reference::Snapshot(key) => store.claim_snapshot(&key),
+                    Reference::Tree(id) => store.claim_tree(id),
+                    Reference::Blob(id) => store.claim_blobs([id]),
+                }
+            }
+        }
+        claimed = row;
+    }
+}
+
 /// Reads what [`put`] wrote.
 pub(crate) fn decode(id: &str, bytes: &[u8]) -> store::Result<Lease> {
     let mut row = Decoder::new("lease", bytes);

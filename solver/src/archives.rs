@@ -60,7 +60,7 @@ impl Solver {
     /// [`Error::NoImage`], [`Error::BadImage`]; [`Error::Io`]: nothing half-written stays.
     pub fn save(&self, saved: &Saved, progress: &Progress) -> Result<()> {
         // Nothing that it has found is collected meanwhile.
-        let _in_use = futures::executor::block_on(self.building.read());
+        let _work = self.snapshots().store().work();
         let step = progress.step("saving images");
         let done = exporters::save::save(saved, self.images(), &step);
         step.end(done)

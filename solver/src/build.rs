@@ -3,8 +3,8 @@
 mod running;
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use dockerfile::lower::Lowered;
 use engine::{CancelToken, Engine, Limits};
@@ -43,8 +43,8 @@ pub struct Solver {
     checked: Arc<ops::Checked>,
     engine: Engine<Value>,
     records: Arc<Records>,
-    /// Shared by builds; what collects garbage has it alone.
-    pub(crate) building: tokio::sync::RwLock<()>,
+    /// Held by the one that collects garbage.
+    collecting: Mutex<()>,
     builds: Builds,
     looked_up: Arc<LookedUp>,
 }
@@ -131,14 +131,13 @@ impl Solver {
         };
         let records = Arc::new(Records::new(snapshots.clone()));
         let execution = Execution::open(&root, executor)?;
-        SOLVERS.fetch_add(1, Ordering::Relaxed);
         Ok(Solver {
             images: Images::new(snapshots.clone()),
             execution,
             checked: Arc::default(),
             engine: Engine::new(records.clone(), limits),
             records,
-            building: tokio::sync::RwLock::default(),
+            collecting: Mutex::default(),
             builds: Builds::default(),
             looked_up: Arc::default(),
             snapshots,
@@ -155,15 +154,15 @@ impl Solver {
         &self.snapshots
     }
 
-    /// Lets rules make the build cache smaller, unless a build, push or save runs: those that come
-    /// meanwhile wait. Costs next to nothing if there is nothing to do.
+    /// Lets rules make the build cache smaller, beside whatever runs: that keeps what it has found
+    /// or made. Costs next to nothing if there is nothing to do, or somebody else is at it.
     ///
     /// # Errors
     /// Those of the store; nothing that is needed is lost.
     pub fn collect_garbage(&self, rules: &[Rule]) -> Result<Option<Collected>> {
-        match self.building.try_write() {
-            Ok(_alone) => automatic::collect(&self.snapshots, rules),
-            Err(_) => Ok(None),
+        match self.collecting.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            _alone => automatic::collect(&self.snapshots, rules),
         }
     }
 
@@ -179,7 +178,7 @@ impl Solver {
         cancel: &CancelToken,
     ) -> Result<Built, BuildFailure> {
         exporters::check(&request)?;
-        let _building = self.building.read().await;
+        let _work = self.snapshots.store().work();
         let request = self.fetch_contexts(request, progress, cancel).await?;
         let text = frontend::read(&request, self.snapshots.store(), progress)?;
         let remote = Remote::new(&request.registries, progress);
@@ -295,6 +294,7 @@ impl Solver {
             contexts: prepared.contexts.clone(),
             coming: prepared.coming.clone(),
             remote,
+            _work: self.snapshots.store().work(),
         })
     }
 
@@ -400,8 +400,9 @@ impl Solver {
         let remote = Remote::new(registries, progress);
         let (images, progress, cancel) = (self.images.clone(), progress.clone(), cancel.clone());
         // Layers that were packed belong to nobody until they are pushed and named.
-        let _in_use = self.building.read().await;
+        let work = self.snapshots.store().work();
         blocking(move || {
+            let _work = work;
             let step = progress.step(format!("push {name}"));
             let pushed = exporters::push::named(
                 &name,
@@ -431,28 +432,12 @@ fn lines_of(
     Vec::new()
 }
 
-/// Solvers of this process. While there is one, build leases may be those of its builds.
-static SOLVERS: AtomicUsize = AtomicUsize::new(0);
-
-impl Drop for Solver {
-    fn drop(&mut self) {
-        SOLVERS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Gives up what builds of processes that are gone held until their records did.
+/// Gives up what builds held until their records did. Those of an earlier process protect nothing
+/// that a record does not; what builds of this one rely on stays without (see [`store::Work`]).
 ///
 /// # Errors
 /// Database errors.
-pub fn release_stale_leases(snapshots: &Manager) -> Result<()> {
-    match SOLVERS.load(Ordering::Relaxed) {
-        0 => release_leases(snapshots),
-        _ => Ok(()),
-    }
-}
-
-/// Build leases of an earlier process protect nothing that a record does not.
-pub(crate) fn release_leases(snapshots: &Manager) -> Result<()> {
+pub fn release_leases(snapshots: &Manager) -> Result<()> {
     let store = snapshots.store();
     let mut batch = Batch::new();
     for lease in leases::all(store, LEASE_PREFIX)? {

@@ -100,7 +100,7 @@ impl Records {
             match catalog::find(store, &name)?.and_then(|row| row.tree()) {
                 Some(tree) => {
                     self.use_of(&name);
-                    values.push(Value::new(name, tree));
+                    values.push(Value::new(store, name, tree));
                 }
                 None => return Ok(None),
             }

@@ -62,11 +62,10 @@ impl ContentStore {
         let blob = BlobId::from_bytes(row.id()?);
         let size = row.number()?;
         row.finish()?;
-        Ok(self
-            .store
-            .objects()
-            .has(blob, size)
-            .then_some(Located { blob, size }))
+        // The row too: its file may be there still when the blob has been collected.
+        let is_here = self.store.blob_size(blob)? == Some(size);
+        let is_here = is_here && self.store.objects().has(blob, size);
+        Ok(is_here.then_some(Located { blob, size }))
     }
 
     /// The bytes of a document, checked.

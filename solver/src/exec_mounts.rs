@@ -300,7 +300,7 @@ impl StepMounts {
 
     /// The root as the step left it, committed. Nothing may be mounted any more.
     pub(crate) fn commit(mut self) -> Result<Value> {
-        let parent = self.parent.clone();
+        let (parent, snapshots) = (self.parent.clone(), self.snapshots.clone());
         let committed = self.snapshots.commit_as(&self.root_key, |tree| {
             let name = snapshot_name(&parent, *tree);
             let lease = build_lease(&name);
@@ -311,7 +311,7 @@ impl StepMounts {
         }
         self.give_up(committed.is_ok());
         let (name, tree) = committed?;
-        Ok(Value::new(name, tree))
+        Ok(Value::new(snapshots.store(), name, tree))
     }
 
     /// Throws away what was not committed. Cache mounts keep what was written, unless they are

@@ -47,7 +47,11 @@ pub fn collect(manager: &Manager, gone: &[&Entry], dry_run: bool) -> Result<Coll
     rows.extend(names.iter().map(|name| (Table::Record, notes::key(name))));
     Ok(gc::collect_without(
         manager,
-        &Forgotten { leases, rows },
+        &Forgotten {
+            leases,
+            rows,
+            ..Forgotten::default()
+        },
         dry_run,
     )?)
 }

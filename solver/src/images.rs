@@ -125,7 +125,14 @@ impl Images {
             let media_type = document::media_type_of(reference, &bytes)?;
             return Ok(Some(Descriptor::new(media_type, digest, located.size)));
         }
-        Ok(self.row(reference)?.map(|named| named.target))
+        loop {
+            let named = self.row(reference)?;
+            // Whoever takes the name away meanwhile does not take away what it stands for.
+            leases::claim(self.store(), &lease_id(reference))?;
+            if self.row(reference)? == named {
+                return Ok(named.map(|named| named.target));
+            }
+        }
     }
 
     fn row(&self, name: &str) -> Result<Option<Named>> {

@@ -19,7 +19,7 @@ use llb::op::Op;
 use llb::{Graph, Vertex};
 use snapshotter::{Manager, catalog, leases};
 use store::{
-    Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeId, TreeRef, TreeSource, diff,
+    Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeId, TreeRef, TreeSource, Work, diff,
 };
 
 use crate::agents::Agents;
@@ -53,6 +53,9 @@ pub(crate) struct Environment {
     pub(crate) coming: Coming,
     /// Where the layers of images are that the store has not.
     pub(crate) remote: Remote,
+    /// What its operations have found stays as long as one of them may go on: for another build,
+    /// perhaps, than the one that it is of.
+    pub(crate) _work: Work,
 }
 
 impl Environment {
@@ -216,7 +219,7 @@ fn commit_tree(
         let name = snapshot_name(&parent, tree);
         let ingest = ingest.take().unwrap_or_else(|| snapshots.store().begin());
         snapshots.adopt(ingest, &name, &parent, tree, build_lease(&name))?;
-        values.push(Value::new(name, tree));
+        values.push(Value::new(snapshots.store(), name, tree));
     }
     Ok(values)
 }

@@ -2,26 +2,38 @@
 
 use std::sync::Arc;
 
-use store::TreeRef;
+use store::{Pin, Store, TreeRef};
 
 /// One output of a step: a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value(Arc<Snapshot>);
 
 /// The snapshot behind a [`Value`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Snapshot {
     /// Its name in the snapshotter. Empty for the empty file system, which has no snapshot.
     pub name: String,
     /// Its whole content; `None` for the empty file system.
     pub tree: Option<TreeRef>,
+    /// It is not collected as long as somebody has the value.
+    _pin: Option<Pin>,
 }
 
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.tree) == (&other.name, other.tree)
+    }
+}
+
+impl Eq for Snapshot {}
+
 impl Value {
-    /// A committed snapshot.
-    pub fn new(name: impl Into<String>, tree: TreeRef) -> Self {
+    /// A committed snapshot that was found or made in work that still goes on.
+    pub fn new(store: &Store, name: impl Into<String>, tree: TreeRef) -> Self {
+        let name = name.into();
         Value(Arc::new(Snapshot {
-            name: name.into(),
+            _pin: Some(store.pin(&name)),
+            name,
             tree: Some(tree),
         }))
     }
@@ -31,6 +43,7 @@ impl Value {
         Value(Arc::new(Snapshot {
             name: String::new(),
             tree: None,
+            _pin: None,
         }))
     }
 

@@ -1,5 +1,7 @@
 //! Space: what is listed is what is there, what is promised comes back, rules are kept.
 
+mod beside;
+
 use std::fs;
 use std::process::Command;
 use std::time::Duration;

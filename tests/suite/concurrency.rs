@@ -233,7 +233,7 @@ fn a_command_that_must_be_alone_waits_and_says_so() {
     let build = Running::start(&mut varve.build_command(["-t", "app"]));
     let started = || varve.root().join("guests.sock").exists();
     assert!(eventually(SOON, started), "the build has not begun");
-    let others = [["fsck"], ["prune"]];
+    let others = [["fsck"], ["fsck"]];
     let others = others.map(|words| Running::start(&mut varve.command(words)));
     let build = build.wait().success();
     assert!(!build.stderr.contains("waiting for"), "{build}");
@@ -326,7 +326,7 @@ fn builds_that_keep_coming_keep_nobody_waiting_for_ever() {
 fn a_command_that_waits_for_its_turn_is_given_up_when_asked_to() {
     let varve = Varve::new();
     let (endless, marker) = endless(&varve, "endless");
-    let pruning = Running::start(&mut varve.command(["prune"]));
+    let checking = Running::start(&mut varve.command(["fsck"]));
     std::thread::sleep(Duration::from_secs(1));
     varve.write("context/later", "FROM busybox\nRUN echo later > /later\n");
     let later = ["-t", "later", "-f", "context/later"];
@@ -337,8 +337,8 @@ fn a_command_that_waits_for_its_turn_is_given_up_when_asked_to() {
         !listed.stdout.contains("later"),
         "it is not its turn: {listed}"
     );
-    send(pruning.id(), Signal::INT);
-    pruning.wait().refused_with(130, &["ERROR: cancelled by"]);
+    send(checking.id(), Signal::INT);
+    checking.wait().refused_with(130, &["ERROR: cancelled by"]);
     let later = later.wait().success();
     assert!(later.stderr.contains("for itself"), "{later}");
     assert!(is_running(&marker));

@@ -39,6 +39,7 @@ fn tree(images: &Images, text: &str) -> anyhow::Result<Option<TreeRef>> {
 /// There is no such image; those of the store.
 pub(super) fn diff(site: &Site, options: &args::Diff) -> anyhow::Result<()> {
     let snapshots = site.open_snapshots()?;
+    let _work = snapshots.store().work();
     let images = Images::new(snapshots.clone());
     let (before, after) = (
         tree(&images, &options.before)?,
@@ -138,6 +139,7 @@ pub(super) fn copy(site: &Site, options: &args::Cp) -> anyhow::Result<()> {
         "a tar archive is nothing for a terminal: send it into a file or a pipe"
     );
     let snapshots = site.open_snapshots()?;
+    let _work = snapshots.store().work();
     let images = Images::new(snapshots.clone());
     let source = Source {
         tree: tree(&images, &options.source.image)?,

@@ -23,7 +23,9 @@ use crate::rootless::Standing;
 /// # Errors
 /// There is no such image; it cannot be mounted there.
 pub(super) fn mount(site: &Site, options: &args::Mount) -> anyhow::Result<()> {
-    let images = Images::new(site.open_snapshots()?);
+    let snapshots = site.open_snapshots()?;
+    let _work = snapshots.store().work();
+    let images = Images::new(snapshots);
     let place = site.place();
     let Some(text) = &options.image else {
         let rows = images.mounted(&place)?.into_iter().map(|one| {

@@ -9,7 +9,7 @@ use solver::gc::policy::{Rule, choose};
 use solver::gc::survey::{Entry, survey};
 use solver::images::find::{Found, platform};
 use solver::images::{Images, is_dangling, lease_id, lookups};
-use store::{Batch, Durability, Table, Timestamp};
+use store::{Batch, Durability, Looking, Table, Timestamp};
 
 use super::cache_list::{self, Chosen};
 use super::images::remove::user;
@@ -42,14 +42,16 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     if !confirmed(options, has_rule)? {
         return Ok(());
     }
-    let _alone = site.turn(Need::Alone)?;
+    // Beside builds: what they rely on stays.
+    let _turn = site.turn(Need::Beside)?;
+    let _looking = Looking::begin();
     // On a full disk nothing can be written, and what is only to be removed makes room.
     let first = match snapshots.store().is_full()? && !options.dry_run {
         true => snapshots.store().trash().reap(u64::MAX)?.bytes,
         false => 0,
     };
     // Builds and mounts that are gone keep nothing.
-    solver::build::release_stale_leases(&snapshots)?;
+    solver::build::release_leases(&snapshots)?;
     Images::new(snapshots.clone()).mounted(&site.place())?;
     let trash = snapshots.store().trash_bytes()?;
     let mut gone: Vec<Entry> = Vec::new();
@@ -195,9 +197,10 @@ fn forget_unnamed(snapshots: &Arc<Manager>, forgotten: &mut Forgotten) -> anyhow
         };
         let is_free = || anyhow::Ok(user(&images, snapshots, &found, &own)?.is_none());
         if is_dangling(&named.name) && is_free()? {
-            forgotten.leases.insert(lease_id(&named.name));
-            let row = (Table::Image, named.name.into_bytes());
-            forgotten.rows.push(row);
+            if let Some(lease) = leases::find(snapshots.store(), &lease_id(&named.name))? {
+                let row = (Table::Image, named.name.into_bytes());
+                forgotten.unchanged.push((lease, row));
+            }
             count += 1;
         }
     }

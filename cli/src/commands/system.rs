@@ -29,7 +29,7 @@ const COLUMNS: Columns<'_> = Columns {
 /// Those of the store.
 pub(super) fn df(site: &Site, options: &SystemDf) -> anyhow::Result<()> {
     let snapshots = site.open_snapshots()?;
-    solver::build::release_stale_leases(&snapshots)?;
+    solver::build::release_leases(&snapshots)?;
     let store = Images::new(snapshots.clone());
     let surveyed = survey(&snapshots)?;
     let shared = surveyed.entries.iter().filter(|entry| entry.is_shared);

@@ -39,7 +39,7 @@ pub(super) fn usage(site: &Site, options: &args::Usage) -> anyhow::Result<()> {
     let chosen = Chosen::read(&options.filter)?;
     let (surveyed, reclaimable) = {
         let snapshots = site.open_snapshots()?;
-        solver::build::release_stale_leases(&snapshots)?;
+        solver::build::release_leases(&snapshots)?;
         let surveyed = survey(&snapshots)?;
         let collected = gc::collect(&snapshots, true)?;
         let reclaimable = collected.store.disk_bytes + collected.image_bytes;

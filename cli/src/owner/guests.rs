@@ -119,6 +119,12 @@ impl Company {
         self.state().guests == 0
     }
 
+    /// Whether its own command runs, and no guest does.
+    pub(super) fn is_its_own(&self) -> bool {
+        let state = self.state();
+        state.own_command_runs && state.guests == 0
+    }
+
     pub(super) fn own_command_ended(&self, code: u8) {
         let mut state = self.state();
         state.own_command_runs = false;

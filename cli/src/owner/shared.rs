@@ -167,7 +167,7 @@ impl Shared {
                     }
                     _ => {
                         "waiting for a command that must have this root directory for itself \
-                         (prune, fsck) …"
+                         (fsck) …"
                     }
                 });
             }

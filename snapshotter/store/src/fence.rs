@@ -1,7 +1,9 @@
-//! Keeps the sweep away while anything is being ingested, and the other way round.
+//! Keeps those away that look for objects without a row while anything is being ingested, and the
+//! other way round.
 //!
-//! An ingest may find that a blob is already there and rely on it before any lease names it; a
-//! sweep in that moment would take it away. So the two exclude each other, many ingests at once.
+//! An ingest has put object files in place before any row names them: fsck would take them for
+//! strays, and one that is given up takes away only what no other one counts on. (A sweep goes on
+//! beside ingests, see [`crate::claims`].)
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 

@@ -11,6 +11,7 @@ use std::fs;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::claims::Looking;
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::id::{BlobId, ID_LENGTH, TreeId};
@@ -98,11 +99,10 @@ impl Report {
 /// Errors of the database and of listing directories; what is wrong with single rows and files is
 /// a [`Finding`].
 pub fn check(store: &Store, options: &Options<'_>) -> Result<Report> {
-    let mut report = {
-        // Keeps sweeps away, which would make things disappear under the check.
-        let _ingest = store.begin();
-        verify(store, options)?
-    };
+    // Keeps sweeps away, which would make things disappear under the check.
+    let _alone = store.claims.sweep_alone();
+    let _looking = Looking::begin();
+    let mut report = verify(store, options)?;
     // Files of running ingests have no rows yet, so ingests are kept away for this short part.
     let _pass = store.fence_for_sweep();
     find_strays(store, &mut report)?;
@@ -120,6 +120,7 @@ pub fn repair<E: From<Error>>(
     rows: impl FnOnce(&Broken) -> Result<Batch, E>,
 ) -> Result<Report, E> {
     store.check_poison()?;
+    let _alone = store.claims.sweep_alone();
     let _pass = store.fence_for_sweep();
     let mut report = verify(store, options)?;
     find_strays(store, &mut report)?;

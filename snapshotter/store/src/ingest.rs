@@ -13,6 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::claims::Work;
 use crate::codec::Encoder;
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -34,6 +35,8 @@ pub struct Ingest<'s> {
     store: &'s Store,
     pending: Mutex<Pending>,
     pass: Pass<'s>,
+    /// What is found or written is kept until rows name it.
+    _work: Work,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +64,7 @@ impl<'s> Ingest<'s> {
             store,
             pending: Mutex::default(),
             pass,
+            _work: store.work(),
         }
     }
 

@@ -84,6 +84,13 @@ impl Batch {
         self.changes.is_empty()
     }
 
+    /// Whether it changes something in a table.
+    pub fn touches(&self, table: Table) -> bool {
+        self.changes.iter().any(|change| match change {
+            Change::Put(of, ..) | Change::Delete(of, _) => *of == table,
+        })
+    }
+
     /// The changes in order.
     pub fn changes(&self) -> &[Change] {
         &self.changes

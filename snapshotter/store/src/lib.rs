@@ -8,6 +8,7 @@
 //! The crate is synchronous and knows neither containers nor networks. FORMAT.md describes the
 //! bytes on disk.
 
+mod claims;
 pub mod codec;
 pub mod delta;
 pub mod editor;
@@ -33,6 +34,7 @@ pub mod tree;
 #[cfg(any(test, feature = "testing"))]
 pub mod fixtures;
 
+pub use claims::{Frozen, Looking, Pin, Work};
 pub use delta::{Delta, DeltaDirectory, DeltaEntry, Usage, diff};
 pub use editor::{Editor, Found};
 pub use error::{Error, Result};

@@ -173,8 +173,11 @@ impl Objects {
                     continue;
                 }
                 for file in read_directory(&part)? {
-                    let found =
-                        fs::symlink_metadata(&file).map_err(|e| Error::io("stat", &file, e))?;
+                    let found = match fs::symlink_metadata(&file) {
+                        // Of an ingest that was given up since the directory was listed.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        found => found.map_err(|e| Error::io("stat", &file, e))?,
+                    };
                     let hex = part_name.as_ref().zip(hex_name(&file, 62));
                     let id = hex.and_then(|(part, rest)| format!("{part}{rest}").parse().ok());
                     visit(id, file, [found.size(), found.blocks() * BLOCK_BYTES])?;

@@ -5,8 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use crate::claims::{Claims, Frozen, Pin, Work};
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -39,6 +40,9 @@ pub struct Store {
     objects: Objects,
     trash: Trash,
     fence: Fence,
+    pub(crate) claims: Arc<Claims>,
+    /// Had alone by who decides by leases what to delete.
+    leases: RwLock<()>,
     trees: Mutex<TreeCache>,
     temporaries: AtomicU64,
     poison: OnceLock<String>,
@@ -133,6 +137,8 @@ impl Store {
             objects,
             trash,
             fence: Fence::default(),
+            claims: Arc::default(),
+            leases: RwLock::default(),
             trees: Mutex::default(),
             temporaries: AtomicU64::new(0),
             poison: OnceLock::new(),
@@ -169,13 +175,48 @@ impl Store {
         self.tally.sum()
     }
 
-    /// Starts to bring things in; waits for a running sweep to end.
+    /// What was brought in since this was asked the last time.
+    pub fn take_brought(&self) -> Brought {
+        self.tally.take()
+    }
+
+    /// Starts to bring things in.
     ///
-    /// Whoever makes a row name a tree or blob that is here already (a cache hit) does so inside
-    /// an ingest too, or names only what another lease keeps: [`Store::write`] alone does not keep
-    /// a sweep away.
+    /// Whoever makes a row name a tree or blob that is here already (a cache hit) has looked it up
+    /// inside an ingest or a [`Work`] that still goes on, or names only what another lease keeps:
+    /// [`Store::write`] alone does not keep a sweep away.
     pub fn begin(&self) -> Ingest<'_> {
         Ingest::new(self, self.fence.ingest())
+    }
+
+    /// Begins work: nothing that is looked up or written until its end is swept before that.
+    pub fn work(&self) -> Work {
+        self.claims.work()
+    }
+
+    /// Keeps a snapshot, that was found in some [`Work`], from being collected.
+    pub fn pin(&self, snapshot: &str) -> Pin {
+        self.claims.pin(snapshot)
+    }
+
+    /// Claims a snapshot for all work under way. Only what is found afterwards stays.
+    pub fn claim_snapshot(&self, name: &str) {
+        self.claims.snapshot(name);
+    }
+
+    /// Claims a tree with all below it, likewise.
+    pub fn claim_tree(&self, id: TreeId) {
+        self.claims.tree(id);
+    }
+
+    /// Claims blobs, likewise.
+    pub fn claim_blobs(&self, ids: impl IntoIterator<Item = BlobId>) {
+        self.claims.blobs(ids);
+    }
+
+    /// Stops all claims for a moment, to delete rows that nobody claims.
+    pub fn freeze(&self) -> Frozen<'_> {
+        self.claims.freeze()
     }
 
     pub(crate) fn fence_for_sweep(&self) -> Pass<'_> {
@@ -187,6 +228,13 @@ impl Store {
     /// # Errors
     /// Database errors; [`Error::Poisoned`]. A failed durable write poisons the store.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
+        let changes = batch.touches(Table::Lease);
+        let read = || self.leases.read().unwrap_or_else(PoisonError::into_inner);
+        let _changing = changes.then(read);
+        self.write_rows(batch, durability)
+    }
+
+    fn write_rows(&self, batch: Batch, durability: Durability) -> Result<()> {
         self.check_poison()?;
         let result = self.rows.write(batch, durability);
         let is_full = result.as_ref().is_err_and(Error::is_no_space);
@@ -199,11 +247,29 @@ impl Store {
         result
     }
 
+    /// Changes rows by what `make` finds, while nobody else changes a lease.
+    ///
+    /// # Errors
+    /// What `make` returns; those of [`Store::write`].
+    pub fn change_alone<E: From<Error>>(
+        &self,
+        durability: Durability,
+        make: impl FnOnce() -> Result<Batch, E>,
+    ) -> Result<(), E> {
+        let _alone = self.leases.write().unwrap_or_else(PoisonError::into_inner);
+        let batch = make()?;
+        match batch.is_empty() {
+            true => Ok(()),
+            false => Ok(self.write_rows(batch, durability)?),
+        }
+    }
+
     /// The length of a blob that is durably here, `None` if it is not.
     ///
     /// # Errors
     /// Database errors.
     pub fn blob_size(&self, id: BlobId) -> Result<Option<u64>> {
+        self.claims.blobs([id]);
         let Some(row) = self.rows.get(Table::Blob, id.as_bytes())? else {
             return Ok(None);
         };
@@ -218,6 +284,7 @@ impl Store {
     /// # Errors
     /// Database errors.
     pub fn has_tree(&self, id: TreeId) -> Result<bool> {
+        self.claims.tree(id);
         if self.cached_trees().trees.contains_key(&id) {
             return Ok(true);
         }
@@ -407,6 +474,7 @@ impl Store {
 
 impl TreeSource for Store {
     fn tree(&self, id: TreeId) -> Result<Arc<Tree>> {
+        self.claims.tree(id);
         let generation = {
             let cache = self.cached_trees();
             if let Some(tree) = cache.trees.get(&id) {

@@ -1,13 +1,16 @@
 //! Mark and sweep: what no root reaches is deleted.
 //!
-//! Marking only reads. Deleting happens behind the fence that keeps ingests away, in an order in
-//! which a kill or a loss of power at any instant leaves no row that names something missing:
+//! It works beside everything else. Marking only reads, and what was written since it began is no
+//! candidate. Then, while nobody can claim anything ([`crate::claims`]), what was claimed is marked
+//! too, and the rows of the rest are deleted, in an order in which a kill or a loss of power at any
+//! instant leaves no row that names something missing:
 //!
 //! 1. the rows of all unmarked trees, in one batch: a tree row promises that the rows of its
 //!    children and blobs are there, and half of the trees might break that promise;
 //! 2. the rows of the unmarked blobs, which no tree row names any more, in batches;
 //! 3. a flush of the rows to disk;
-//! 4. only then the object files, by renames into `trash/`;
+//! 4. only then the object files, by renames into `trash/`, each unless somebody has claimed or
+//!    written it again meanwhile;
 //! 5. at last the database is compacted if much of it has gone.
 //!
 //! A crash after 3 leaves files without rows; the next sweep takes them as strays. It looks for
@@ -18,6 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::claims::{Frozen, Looking};
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -92,6 +96,21 @@ impl Marks {
         Ok(())
     }
 
+    /// Marks what is claimed, as far as it is here.
+    fn extend_by_claims(&mut self, frozen: &Frozen<'_>, store: &Store) -> Result<()> {
+        self.blobs.extend(frozen.blobs());
+        for id in frozen.trees() {
+            if !self.has_tree(id) && store.rows().get(Table::Tree, id.as_bytes())?.is_some() {
+                let roots = Roots {
+                    trees: vec![id],
+                    blobs: Vec::new(),
+                };
+                self.extend(&roots, &Uncached(store))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the tree is reachable.
     pub fn has_tree(&self, id: TreeId) -> bool {
         self.trees.contains(&id)
@@ -133,11 +152,12 @@ pub struct Report {
     pub blobs_kept: u64,
 }
 
-/// Deletes what the roots do not reach.
+/// Deletes what neither the roots reach nor anybody has claimed.
 ///
-/// `roots` is called twice: first while ingests go on, so that most of the marking is done without
-/// stopping anybody; then with the fence up. The second answer counts, and it must name everything
-/// that any committed row keeps.
+/// `roots` is called twice, with the names of the snapshots that are claimed: first while
+/// everything goes on, so that most of the marking is done without stopping anybody; then while
+/// nothing can be claimed. The second answer counts, and it must name everything that any committed
+/// row keeps; it must claim nothing, so it may only look at rows as they are.
 ///
 /// # Errors
 /// What `roots` returns. A missing or damaged tree below a root: nothing is deleted then, since it
@@ -145,24 +165,32 @@ pub struct Report {
 /// at the next start whose files would be gone. [`Error::Io`], database errors.
 pub fn sweep<E: From<Error>>(
     store: &Store,
-    roots: impl Fn() -> Result<Roots, E>,
+    roots: impl Fn(&HashSet<String>) -> Result<Roots, E>,
     mode: Mode,
 ) -> Result<Report, E> {
     store.check_poison()?;
+    let _alone = store.claims.sweep_alone();
+    let _looking = Looking::begin();
     let mut marks = Marks::new();
-    // What goes wrong without the fence may be the doing of another sweep; below it counts.
-    if let Err(error) = marks.extend(&roots()?, &Uncached(store)) {
+    let claimed = store.freeze().snapshots();
+    // What goes wrong while others change things may be their doing; what comes later counts.
+    if let Err(error) = marks.extend(&roots(&claimed)?, &Uncached(store)) {
         tracing::debug!(%error, "marking ahead of the sweep ended early");
     }
-    let _pass = store.fence_for_sweep();
-    marks.extend(&roots()?, &Uncached(store))?;
+    let mut unmarked = Unmarked::find(store, &marks)?;
+    failpoint::passed("sweep.looked");
+    let frozen = store.freeze();
+    marks.extend(&roots(&frozen.snapshots())?, &Uncached(store))?;
+    marks.extend_by_claims(&frozen, store)?;
     failpoint::passed("sweep.marked");
-    let deleted = delete(store, &marks, mode);
-    if deleted.is_err() {
+    let deleted = unmarked.delete_rows(store, &marks, mode);
+    drop(frozen);
+    let taken = deleted.and_then(|()| take(store, &marks, &unmarked, mode));
+    if taken.is_err() {
         // Perhaps rows are gone whose files are not.
         store.note_strays();
     }
-    Ok(deleted?)
+    Ok(taken?)
 }
 
 /// Trees read past the cache of the store, which a walk over all of them would only flush out.
@@ -174,37 +202,70 @@ impl TreeSource for Uncached<'_> {
     }
 }
 
-fn delete(store: &Store, marks: &Marks, mode: Mode) -> Result<Report> {
-    store.check_poison()?;
-    let mut report = Report::default();
-    let mut trees = Batch::new();
-    for row in store.rows().scan(Table::Tree, b"") {
-        let id = TreeId::from_bytes(row_id("tree", &row?.0)?);
-        if marks.has_tree(id) {
-            report.trees_kept += 1;
-        } else {
-            report.trees += 1;
+/// The rows that may go.
+#[derive(Debug, Default)]
+struct Unmarked {
+    trees: Vec<TreeId>,
+    blobs: HashSet<BlobId>,
+    /// How many others there are.
+    trees_kept: u64,
+    blobs_kept: u64,
+}
+
+impl Unmarked {
+    fn find(store: &Store, marks: &Marks) -> Result<Self> {
+        let mut unmarked = Unmarked::default();
+        for row in store.rows().scan(Table::Tree, b"") {
+            let id = TreeId::from_bytes(row_id("tree", &row?.0)?);
+            match marks.has_tree(id) {
+                true => unmarked.trees_kept += 1,
+                false => unmarked.trees.push(id),
+            }
+        }
+        for row in store.rows().scan(Table::Blob, b"") {
+            let id = BlobId::from_bytes(row_id("blob row", &row?.0)?);
+            if marks.has_blob(id) {
+                unmarked.blobs_kept += 1;
+            } else {
+                unmarked.blobs.insert(id);
+            }
+        }
+        Ok(unmarked)
+    }
+
+    /// Deletes the rows of those that are unmarked still.
+    fn delete_rows(&mut self, store: &Store, marks: &Marks, mode: Mode) -> Result<()> {
+        store.check_poison()?;
+        let before = (self.trees.len(), self.blobs.len());
+        self.trees.retain(|id| !marks.has_tree(*id));
+        self.blobs.retain(|id| !marks.has_blob(*id));
+        self.trees_kept += (before.0 - self.trees.len()) as u64;
+        self.blobs_kept += (before.1 - self.blobs.len()) as u64;
+        if mode == Mode::DryRun {
+            return Ok(());
+        }
+        let mut trees = Batch::new();
+        for id in &self.trees {
             trees.delete(Table::Tree, *id.as_bytes());
         }
-    }
-    let mut blobs = HashSet::new();
-    for row in store.rows().scan(Table::Blob, b"") {
-        let id = BlobId::from_bytes(row_id("blob row", &row?.0)?);
-        if marks.has_blob(id) {
-            report.blobs_kept += 1;
-        } else {
-            blobs.insert(id);
-        }
-    }
-    report.blobs = blobs.len() as u64;
-    if mode == Mode::Delete {
         let forgets = !trees.is_empty();
-        let deleted = delete_rows(store, trees, &blobs);
+        let deleted = delete_rows(store, trees, &self.blobs);
         if forgets {
             store.forget_trees();
         }
-        deleted?;
+        deleted
     }
+}
+
+/// Takes the object files whose rows are gone.
+fn take(store: &Store, marks: &Marks, gone: &Unmarked, mode: Mode) -> Result<Report> {
+    let mut report = Report {
+        trees: gone.trees.len() as u64,
+        blobs: gone.blobs.len() as u64,
+        trees_kept: gone.trees_kept,
+        blobs_kept: gone.blobs_kept,
+        ..Report::default()
+    };
     let mut taker = Taker {
         store,
         mode,
@@ -212,19 +273,19 @@ fn delete(store: &Store, marks: &Marks, mode: Mode) -> Result<Report> {
     };
     // All of them are looked at only when that is needed: there may be a million that stay.
     if mode == Mode::DryRun || store.take_strays() {
-        take_all(&mut taker, marks, &blobs, &mut report)?;
+        take_all(&mut taker, marks, &gone.blobs, &mut report)?;
     } else {
-        for id in &blobs {
+        for id in &gone.blobs {
             let path = store.objects().path(*id);
-            match std::fs::symlink_metadata(&path) {
-                Ok(found) => {
-                    report.bytes += found.len();
-                    report.disk_bytes += found.blocks() * BLOCK_BYTES;
-                }
+            let found = match std::fs::symlink_metadata(&path) {
+                Ok(found) => found,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Error::io("stat", path, error)),
+            };
+            if taker.take(Some(*id), true, &path)? {
+                report.bytes += found.len();
+                report.disk_bytes += found.blocks() * BLOCK_BYTES;
             }
-            taker.take(&path)?;
         }
     }
     if mode == Mode::Delete
@@ -245,7 +306,9 @@ struct Taker<'s> {
 }
 
 impl Taker<'_> {
-    fn take(&mut self, path: &Path) -> Result<()> {
+    /// Takes a file, unless it is in use again; whether it did, or would. Of what is called like a
+    /// blob, `had_row` tells whether this sweep has found a row.
+    fn take(&mut self, id: Option<BlobId>, had_row: bool, path: &Path) -> Result<bool> {
         if !self.flushed {
             // Rows first, and not only those of this sweep: a process that was killed may have
             // deleted this file's row without a flush.
@@ -253,11 +316,28 @@ impl Taker<'_> {
             self.flushed = true;
             failpoint::passed("sweep.rows-flushed");
         }
-        if self.mode == Mode::Delete {
-            self.store.trash().take(path)?;
-            failpoint::passed("sweep.object-taken");
+        // Who brings it in claims it first, and gives up the claim when there is a row.
+        let frozen = self.store.freeze();
+        if let Some(id) = id {
+            let has_row = (self.mode == Mode::Delete || !had_row)
+                && self.store.rows().get(Table::Blob, id.as_bytes())?.is_some();
+            let is_claimed = frozen.has_blob(id);
+            if is_claimed && !has_row {
+                self.store.note_strays();
+            }
+            if is_claimed || has_row {
+                return Ok(false);
+            }
         }
-        Ok(())
+        if self.mode == Mode::Delete {
+            match self.store.trash().take(path) {
+                Ok(()) => failpoint::passed("sweep.object-taken"),
+                // By an ingest that was given up.
+                Err(_) if !path.exists() => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -268,17 +348,24 @@ fn take_all(
     blobs: &HashSet<BlobId>,
     report: &mut Report,
 ) -> Result<()> {
-    taker.store.objects().each(|id, path, [length, on_disk]| {
-        match id {
-            Some(id) if marks.has_blob(id) => return Ok(()),
-            Some(id) if blobs.contains(&id) => report.bytes += length,
-            _ => {
+    let objects = taker.store.objects();
+    objects.each(|id, path, [length, on_disk]| {
+        if id.is_some_and(|id| marks.has_blob(id)) {
+            return Ok(());
+        }
+        let had_row = id.is_some_and(|id| blobs.contains(&id));
+        if !taker.take(id, had_row, &path)? {
+            return Ok(());
+        }
+        report.disk_bytes += on_disk;
+        match had_row {
+            true => report.bytes += length,
+            false => {
                 report.strays += 1;
                 report.stray_bytes += length;
             }
         }
-        report.disk_bytes += on_disk;
-        taker.take(&path)
+        Ok(())
     })
 }
 
@@ -289,9 +376,10 @@ fn is_compaction_due(report: &Report) -> bool {
     deleted > 0 && deleted * COMPACTED_PART >= report.trees_kept + report.blobs_kept
 }
 
+/// Deletes rows, one after another in the log; whoever takes the files flushes it first.
 fn delete_rows(store: &Store, trees: Batch, blobs: &HashSet<BlobId>) -> Result<()> {
     if !trees.is_empty() {
-        store.write(trees, Durability::Disk)?;
+        store.write(trees, Durability::Process)?;
         failpoint::passed("sweep.trees-deleted");
     }
     let blobs: Vec<_> = blobs.iter().collect();
@@ -300,7 +388,7 @@ fn delete_rows(store: &Store, trees: Batch, blobs: &HashSet<BlobId>) -> Result<(
         for id in some {
             batch.delete(Table::Blob, *id.as_bytes());
         }
-        store.write(batch, Durability::Disk)?;
+        store.write(batch, Durability::Process)?;
         failpoint::passed("sweep.blobs-deleted");
     }
     Ok(())

@@ -126,7 +126,7 @@ impl Solver {
         let llb_platform = llb_platform.unwrap_or_else(llb::Platform::host);
         let platform = ops::source_platform(&llb_platform);
         // Until the container's snapshot keeps what is below it.
-        let building = self.building.read().await;
+        let work = self.snapshots.store().work();
         let found = {
             let (images, wanted) = (self.images.clone(), wanted.clone());
             let platform = platform.clone();
@@ -154,7 +154,8 @@ impl Solver {
         let (images, cancel) = (self.images.clone(), cancel.clone());
         let (snapshots, checked) = (self.snapshots.clone(), self.checked.clone());
         let execution = self.execution.clone();
-        let ready = blocking(move || {
+        blocking(move || {
+            let _work = work;
             // Layers that were lost come again from where the image came from.
             let layers = match remote.filter(|_| images.has_name(&name).unwrap_or_default()) {
                 Some(remote) => remote
@@ -183,9 +184,7 @@ impl Solver {
                 snapshot: TransientSnapshot { key, snapshots },
             })
         })
-        .await;
-        drop(building);
-        ready
+        .await
     }
 }
 

@@ -37,14 +37,14 @@ struct State {
     next_due: i64,
 }
 
-/// Looks whether rules have something to say, and does what they say. No build may run. `None` if
-/// there was nothing to look at or nothing to do.
+/// Looks whether rules have something to say, and does what they say, beside builds that run.
+/// `None` if there was nothing to look at or nothing to do.
 ///
 /// # Errors
 /// Those of the store.
 pub fn collect(manager: &Manager, rules: &[Rule]) -> Result<Option<Collected>> {
     let store = manager.store();
-    let brought = store.brought();
+    let brought = store.take_brought();
     let came = brought.bytes_written + brought.blobs_written * BLOCK_BYTES;
     let mut state = read(store);
     state.grown += came;
@@ -55,7 +55,6 @@ pub fn collect(manager: &Manager, rules: &[Rule]) -> Result<Option<Collected>> {
         }
         return Ok(None);
     }
-    // Nothing else is being built: what builds held is in their records now, or is not needed.
     crate::build::release_leases(manager)?;
     let survey = {
         let mut survey = gather(manager)?;

@@ -6,7 +6,7 @@ use snapshotter::catalog::{self, Row, State};
 use snapshotter::gc::Accounting;
 use snapshotter::leases::{self, Lease, Reference};
 use snapshotter::{Manager, cache_mounts, containers};
-use store::{BlobId, Timestamp, TreeId};
+use store::{BlobId, Looking, Timestamp, TreeId};
 
 use crate::cache::notes::{self, RecordKind};
 use crate::error::Result;
@@ -121,6 +121,7 @@ pub fn survey(manager: &Manager) -> Result<Survey> {
 /// The entries without their sizes.
 pub(super) fn gather(manager: &Manager) -> Result<Survey> {
     let store = manager.store();
+    let _looking = Looking::begin();
     let leases = leases::all(store, "")?;
     let rows = catalog::all(store).collect::<snapshotter::Result<Vec<_>>>()?;
     let mut holders: HashMap<&str, Vec<&Lease>> = HashMap::new();
@@ -149,11 +150,15 @@ pub(super) fn gather(manager: &Manager) -> Result<Survey> {
         blobs: Vec::new(),
     });
     let caches = cache_mounts::list(manager)?;
+    let claimed = store.freeze().snapshots();
     let mut entries = Vec::new();
     for row in &rows {
         let held = holders.get(row.info.key.as_str());
         let held = held.map_or(&[][..], Vec::as_slice);
-        entries.push(entry(manager, row, held, &caches)?);
+        let mut entry = entry(manager, row, held, &caches)?;
+        // Something that runs has found it.
+        entry.is_in_use |= claimed.contains(&entry.snapshot);
+        entries.push(entry);
     }
     spread(&mut entries);
     entries.sort_by(|a, b| {

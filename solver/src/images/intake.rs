@@ -129,7 +129,7 @@ impl Images {
             && let (Some(last), Some((_, tree))) = (chains.last(), work.known)
             && catalog::find(self.store(), &snapshot_name(*last))?.is_some()
         {
-            return Ok(Value::new(snapshot_name(*last), tree));
+            return Ok(Value::new(self.store(), snapshot_name(*last), tree));
         }
         let ingest = self.store().begin();
         let mut batch = Batch::new();
@@ -162,7 +162,7 @@ impl Images {
         };
         leases::put(&mut batch, &lease);
         self.snapshots.adopt(ingest, &name, "", tree, batch)?;
-        Ok(Value::new(name, tree))
+        Ok(Value::new(self.store(), name, tree))
     }
 
     /// What is missing of an image.

@@ -87,7 +87,7 @@ fn lay(below: Value, upper: Value, environment: &Environment) -> Result<Value, E
     };
     let lease = build_lease(&name);
     snapshots.adopt_labelled(ingest, (&name, labels), below.name(), tree, lease)?;
-    Ok(Value::new(name, tree))
+    Ok(Value::new(snapshots.store(), name, tree))
 }
 
 /// Whether a result is one change of nothing: of several that each are a layer there is no tree

@@ -230,7 +230,7 @@ impl Op for LocalOp {
                 environment
                     .snapshots
                     .adopt(ingest, &name, "", tree, lease)?;
-                Ok::<_, Error>(Value::new(name, tree))
+                Ok::<_, Error>(Value::new(environment.store(), name, tree))
             };
             let value = tokio::task::spawn_blocking(adopt)
                 .await

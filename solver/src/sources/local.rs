@@ -58,6 +58,8 @@ pub fn scan(
 ) -> Result<(TreeRef, Scanned)> {
     let directory =
         fs::canonicalize(directory).map_err(|e| Error::io("open context", directory, e))?;
+    // What its memory knows of it is not collected while it is looked through.
+    let _work = store.work();
     let memory = Memory::open(store, &directory);
     let mut walk = Walk {
         exclude: patterns(&source.exclude_patterns)?,

@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 
 use snapshotter::gc::{self, Forgotten};
+use snapshotter::leases;
 use solver::frontend::familiar_tagged;
 use solver::images::find::{Found, platform};
 use solver::images::{Images, is_dangling, lease_id};
-use store::Table;
+use store::{Looking, Table};
 
 use super::describe::Described;
 use super::filter::Filters;
@@ -33,9 +34,11 @@ pub(in crate::commands) fn prune(site: &Site, options: &Prune) -> anyhow::Result
     if !options.force && !agreed(what)? {
         return Ok(());
     }
-    let _alone = site.turn(Need::Alone)?;
+    // Beside builds: what they rely on stays.
+    let _turn = site.turn(Need::Beside)?;
+    let _looking = Looking::begin();
     // Builds and mounts that are gone keep nothing.
-    solver::build::release_stale_leases(&snapshots)?;
+    solver::build::release_leases(&snapshots)?;
     let images = Images::new(snapshots.clone());
     images.mounted(&site.place())?;
     let (own, now) = (platform(None)?, jiff::Timestamp::now());
@@ -59,9 +62,10 @@ pub(in crate::commands) fn prune(site: &Site, options: &Prune) -> anyhow::Result
             told.push_str(&format!("untagged: {}\n", familiar_tagged(&named.name)));
         }
         gone.insert(id);
-        forgotten.leases.insert(lease_id(&named.name));
-        let row = (Table::Image, named.name.into_bytes());
-        forgotten.rows.push(row);
+        if let Some(lease) = leases::find(snapshots.store(), &lease_id(&named.name))? {
+            let row = (Table::Image, named.name.into_bytes());
+            forgotten.unchanged.push((lease, row));
+        }
     }
     for id in gone.iter().filter(|id| !kept.contains(*id)) {
         told.push_str(&format!("deleted: {id}\n"));

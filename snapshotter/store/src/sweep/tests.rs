@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -41,7 +40,7 @@ fn roots(trees: &[TreeRef]) -> Roots {
 }
 
 fn sweep_all(store: &Store, roots: &Roots) -> Report {
-    sweep(store, || Ok::<_, Error>(roots.clone()), Mode::Delete).unwrap()
+    sweep(store, |_| Ok::<_, Error>(roots.clone()), Mode::Delete).unwrap()
 }
 
 fn keys(store: &Store, table: Table) -> HashSet<Vec<u8>> {
@@ -101,7 +100,7 @@ fn a_sweep_tells_what_it_deletes_and_a_dry_run_deletes_nothing() {
         trees: vec![tree.id],
         blobs: vec![BlobId::of(&[5])],
     };
-    let dry = sweep(&store, || Ok::<_, Error>(kept.clone()), Mode::DryRun).unwrap();
+    let dry = sweep(&store, |_| Ok::<_, Error>(kept.clone()), Mode::DryRun).unwrap();
     let expected = Report {
         disk_bytes: dry.disk_bytes,
         trees: 0,
@@ -164,7 +163,7 @@ fn a_missing_tree_below_a_root_stops_the_sweep_before_it_deletes() {
     batch.delete(Table::Tree, *child.id.as_bytes());
     store.write(batch, Durability::Disk).unwrap();
     let before = (keys(&store, Table::Tree), keys(&store, Table::Blob));
-    let result = sweep(&store, || Ok::<_, Error>(roots(&[tree])), Mode::Delete);
+    let result = sweep(&store, |_| Ok::<_, Error>(roots(&[tree])), Mode::Delete);
     assert!(
         matches!(result, Err(Error::TreeMissing { id }) if id == child.id),
         "{result:?}"
@@ -204,40 +203,106 @@ fn an_error_of_the_roots_stops_the_sweep() {
     let store = memory_store(root.path());
     put(&store, &Model::new());
     let before = keys(&store, Table::Blob);
-    assert!(sweep(&store, || Err(Mine), Mode::Delete).is_err());
+    assert!(sweep(&store, |_| Err(Mine), Mode::Delete).is_err());
     assert_eq!(keys(&store, Table::Blob), before);
 }
 
 #[test]
-fn a_sweep_waits_for_an_ingest_and_sees_what_it_committed() {
+fn a_sweep_beside_an_ingest_keeps_what_that_has_found_and_made() {
     let root = scratch();
     let store = memory_store(root.path());
     let old = put(&store, &model([("old", Found::Leaf(file(&[1; 3])))]));
-    let swept = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let ingest = store.begin();
-        // It relies on what is stored already, although nothing keeps that alive yet.
-        assert!(store.has_tree(old.id).unwrap());
-        scope.spawn(|| {
-            let committed = || {
-                let row = store
-                    .rows()
-                    .get(Table::Lease, b"lease")
-                    .map(|row| row.is_some())?;
-                Ok::<_, Error>(if row { roots(&[old]) } else { Roots::default() })
-            };
-            sweep(&store, committed, Mode::Delete).unwrap();
-            swept.store(true, Ordering::SeqCst);
-        });
-        std::thread::sleep(Duration::from_millis(50));
-        assert!(!swept.load(Ordering::SeqCst), "the sweep waits");
-        let mut lease = Batch::new();
-        lease.put(Table::Lease, b"lease", b"");
-        ingest.commit(lease).unwrap();
-    });
-    assert!(swept.load(Ordering::SeqCst));
+    let unused = put(&store, &model([("unused", Found::Leaf(file(&[2; 3])))]));
+    let ingest = store.begin();
+    // It relies on what is stored already, although nothing keeps that alive yet.
+    assert!(store.has_tree(old.id).unwrap());
+    ingest.put_blob(&[3; 3]).unwrap();
+    let new = ingest.put_blob(b"new").unwrap();
+    let none = Roots::default();
+    store.note_strays();
+    let report = sweep_all(&store, &none);
+    assert_eq!((report.blobs, report.blobs_kept, report.strays), (11, 2, 0));
+    assert!(!store.has_tree(unused.id).unwrap());
+    ingest.commit(Batch::new()).unwrap();
     assert_eq!(read_model(old, &store).unwrap().len(), 2);
-    assert!(store.objects().has(BlobId::of(&[1; 3]), 3));
+    for (blob, length) in [(BlobId::of(&[1; 3]), 3), (BlobId::of(&[3; 3]), 3), (new, 3)] {
+        assert!(store.objects().has(blob, length));
+    }
+    assert_eq!(findings(&store), vec![]);
+    // Nobody relies on it any more.
+    assert_eq!(sweep_all(&store, &none).blobs, 3);
+}
+
+fn findings(store: &Store) -> Vec<fsck::Finding> {
+    let options = fsck::Options {
+        quick: false,
+        progress: &|_| {},
+    };
+    fsck::check(store, &options).unwrap().findings
+}
+
+#[test]
+fn work_keeps_what_it_has_read_until_its_end_and_who_only_looks_keeps_nothing() {
+    let root = scratch();
+    let store = memory_store(root.path());
+    let read = put(&store, &model([("a/b", Found::Leaf(file(&[1; 3])))]));
+    let seen = put(&store, &model([("c", Found::Leaf(file(&[2; 3])))]));
+    let work = store.work();
+    store.tree(read.id).unwrap();
+    {
+        let _looking = Looking::begin();
+        store.tree(seen.id).unwrap();
+    }
+    sweep_all(&store, &Roots::default());
+    assert_eq!(read_model(read, &store).unwrap().len(), 3);
+    assert!(!store.has_tree(seen.id).unwrap());
+    drop(work);
+    sweep_all(&store, &Roots::default());
+    assert!(!store.has_tree(read.id).unwrap());
+}
+
+#[test]
+fn what_comes_back_while_a_sweep_takes_files_is_whole() {
+    let root = scratch();
+    let store = memory_store(root.path());
+    let is_over = AtomicBool::new(false);
+    let contents: Vec<Vec<u8>> = (0..40u8).map(|n| vec![n; 9]).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                store.note_strays();
+                sweep_all(&store, &Roots::default());
+            }
+        });
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..60 {
+                        let work = store.work();
+                        let ingest = store.begin();
+                        let put = contents.iter().map(|one| ingest.put_blob(one).unwrap());
+                        let blobs: Vec<_> = put.collect();
+                        ingest.commit(Batch::new()).unwrap();
+                        for (id, content) in blobs.iter().zip(&contents) {
+                            assert_eq!(store.blob_size(*id).unwrap(), Some(9));
+                            assert_eq!(&store.objects().read_all(*id).unwrap(), content);
+                        }
+                        drop(work);
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            let ended = writer.join();
+            if ended.is_err() {
+                is_over.store(true, Ordering::SeqCst);
+            }
+            ended.unwrap();
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    sweep_all(&store, &Roots::default());
+    assert_eq!(findings(&store), vec![]);
 }
 
 #[test]

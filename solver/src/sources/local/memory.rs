@@ -75,8 +75,18 @@ impl<'s> Memory<'s> {
 
     /// The known files of a directory of the context. A row that cannot be read knows nothing.
     pub(super) fn directory(&self, below: &str) -> Result<BTreeMap<Name, (Identity, BlobId)>> {
-        let row = self.store.rows().get(Table::Context, &self.key(below))?;
-        Ok(row.and_then(|row| decode(&row).ok()).unwrap_or_default())
+        let read = || self.store.rows().get(Table::Context, &self.key(below));
+        let row = read()?;
+        let known = row.as_deref().and_then(|row| decode(row).ok());
+        let known = known.unwrap_or_default();
+        // A collection deletes these rows before it deletes blobs: what was claimed while the row
+        // was still there stays.
+        let blobs = known.values().map(|(_, blob)| *blob);
+        self.store.claim_blobs(blobs);
+        match read()? == row {
+            true => Ok(known),
+            false => Ok(BTreeMap::new()),
+        }
     }
 
     /// Whether the file has been the same for long enough to be known by its times. It must not
