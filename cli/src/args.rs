@@ -24,15 +24,17 @@ pub(crate) mod run;
 pub(crate) mod secrets;
 pub(crate) mod space;
 pub(crate) mod steps;
+mod variables;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-
-use crate::output::Mode;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use executor::RuntimeChoice;
 
 use crate::completion::scripts::COMMAND as COMPLETE;
+use crate::environment::Environment;
+use crate::output::Mode;
 
 use self::contexts::NamedContext;
 pub(crate) use self::disk_space::DiskSpace;
@@ -70,6 +72,8 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "varve", version, after_help = AFTER_HELP, max_term_width = 100)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
+// As with docker, of an option that stands there twice the last counts.
+#[command(args_override_self = true)]
 struct Line {
     /// What every command takes.
     #[command(flatten)]
@@ -105,20 +109,26 @@ impl Arguments {
         let command = said.meant();
         Ok(Arguments { global, command })
     }
+
+    /// The same, with what the environment says of the rest.
+    ///
+    /// # Errors
+    /// As [`Self::try_parse_from`]; a variable has no value that makes sense.
+    pub(crate) fn read<W: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = W>,
+        environment: &Environment,
+    ) -> Result<Self, clap::Error> {
+        Arguments::try_parse_from(words)?.complete(environment)
+    }
 }
 
 /// Options of every command, before or after its name.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Directory of all state [default: /var/lib/varve for root, else ~/.local/share/varve]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "VARVE_ROOT",
-        hide_env_values = true
-    )]
+    /// Directory of all state [env: VARVE_ROOT] [default: /var/lib/varve for root, else
+    /// ~/.local/share/varve]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
     /// Log what varve itself does, to standard error
     #[arg(long, global = true)]
@@ -330,8 +340,8 @@ pub(crate) struct Build {
     )]
     pub(crate) context: String,
     /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub(crate) file: Option<OsString>,
     /// Name of the image in the store: NAME or NAME:TAG (repeatable)
     #[arg(short, long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<String>,
@@ -368,8 +378,8 @@ pub(crate) struct Build {
     /// Hand the image to the docker, or else the containerd, of this machine (-o type=docker)
     #[arg(long)]
     pub(crate) load: bool,
-    /// Platforms to build for: several, separated by commas, make one index [default: this
-    /// machine's]
+    /// Platforms to build for: several, separated by commas, make one index; `local` is this
+    /// machine's [env: DOCKER_DEFAULT_PLATFORM] [default: local]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub(crate) platforms: Vec<String>,
     /// Where the image goes to
@@ -392,24 +402,18 @@ pub(crate) struct Build {
         conflicts_with = "no_cache"
     )]
     pub(crate) no_cache_filter: Vec<String>,
-    /// How to show progress, on standard error
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "MODE",
-        env = "BUILDKIT_PROGRESS"
-    )]
-    pub(crate) progress: Mode,
+    /// How to show progress, on standard error [env: BUILDKIT_PROGRESS] [default: auto]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) progress: Option<Mode>,
     /// Show nothing but errors; print the image id, under which an unnamed image is kept
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Write the image id to a file; an unnamed image is kept under it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) iidfile: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub(crate) iidfile: Option<OsString>,
     /// Write digests and names of the result to a JSON file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) metadata_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub(crate) metadata_file: Option<OsString>,
     /// What makes the containers
     #[command(flatten)]
     pub(crate) runtime: Runtime,
@@ -429,14 +433,16 @@ pub(crate) struct Build {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Runtime {
     /// Container runtime: auto, embedded, runc, or the path of a program like runc
-    #[arg(
-        long,
-        value_name = "RUNTIME",
-        default_value = "auto",
-        env = "VARVE_RUNTIME"
-    )]
-    #[arg(hide_env_values = true)]
-    pub(crate) runtime: executor::RuntimeChoice,
+    /// [env: VARVE_RUNTIME] [default: auto]
+    #[arg(long = "runtime", value_name = "RUNTIME")]
+    said: Option<RuntimeChoice>,
+}
+
+impl Runtime {
+    /// What it says, or would say if nothing was said.
+    pub(crate) fn choice(&self) -> &RuntimeChoice {
+        self.said.as_ref().unwrap_or(&RuntimeChoice::Auto)
+    }
 }
 
 /// `--format` of lists.

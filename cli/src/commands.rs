@@ -115,8 +115,8 @@ impl Command {
     /// What it wants containers made by, if it makes any.
     pub(crate) fn runtime(&self) -> Option<&RuntimeChoice> {
         match self {
-            Command::Build(options) => Some(&options.runtime.runtime),
-            Command::Run(options) => Some(&options.runtime.runtime),
+            Command::Build(options) => Some(options.runtime.choice()),
+            Command::Run(options) => Some(options.runtime.choice()),
             _ => None,
         }
     }

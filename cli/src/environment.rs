@@ -58,7 +58,7 @@ impl Environment {
     }
 
     /// A path in a variable that is set and not empty.
-    fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         let value = self.variables.get(name).filter(|value| !value.is_empty())?;
         Some(PathBuf::from(value))
     }

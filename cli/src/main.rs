@@ -8,6 +8,7 @@ mod commands;
 mod completion;
 mod configuration;
 mod connect;
+mod container_proxies;
 mod daemon;
 mod engines;
 mod environment;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     rustix::thread::set_name(c"varve").ok();
     let environment = Environment::of_this_process();
     let words = args::booleans::plain(words);
-    let arguments = match Arguments::try_parse_from(&words) {
+    let arguments = match Arguments::read(&words, &environment) {
         Ok(arguments) => arguments,
         Err(error) => explain(&error, &words, &environment),
     };

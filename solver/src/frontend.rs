@@ -253,14 +253,14 @@ pub(crate) fn is_multi_platform(request: &BuildRequest, count: usize) -> Result<
     }
 }
 
-/// The platform that a person names.
+/// The platform that a person names; `local` is this machine's.
 pub(crate) fn platform(text: Option<&str>) -> Result<Option<llb::Platform>> {
-    let parse = |text: &str| {
-        llb::Platform::parse(text, &llb::Platform::host()).map_err(|e| Error::Unsupported {
-            what: format!("platform {text:?} ({e})"),
-        })
-    };
-    text.map(parse).transpose()
+    let host = llb::Platform::host();
+    let parsed = text.map(|text| match text {
+        "local" => Ok(host),
+        text => llb::Platform::parse(text, &host),
+    });
+    Ok(parsed.transpose()?)
 }
 
 /// The name as a person writes it: without what is filled in by default.

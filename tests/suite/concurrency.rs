@@ -1,5 +1,6 @@
 //! Several varve at once on one root: all succeed, none corrupts what another does.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -191,6 +192,29 @@ fn who_came_first_may_end_first() {
         assert!(eventually(SOON, || !is_running(&marker)));
         is_sound(&varve);
     }
+}
+
+#[test]
+fn a_guest_goes_by_its_own_environment() {
+    let varve = Varve::new();
+    let (endless, _marker) = endless(&varve, "endless");
+    varve.write("context/second", "FROM busybox\nRUN echo two\n");
+    let base = varve.base_context();
+    let words = ["-f", "context/second", "context"].map(OsStr::new);
+    let words = [
+        &["build", "--build-context"].map(OsStr::new)[..],
+        &[&base],
+        &words,
+    ]
+    .concat();
+    let mut guest = varve.command(words);
+    guest.env("BUILDKIT_PROGRESS", "rawjson");
+    let built = support::workspace::run(&mut guest).success();
+    assert!(built.stderr.starts_with('{'), "{built}");
+    guest.env("BUILDKIT_PROGRESS", "loud");
+    support::workspace::run(&mut guest).refused_with(2, &["'loud'", "BUILDKIT_PROGRESS"]);
+    send(endless.id(), Signal::TERM);
+    endless.wait().code(143);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What RUN steps get from the caller: secrets, agents, limits, host names. The forms are those of
 //! `docker buildx build`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use clap::Args;
@@ -55,7 +55,7 @@ pub(crate) struct StepOptions {
     /// Limit of the processes (repeatable): as nofile=1024 or nofile=1024:4096
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimits: Vec<Limit>,
-    /// Further line of /etc/hosts (repeatable)
+    /// Further line of /etc/hosts (repeatable); host-gateway is the address of this machine
     #[arg(long = "add-host", value_name = "HOST:IP")]
     pub(crate) hosts: Vec<Host>,
 }
@@ -123,7 +123,10 @@ impl FromStr for Host {
             return Err(format!("{name:?} is no host name"));
         }
         if address == "host-gateway" {
-            return Err("host-gateway is not supported yet: name the address".to_owned());
+            // Steps and containers are on the host's network.
+            let address = Ipv4Addr::LOCALHOST.into();
+            let name = name.to_owned();
+            return Ok(Host { name, address });
         }
         let bare = address
             .strip_prefix('[')
@@ -182,6 +185,11 @@ mod tests {
             ("a=10.0.0.1", "a", "10.0.0.1"),
             ("a:::1", "a", "::1"),
             ("a=[2001:db8::1]", "a", "2001:db8::1"),
+            (
+                "host.docker.internal:host-gateway",
+                "host.docker.internal",
+                "127.0.0.1",
+            ),
         ] {
             let host: Host = text.parse().unwrap();
             assert_eq!(
@@ -189,14 +197,7 @@ mod tests {
                 (name, address)
             );
         }
-        for text in [
-            "a",
-            ":1.2.3.4",
-            "a:b",
-            "a b:1.2.3.4",
-            "a:host-gateway",
-            "a:1.2.3",
-        ] {
+        for text in ["a", ":1.2.3.4", "a:b", "a b:1.2.3.4", "a:1.2.3"] {
             assert!(text.parse::<Host>().is_err(), "{text}");
         }
     }

@@ -67,18 +67,29 @@ fn options_of_build_are_those_of_docker() {
          x=y --no-cache -o out -o type=oci,dest=f --progress=plain --build-context n=dir \
          --platform linux/amd64 --network none --iidfile i --metadata-file m -q --runtime runc ctx",
     );
-    assert_eq!(build.file.as_deref(), Some(Path::new("-")));
+    assert_eq!(build.file, Some("-".into()));
     assert_eq!(build.tags, ["a", "b:1", "c"]);
     assert_eq!(build.target.as_deref(), Some("s"));
     assert_eq!(build.build_args, ["A=1", "B"]);
     assert_eq!(build.labels, ["x=y"]);
     assert!(build.no_cache && build.quiet);
     assert_eq!(build.outputs.len(), 2);
-    assert_eq!(build.progress, Mode::Plain);
+    assert_eq!(build.progress, Some(Mode::Plain));
     assert_eq!(build.named_contexts.len(), 1);
     assert_eq!(build.network, NetworkChoice::None);
-    assert_eq!(build.runtime.runtime, executor::RuntimeChoice::Runc);
+    assert_eq!(build.runtime.choice(), &executor::RuntimeChoice::Runc);
     assert_eq!(build.context, "ctx");
+}
+
+#[test]
+fn of_an_option_that_is_given_twice_the_last_counts_and_lists_grow() {
+    let build = build(
+        "varve build --target a -t x -q --target b -t y --progress=tty --progress=plain -q .",
+    );
+    assert_eq!(build.target.as_deref(), Some("b"));
+    assert_eq!(build.progress, Some(Mode::Plain));
+    assert_eq!(build.tags, ["x", "y"]);
+    assert!(build.quiet);
 }
 
 #[test]
@@ -100,7 +111,10 @@ fn everything_after_the_image_belongs_to_the_process() {
 
 #[test]
 fn the_path_of_a_runtime_is_absolute() {
-    let program = build("varve build --runtime /opt/crun .").runtime.runtime;
+    let program = build("varve build --runtime /opt/crun .")
+        .runtime
+        .choice()
+        .clone();
     assert_eq!(
         program,
         executor::RuntimeChoice::Program("/opt/crun".into())

@@ -36,7 +36,7 @@ pub(super) fn doctor(site: &Site, options: &args::Doctor) -> anyhow::Result<()> 
     line("file system of the state", &file_system(&site.root));
     line("free space", &free_space(&site.root));
     line("control groups", control_groups(&site.standing));
-    let runtime = match site.container_runtime(&options.runtime.runtime) {
+    let runtime = match site.container_runtime(options.runtime.choice()) {
         Ok(runtime) => runtime.name(),
         Err(error) => format!("no: {error}"),
     };

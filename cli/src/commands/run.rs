@@ -77,7 +77,7 @@ fn carry_out(site: &Site, options: args::Run, turn: Option<Turn<'_>>) -> anyhow:
         );
     }
     let registries = registries::configured(&site.environment)?;
-    let runtime = options.runtime.runtime.clone();
+    let runtime = options.runtime.choice().clone();
     let is_quiet = options.quiet;
     let (image, mut request) = request::make(options, &site.environment)?;
     let service = Service::open(site, &runtime)?;

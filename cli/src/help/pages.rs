@@ -36,6 +36,11 @@ const ENVIRONMENT: &[(&str, &[&str], &str)] = &[
         "How progress is shown, as --progress.",
     ),
     (
+        "DOCKER_DEFAULT_PLATFORM",
+        &["build", "run", "pull"],
+        "The platform where none is named, as --platform.",
+    ),
+    (
         "NO_COLOR",
         &["build", "pull", "push"],
         "If it is not empty, nothing is coloured.",

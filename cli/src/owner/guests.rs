@@ -204,7 +204,8 @@ impl Company {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let (hello, streams) = Hello::receive(stream)?;
-        let arguments = Arguments::try_parse_from(hello.words());
+        let environment = self.site.environment.with_variables(hello.variables());
+        let arguments = Arguments::read(hello.words(), &environment);
         let arguments = arguments.map_err(io::Error::other)?;
         let fits = self.surroundings.as_ref() == Some(&hello.surroundings)
             && arguments.global.mounts == self.site.global.mounts
@@ -229,7 +230,7 @@ impl Company {
         }
         let site = Site {
             global: arguments.global,
-            environment: self.site.environment.with_variables(hello.variables()),
+            environment,
             root: self.site.root.clone(),
             standing: self.site.standing.clone(),
             shared: Some(shared),

@@ -398,6 +398,9 @@ pub(super) fn write_to(
         let file = File::options().write(true).open(path).map_err(failed)?;
         return buffered(file, path, write);
     }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+    }
     beside::remove_stale(path);
     let made = Beside::create(path).map_err(failed)?;
     buffered(&made.file, path, write)?;

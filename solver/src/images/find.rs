@@ -36,7 +36,7 @@ impl Found {
 /// The platform that a person names, or this machine's.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for what is none.
+/// [`Error::Graph`] for what is none.
 pub fn platform(text: Option<&str>) -> Result<Platform> {
     let platform = frontend::platform(text)?;
     Ok(ops::source_platform(

@@ -171,7 +171,20 @@ fn an_archive_that_cannot_be_written_leaves_nothing_behind() {
     varve.dockerfile("FROM busybox\nRUN exit 1\n");
     varve.build(["-otype=oci,dest=image.tar"]).code(1);
     assert!(!varve.path("image.tar").exists());
+    // Before the step that fails.
+    let failed = varve.build(["-otype=oci,dest=context"]).code(1);
+    assert!(failed.stderr.contains("context is a directory"), "{failed}");
+    assert!(!failed.stderr.contains("RUN exit 1"), "{failed}");
+}
+
+#[test]
+fn directories_of_an_archive_that_are_not_there_are_made() {
+    let varve = Varve::new();
     varve.dockerfile("FROM busybox\n");
-    let failed = varve.build(["-otype=oci,dest=absent/image.tar"]).code(1);
-    assert!(failed.stderr.contains("absent/image.tar"), "{failed}");
+    for kind in ["oci", "docker", "tar"] {
+        let file = format!("new/{kind}/of.tar");
+        let output = format!("type={kind},dest={file}");
+        varve.build(["--output", &output]).succeeded();
+        assert!(varve.path(&file).is_file(), "{file}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use solver::frontend::normalize;
 use solver::request::{
     Annotation, Destination, ImageFormat, ImageOutput, Output, SharedReceiver, StoreOutput,
@@ -97,6 +97,49 @@ pub(super) fn make(
     Ok((outputs, goes_nowhere))
 }
 
+/// Whether something can be written there; what is missing of the directories above is made then.
+/// Before a build is the time to tell, not after it.
+fn check_place(path: &Path, is_file: bool) -> Result<(), String> {
+    let there = path.metadata().is_ok();
+    if is_file && path.is_dir() {
+        return Err(format!(
+            "{} is a directory; name a file in it",
+            path.display()
+        ));
+    }
+    let nearest = match there && is_file {
+        true => path.parent(),
+        false => path.ancestors().find(|path| path.metadata().is_ok()),
+    };
+    let Some(nearest) = nearest else {
+        return Ok(());
+    };
+    if !nearest.is_dir() {
+        return Err(format!("{} is not a directory", nearest.display()));
+    }
+    let is_special = path.metadata().is_ok_and(|found| !found.is_file());
+    let written = match is_special && is_file {
+        true => path,
+        false => nearest,
+    };
+    rustix::fs::access(written, rustix::fs::Access::WRITE_OK)
+        .map_err(|errno| format!("{}: {}", written.display(), std::io::Error::from(errno)))
+}
+
+/// Whether a file for programs can be written, whose directory has to be there.
+///
+/// # Errors
+/// It cannot.
+pub(super) fn check_file(option: &str, path: &Path) -> anyhow::Result<()> {
+    let path = &Environment::absolute(path)?;
+    let parent = path.parent().filter(|parent| !parent.is_dir());
+    let reason = match parent {
+        Some(parent) => Err(format!("{} is not a directory", parent.display())),
+        None => check_place(path, true),
+    };
+    reason.map_err(|reason| anyhow!("invalid {option}: {reason}"))
+}
+
 /// No output is to replace another's file. Directories may be shared.
 fn check_files(exports: &[Export]) -> anyhow::Result<()> {
     let mut known: Vec<(PathBuf, bool)> = Vec::new();
@@ -114,6 +157,8 @@ fn check_files(exports: &[Export]) -> anyhow::Result<()> {
             _ => continue,
         };
         let path = Environment::absolute(path)?;
+        check_place(&path, is_file)
+            .map_err(|reason| anyhow!("cannot write an output: {reason}"))?;
         if known
             .iter()
             .any(|(other, other_is_file)| *other == path && (is_file || *other_is_file))

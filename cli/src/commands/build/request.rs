@@ -1,6 +1,7 @@
 //! From the command line to a request: what the files, the environment and standard input say.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use crate::args::contexts::{NamedContext, is_url};
 use crate::args::{Build, NetworkChoice, exports};
 use crate::caller::Caller;
 use crate::configuration::Configuration;
+use crate::container_proxies;
 use crate::environment::Environment;
 use crate::output::Mode;
 use crate::registries;
@@ -58,6 +60,12 @@ pub(super) fn make(
     environment: &Environment,
 ) -> anyhow::Result<(BuildRequest, Asked)> {
     let (dockerfile, context) = sources(&options, environment)?;
+    let [iidfile, metadata_file] = [&options.iidfile, &options.metadata_file]
+        .map(|file| path_if_any(file.as_deref()).map(Path::to_owned));
+    for (option, file) in [("--iidfile", &iidfile), ("--metadata-file", &metadata_file)] {
+        file.iter()
+            .try_for_each(|file| outputs::check_file(option, file))?;
+    }
     let tags = options.tags;
     // Before anything is built: a name that cannot be given would waste it all.
     for tag in &tags {
@@ -72,7 +80,7 @@ pub(super) fn make(
         annotations: options.annotations,
         is_loaded: options.load,
         tagged: !tags.is_empty(),
-        needs_id: options.iidfile.is_some(),
+        needs_id: iidfile.is_some(),
         is_quiet: options.quiet,
         may_delete: options.allow.contains(&Allowed::LocalDelete),
     };
@@ -87,7 +95,7 @@ pub(super) fn make(
         dockerfile,
         context,
         named_contexts: named.collect::<anyhow::Result<_>>()?,
-        target: options.target,
+        target: options.target.filter(|stage| !stage.is_empty()),
         build_args: build_args(&options.build_args, environment)?,
         labels: labels(&options.labels)?,
         platforms: options.platforms,
@@ -108,16 +116,21 @@ pub(super) fn make(
         steps,
     };
     let asked = Asked {
-        runtime: options.runtime.runtime,
-        progress: options.progress,
+        runtime: options.runtime.choice().clone(),
+        progress: options.progress.unwrap_or_default(),
         is_quiet: options.quiet,
         goes_nowhere,
-        iidfile: options.iidfile,
-        metadata_file: options.metadata_file,
+        iidfile,
+        metadata_file,
         agents,
         configuration,
     };
     Ok((request, asked))
+}
+
+/// The path, unless the word is empty: scripts say `--iidfile "$FILE"`.
+fn path_if_any(word: Option<&OsStr>) -> Option<&Path> {
+    word.filter(|word| !word.is_empty()).map(Path::new)
 }
 
 /// Where the Dockerfile and the context are.
@@ -125,7 +138,7 @@ fn sources(
     options: &Build,
     environment: &Environment,
 ) -> anyhow::Result<(DockerfileSource, Option<ContextSource>)> {
-    let (context, file) = (&options.context, options.file.as_deref());
+    let (context, file) = (&options.context, path_if_any(options.file.as_deref()));
     let is_stdin = file == Some(Path::new("-"));
     if context == "-" {
         return piped(file);
@@ -256,6 +269,7 @@ fn build_args(
             .get(epoch)
             .map(|value| (epoch.to_owned(), value.to_owned())),
     );
+    arguments.extend(container_proxies::configured(environment)?);
     for entry in given {
         let (name, value) = match entry.split_once('=') {
             Some((name, value)) => (name, Some(value)),

@@ -10,6 +10,7 @@ use solver::{Pull, RunImage, RunOptions};
 use crate::args::NetworkChoice;
 use crate::args::run::{MountChoice, MountFrom, PullChoice, Run};
 use crate::caller::Caller;
+use crate::container_proxies;
 use crate::environment::Environment;
 
 /// Largest file with variables in bytes; one that is larger is something else.
@@ -152,7 +153,11 @@ fn variables(
     given: Vec<String>,
     environment: &Environment,
 ) -> anyhow::Result<Vec<String>> {
-    let mut variables = Vec::new();
+    let proxies = container_proxies::configured(environment)?;
+    let mut variables: Vec<_> = proxies
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     for path in files {
         let read = || -> anyhow::Result<_> {
             let file = std::fs::File::open(Caller::current().absolute(path)?)?;

@@ -137,6 +137,8 @@ fn named_contexts_are_known_by_their_short_names() {
 fn what_makes_no_sense_is_refused_before_anything_is_built() {
     let (directory, path) = context();
     let file = directory.path().join("Dockerfile").display().to_string();
+    let of_type_tar = format!("type=tar,dest={path}");
+    let below_a_file = format!("type=oci,dest={file}/x.tar");
     for (arguments, part) in [
         (
             &["/nowhere/at/all"][..],
@@ -158,6 +160,17 @@ fn what_makes_no_sense_is_refused_before_anything_is_built() {
         ),
         (&["--build-context", "A B=/", &path], "invalid context name"),
         (&["-o", "-", "-o", "type=oci", &path], "two outputs"),
+        (&["-o", &of_type_tar, &path], "is a directory; name a file"),
+        (&["-o", &below_a_file, &path], "is not a directory"),
+        (&["-o", &file, &path], "is not a directory"),
+        (
+            &["--iidfile", "/nowhere/at/all", &path],
+            "invalid --iidfile: /nowhere/at",
+        ),
+        (
+            &["--metadata-file", "/", &path],
+            "invalid --metadata-file: / is a directory",
+        ),
     ] {
         let error = request(arguments, &[]).unwrap_err();
         assert!(
@@ -165,6 +178,36 @@ fn what_makes_no_sense_is_refused_before_anything_is_built() {
             "{arguments:?}: {error:#}"
         );
     }
+}
+
+#[test]
+fn empty_words_of_scripts_are_as_if_they_were_not_there() {
+    let (directory, path) = context();
+    let words = ["--target=", "--file=", "--iidfile=", "--metadata-file="];
+    let given = options(&[&words[..], &[&path]].concat());
+    let (request, asked) = make(given, &Environment::of(&[], true)).unwrap();
+    assert_eq!(request.target, None);
+    let file = directory.path().join("Dockerfile");
+    assert_eq!(request.dockerfile, DockerfileSource::File(file));
+    assert_eq!((asked.iidfile, asked.metadata_file), (None, None));
+}
+
+#[test]
+fn proxies_of_dockers_configuration_are_arguments_unless_others_are_given() {
+    let (directory, path) = context();
+    let text = r#"{"proxies": {"default": {"httpProxy": "http://p:1", "noProxy": "x"}}}"#;
+    fs::write(directory.path().join("config.json"), text).unwrap();
+    let given = ["--build-arg", "HTTP_PROXY=http://q:2", &path];
+    let request = request(&given, &[("DOCKER_CONFIG", &path)]).unwrap();
+    let expected = [
+        ("HTTP_PROXY", "http://q:2"),
+        ("NO_PROXY", "x"),
+        ("http_proxy", "http://p:1"),
+        ("no_proxy", "x"),
+    ];
+    let arguments = request.build_args.iter();
+    let found: Vec<_> = arguments.map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(found, expected);
 }
 
 #[test]
