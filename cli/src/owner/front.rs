@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use mount::Forked;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use rustix::termios::{OptionalActions, Termios};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
@@ -83,7 +83,8 @@ pub(crate) fn carry_out(site: Site, command: Command, words: &[OsString]) -> any
                     Outcome::Ended(code) => return Ok(code),
                     Outcome::Lost => return wait(child),
                     Outcome::Again => {
-                        wait(child)?;
+                        // However it ended: it has done nothing.
+                        end_of(child)?;
                         return Err(start_again(words));
                     }
                 }
@@ -249,13 +250,19 @@ async fn next(signals: &mut [(Signals, u8)]) -> u8 {
     .await
 }
 
-/// Waits for the child's end; gives its exit code, or ends as it did.
-fn wait(child: u32) -> anyhow::Result<u8> {
+/// Waits for the child's end.
+fn end_of(child: u32) -> anyhow::Result<WaitStatus> {
     let pid = i32::try_from(child).ok().and_then(Pid::from_raw);
     let waited = rustix::process::waitpid(pid, WaitOptions::empty());
     let Some((_, status)) = waited.context("cannot wait for the process that works")? else {
         bail!("the process that works is somebody else's");
     };
+    Ok(status)
+}
+
+/// Waits for the child's end; gives its exit code, or ends as it did.
+fn wait(child: u32) -> anyhow::Result<u8> {
+    let status = end_of(child)?;
     if let Some(code) = status.exit_status() {
         return Ok(u8::try_from(code).unwrap_or(u8::MAX));
     }
