@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use clap::error::{ContextKind, ContextValue};
 
+use crate::args::elsewhere;
 use crate::caller::Caller;
 use crate::output::size;
 use crate::output::text::is_mover;
@@ -63,6 +65,14 @@ pub(crate) fn wrong_command_line(error: &clap::Error, words: &[OsString]) -> ! {
             tracing::debug!("nobody reads what is wrong");
         }
         std::process::exit(EXIT_NOT_RUN.into());
+    }
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(hint) = elsewhere::hint(word)
+    {
+        say(&format!(
+            "error: unrecognized subcommand '{word}': {hint}\n\nFor more information, try '--help'."
+        ));
+        std::process::exit(EXIT_USAGE.into());
     }
     error.exit()
 }

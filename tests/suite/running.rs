@@ -2,6 +2,7 @@
 //! beside it on the same root.
 
 mod beside;
+mod isolated;
 mod signals;
 mod terminal;
 mod volumes;

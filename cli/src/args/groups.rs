@@ -148,6 +148,7 @@ impl ImageCommand {
                 command: None,
                 image: Some(options.image),
                 list: options.list,
+                platform: options.platform,
                 human: options.human,
             }),
             ImageCommand::Import(options) => Command::Import(options),
@@ -173,6 +174,9 @@ struct ImageHistory {
     /// How the list looks
     #[command(flatten)]
     list: history::List,
+    /// The platform, as linux/arm64, of an image that has several [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// Times and sizes for people; `-H=false` prints RFC 3339 and bytes
     #[arg(short = 'H', long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]

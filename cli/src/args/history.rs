@@ -39,6 +39,9 @@ pub(crate) struct History {
     /// How the list looks
     #[command(flatten)]
     pub(crate) list: List,
+    /// The platform, as linux/arm64, of an image that has several [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", requires = "image")]
+    pub(crate) platform: Option<String>,
     /// Times and sizes for people; `-H=false` prints RFC 3339 and bytes (of an image)
     #[arg(short = 'H', long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]

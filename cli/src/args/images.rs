@@ -114,6 +114,23 @@ pub(crate) struct Inspect {
     /// The platform, as linux/arm64, of an image that has several [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
+    /// What is meant by the names: image; varve has nothing else to inspect
+    #[arg(long = "type", value_name = "TYPE", value_parser = image_type)]
+    _type: Option<()>,
+    /// Show the sizes of containers; those of images are always shown
+    #[arg(short, long)]
+    _size: bool,
+}
+
+fn image_type(text: &str) -> Result<(), String> {
+    match text {
+        "" | "image" => Ok(()),
+        "container" | "network" | "volume" | "plugin" | "node" | "service" | "secret"
+        | "config" | "task" => Err(format!("varve has no {text}s to inspect: there are images")),
+        _ => Err(format!(
+            "{text:?} is not a valid value for --type; there are images"
+        )),
+    }
 }
 
 fn inspected(text: &str) -> Result<Template, String> {

@@ -55,15 +55,17 @@ pub(crate) struct Run {
     /// Program in place of the image's ENTRYPOINT; an empty one removes it
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
-    /// Mount a directory or file of this machine (repeatable)
+    /// Mount a directory or file of this machine (repeatable); :rslave lets in what is mounted
+    /// there later
     #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]", value_parser = volume)]
     pub(crate) volumes: Vec<MountChoice>,
     /// The same, or a directory in memory, field by field (repeatable)
     #[arg(long = "mount", value_name = "FIELDS", value_parser = mount)]
     #[arg(
-        long_help = "Mount something (repeatable): type=bind,source=PATH,target=PATH[,readonly] \
-        or type=tmpfs,target=PATH[,tmpfs-size=SIZE][,tmpfs-mode=MODE][,readonly]. Unlike -v this \
-        does not make a directory that is missing on this machine"
+        long_help = "Mount something (repeatable): type=bind,source=PATH,target=PATH[,readonly]\
+        [,bind-propagation=rslave] or \
+        type=tmpfs,target=PATH[,tmpfs-size=SIZE][,tmpfs-mode=MODE][,readonly]. Unlike -v this does \
+        not make a directory that is missing on this machine"
     )]
     pub(crate) mount: Vec<MountChoice>,
     /// Mount a directory in memory: as /tmp or /tmp:size=64m,mode=1777,exec (repeatable)
@@ -109,6 +111,9 @@ pub(crate) struct Run {
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     #[arg(value_name = "IMAGE [COMMAND]", num_args = 1..)]
     pub(crate) image_and_command: Vec<String>,
+    /// Rights, limits and name servers
+    #[command(flatten)]
+    pub(crate) isolation: super::isolation::Isolation,
 }
 
 /// Options of `docker run` that are understood and refused, so that the message can say why.
@@ -132,6 +137,21 @@ pub(crate) struct Refused {
     /// All rights
     #[arg(long, hide = true)]
     privileged: bool,
+    /// Notes on the container
+    #[arg(short, long, hide = true, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// The same, of a file
+    #[arg(long, hide = true, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// What `docker stop` sends
+    #[arg(long, hide = true, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// How long `docker stop` waits
+    #[arg(long, hide = true, value_name = "SECONDS", allow_hyphen_values = true)]
+    stop_timeout: Option<i64>,
+    /// Where the container's id goes
+    #[arg(long, hide = true, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
 }
 
 impl Refused {
@@ -161,9 +181,27 @@ impl Refused {
                  systemd do so",
             );
         }
+        if !self.label.is_empty() || !self.label_file.is_empty() {
+            return Some(
+                "--label: no other command could read it, because a container is gone with its \
+                 `varve run`; leave it out (`varve build --label` is for images)",
+            );
+        }
+        if self.stop_signal.is_some() || self.stop_timeout.is_some() {
+            return Some(
+                "--stop-signal, --stop-timeout: there is no `varve stop` that would send it; leave it \
+                 out: the process gets the signals that `varve run` gets",
+            );
+        }
+        if self.cidfile.is_some() {
+            return Some(
+                "--cidfile: no other command could use the id, because a container is gone with its \
+                 `varve run`; leave it out",
+            );
+        }
         self.privileged.then_some(
             "--privileged: containers of varve have the rights of build steps, no more; leave it \
-             out, or build the image and run it with docker or nerdctl (`varve build --load`)",
+             out, or say which are needed (--cap-add, --device)",
         )
     }
 }
@@ -200,6 +238,8 @@ pub(crate) enum MountFrom {
         path: PathBuf,
         /// Whether a directory is made if nothing is there.
         is_made: bool,
+        /// Whether what is mounted there later on this machine comes in.
+        is_slave: bool,
     },
     /// A directory in memory.
     Memory {
@@ -232,22 +272,18 @@ fn volume(text: &str) -> Result<MountChoice, String> {
              ./{source}:{target}"
         ));
     }
-    let mut is_read_only = false;
+    let (mut is_read_only, mut is_slave) = (false, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => is_read_only = true,
             // docker's defaults, and words that mean something on other systems only: z and Z are
             // for SELinux.
             "rw" | "private" | "rprivate" | "cached" | "delegated" | "consistent" | "z" | "Z" => {}
-            "shared" | "rshared" | "slave" | "rslave" => {
-                return Err(format!(
-                    "unsupported option {option:?}: what is mounted in a container or later on \
-                     this machine stays where it is (rprivate)"
-                ));
-            }
+            "slave" | "rslave" => is_slave = true,
+            "shared" | "rshared" => return Err(unshared(option)),
             _ => {
                 return Err(format!(
-                    "unsupported option {option:?}: there are ro, rw, z, Z and rprivate"
+                    "unsupported option {option:?}: there are ro, rw, z, Z, rprivate and rslave"
                 ));
             }
         }
@@ -258,8 +294,16 @@ fn volume(text: &str) -> Result<MountChoice, String> {
         from: MountFrom::Path {
             path: source.into(),
             is_made: true,
+            is_slave,
         },
     })
+}
+
+fn unshared(option: &str) -> String {
+    format!(
+        "unsupported option {option:?}: what a container mounts is not seen on this machine, because \
+         the mounts of varve are its own; rslave lets mounts of this machine in"
+    )
 }
 
 /// Reads `--tmpfs`.
@@ -296,7 +340,7 @@ fn tmpfs(text: &str) -> Result<MountChoice, String> {
 fn mount(text: &str) -> Result<MountChoice, String> {
     let (mut kind, mut source, mut target) = (None, None, None);
     let (mut size_bytes, mut mode) = (None, None);
-    let mut is_read_only = false;
+    let (mut is_read_only, mut is_slave) = (false, false);
     for field in csv::fields(text)? {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key, Some(value)),
@@ -309,6 +353,10 @@ fn mount(text: &str) -> Result<MountChoice, String> {
             ("readonly" | "ro", None | Some("true" | "1")) => is_read_only = true,
             ("readonly" | "ro", Some("false" | "0")) => is_read_only = false,
             ("bind-propagation", Some("private" | "rprivate")) => {}
+            ("bind-propagation", Some("slave" | "rslave")) => is_slave = true,
+            ("bind-propagation", Some(option @ ("shared" | "rshared"))) => {
+                return Err(unshared(option));
+            }
             ("tmpfs-size", Some(value)) => size_bytes = Some(size(value)?),
             ("tmpfs-mode", Some(value)) => mode = Some(octal(value)?),
             _ => {
@@ -324,9 +372,13 @@ fn mount(text: &str) -> Result<MountChoice, String> {
         ("bind", Some(path)) if size_bytes.is_none() && mode.is_none() => MountFrom::Path {
             path,
             is_made: false,
+            is_slave,
         },
         ("bind", None) => return Err("type=bind needs source=PATH".to_owned()),
         ("bind", _) => return Err("tmpfs-size and tmpfs-mode are for type=tmpfs".to_owned()),
+        ("tmpfs", _) if is_slave => {
+            return Err("bind-propagation is for type=bind".to_owned());
+        }
         ("tmpfs", None) => MountFrom::Memory {
             size_bytes,
             mode: mode.unwrap_or(executor::TMPFS_MODE_DEFAULT),
@@ -380,8 +432,16 @@ mod tests {
             from: MountFrom::Path {
                 path: path.into(),
                 is_made,
+                is_slave: false,
             },
         }
+    }
+
+    fn slave(mut choice: MountChoice) -> MountChoice {
+        if let MountFrom::Path { is_slave, .. } = &mut choice.from {
+            *is_slave = true;
+        }
+        choice
     }
 
     fn memory(target: &str, size_bytes: Option<u64>, mode: u32) -> MountChoice {
@@ -405,6 +465,7 @@ mod tests {
             ("/a:/b:z", path("/a", "/b", false, true)),
             ("/a:/b:ro,Z", path("/a", "/b", true, true)),
             ("/a:/b:private", path("/a", "/b", false, true)),
+            ("/a:/b:ro,rslave", slave(path("/a", "/b", true, true))),
         ] {
             assert_eq!(volume(text), Ok(expect), "{text}");
         }
@@ -413,8 +474,8 @@ mod tests {
             ("data:/data", "./data:/data"),
             ("/a:b", "no absolute path"),
             ("/a:/", "no absolute path"),
-            ("/a:/b:x", "there are ro, rw, z, Z and rprivate"),
-            ("/a:/b:rshared", "stays where it is"),
+            ("/a:/b:x", "there are ro, rw, z, Z, rprivate and rslave"),
+            ("/a:/b:rshared", "rslave lets mounts of this machine in"),
             ("/a:/b:ro:x", "SOURCE:TARGET"),
         ] {
             let error = volume(text).unwrap_err();
@@ -448,7 +509,11 @@ mod tests {
             ("type=npipe,target=/a", "bind and tmpfs"),
             (
                 "type=bind,source=/a,target=/b,bind-propagation=shared",
-                "invalid field",
+                "rslave lets mounts of this machine in",
+            ),
+            (
+                "type=tmpfs,target=/b,bind-propagation=rslave",
+                "bind-propagation is for type=bind",
             ),
             ("type=tmpfs,target=/t,tmpfs-mode=9", "no file mode"),
         ] {

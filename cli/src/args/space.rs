@@ -79,6 +79,9 @@ pub(crate) struct Prune {
     /// Show all that is known of what goes
     #[arg(long)]
     pub(crate) verbose: bool,
+    /// Volumes too: varve has none, so nothing more goes
+    #[arg(long)]
+    pub(crate) volumes: bool,
     /// Images without a name stay: `varve builder prune`
     #[arg(skip)]
     pub(crate) keeps_images: bool,

@@ -28,7 +28,8 @@ use crate::output::replay;
 pub(super) fn history(site: &Site, options: history::History) -> anyhow::Result<()> {
     let command = match (options.command, options.image) {
         (None, Some(image)) => {
-            return image::history(site, &image, &options.list, options.human);
+            let platform = options.platform.as_deref();
+            return image::history(site, (&image, platform), &options.list, options.human);
         }
         (Some(_), Some(image)) => {
             bail!("say either an image ({image}) or what to do with builds, not both")

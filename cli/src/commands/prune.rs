@@ -32,6 +32,7 @@ const ANSWER_BYTES_MAX: u64 = 1024;
 /// # Errors
 /// Those of the store; nothing that is needed is lost whenever it ends.
 pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
+    tracing::debug!(volumes = options.volumes, "there are no volumes");
     let chosen = Chosen::read(&options.filter)?;
     let has_rule = !options.filter.is_empty()
         || options.reserved_space.is_some()

@@ -12,6 +12,7 @@
 mod evaluate;
 pub(crate) mod functions;
 mod parse;
+mod typed;
 
 use std::str::FromStr;
 

@@ -45,6 +45,15 @@ pub enum Error {
         id: u32,
     },
 
+    /// Something that was asked for cannot be had here.
+    #[error("cannot {what}: {reason}")]
+    Unavailable {
+        /// What was asked for, as a verb.
+        what: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+
     /// The working directory cannot be made or is no directory.
     #[error("failed to create working directory {cwd}")]
     WorkingDirectory {

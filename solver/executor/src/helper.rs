@@ -13,7 +13,11 @@ mod console;
 mod embedded;
 #[cfg(feature = "embedded-runtime")]
 mod error_log;
+#[cfg(feature = "embedded-runtime")]
+mod init;
 mod program;
+#[cfg(feature = "embedded-runtime")]
+mod propagation;
 mod signals;
 mod supervise;
 

@@ -19,11 +19,13 @@
 //! # }
 //! ```
 //!
-//! Absent on purpose: LLB, images, snapshots (the root arrives mounted), resource limits.
+//! Absent on purpose: LLB, images, snapshots (the root arrives mounted).
 
 mod run;
 
 mod process;
+
+mod extras;
 
 mod user;
 
@@ -32,6 +34,8 @@ mod network;
 mod stubs;
 
 mod rootfs;
+
+mod propagation;
 
 mod cgroup;
 
@@ -69,6 +73,7 @@ mod error;
 pub use cancel::Cancel;
 pub use cgroup::container_id;
 pub use error::{Error, Result, StartFailure};
+pub use extras::{CPU_PERIOD_US, Ceilings, Device, Extras, Propagation, ResolverChoice, Swap};
 #[cfg(any(test, feature = "testing"))]
 pub use fake::FakeRuntime;
 pub use helper::{helper_main, is_helper};
@@ -80,7 +85,7 @@ pub use process::{
 };
 pub use run::{Executor, ID_LENGTH_MAX, RunRequest};
 pub use runtime::{Container, Exit, RunFuture, Runtime, RuntimeChoice};
-pub use spec::{Abilities, CAPABILITIES, CAPABILITIES_MASK, MaskOrder};
+pub use spec::{ALL_CAPABILITIES, Abilities, CAPABILITIES, CAPABILITIES_MASK, MaskOrder};
 pub use stdio::{Asked, Attached, Stdio};
 pub use stubs::{MountStubs, create_mount_point};
 pub use supervised::SupervisedRuntime;

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use crate::extras::ResolverChoice;
 use crate::process::{HostEntry, Network};
 
 /// Where the host keeps its resolver configuration.
@@ -25,21 +26,28 @@ const FALLBACK_SERVERS: [&str; 4] = [
     "2001:4860:4860::8844",
 ];
 
-/// The content of /etc/resolv.conf for a step, made from this host's.
+/// The content of /etc/resolv.conf for a step, made from this host's and what is said instead.
 #[must_use]
-pub fn resolv_conf(network: Network) -> String {
-    resolv_conf_from(network, &|path| {
+pub fn resolv_conf(network: Network, choice: &ResolverChoice) -> String {
+    resolv_conf_from(network, choice, &|path| {
         std::fs::read_to_string(path).unwrap_or_default()
     })
 }
 
-fn resolv_conf_from(network: Network, read: &dyn Fn(&Path) -> String) -> String {
+fn resolv_conf_from(
+    network: Network,
+    choice: &ResolverChoice,
+    read: &dyn Fn(&Path) -> String,
+) -> String {
     let mut resolver = Resolver::parse(&read(Path::new(RESOLV_CONF)));
     // With the host's network the stub of systemd-resolved is reachable, so it may stay.
     if network != Network::Host && resolver.servers == [SYSTEMD_STUB] {
         resolver = Resolver::parse(&read(Path::new(RESOLV_CONF_SYSTEMD)));
     }
-    if network != Network::Host || resolver.servers.is_empty() {
+    if !choice.servers.is_empty() {
+        // Whoever names one knows whether it can be reached.
+        resolver.servers.clone_from(&choice.servers);
+    } else if network != Network::Host || resolver.servers.is_empty() {
         resolver.servers.retain(|server| !server.is_loopback());
         if resolver.servers.is_empty() {
             resolver.servers.extend(
@@ -48,6 +56,13 @@ fn resolv_conf_from(network: Network, read: &dyn Fn(&Path) -> String) -> String 
                     .filter_map(|text| text.parse::<IpAddr>().ok()),
             );
         }
+    }
+    if !choice.search.is_empty() {
+        let domains = choice.search.iter().filter(|domain| *domain != ".");
+        resolver.search = domains.cloned().collect();
+    }
+    if !choice.options.is_empty() {
+        resolver.options.clone_from(&choice.options);
     }
     resolver.to_string()
 }
@@ -183,7 +198,7 @@ mod tests {
             }
         };
         assert_eq!(
-            resolv_conf_from(network, &read),
+            resolv_conf_from(network, &ResolverChoice::default(), &read),
             expect,
             "{network:?} {main:?}"
         );
@@ -239,5 +254,27 @@ mod tests {
         let expect = "127.0.0.1\tlocalhost box\n::1\tlocalhost ip6-localhost ip6-loopback\n\
             192.0.2.7\tdb\n";
         assert_eq!(hosts("box", &[extra]), expect);
+    }
+
+    #[test]
+    fn what_is_said_of_the_resolver_goes_before_the_hosts_words() {
+        let host = |_: &Path| "nameserver 10.0.0.1\nsearch lan\noptions ndots:5\n".to_owned();
+        let said = |servers: &[&str], search: &[&str], options: &[&str]| {
+            let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+            let choice = ResolverChoice {
+                servers: servers.iter().map(|one| one.parse().unwrap()).collect(),
+                search: words(search),
+                options: words(options),
+            };
+            resolv_conf_from(Network::Host, &choice, &host)
+        };
+        assert_eq!(
+            said(&["127.0.0.1", "::1"], &["a", "b"], &["debug"]),
+            "nameserver 127.0.0.1\nnameserver ::1\nsearch a b\noptions debug\n"
+        );
+        assert_eq!(
+            said(&[], &["."], &[]),
+            "nameserver 10.0.0.1\noptions ndots:5\n"
+        );
     }
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::extras::Extras;
+
 /// The host name a step sees unless it asks for another one.
 ///
 /// BuildKit's own value: programs that record the host name in their output then give the same
@@ -35,6 +37,8 @@ pub struct Process {
     pub limits: Vec<ResourceLimit>,
     /// Gives the process a terminal of this size; needs [`crate::Stdio::Attached`].
     pub terminal: Option<WindowSize>,
+    /// What build steps have no use for.
+    pub extras: Extras,
 }
 
 /// The size of a terminal in characters.
@@ -71,6 +75,7 @@ impl Default for Process {
             read_only_root: false,
             limits: Vec::new(),
             terminal: None,
+            extras: Extras::default(),
         }
     }
 }

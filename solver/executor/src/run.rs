@@ -9,9 +9,11 @@ use std::sync::{Arc, OnceLock};
 use crate::cancel::Cancel;
 use crate::cgroup::{Cgroups, Setup};
 use crate::error::{Error, Result};
+use crate::extras::{Ceilings, Propagation, Swap};
 use crate::ids::Ids;
 use crate::network;
 use crate::process::{ExtraMountKind, Process};
+use crate::propagation;
 use crate::rootfs::RootDir;
 use crate::runtime::{Container, Exit, Runtime};
 use crate::spec::{self, SpecInput};
@@ -153,9 +155,11 @@ impl Shared {
         // First, so that a wrong path is not reported as a user that cannot be found.
         RootDir::open(&request.rootfs)
             .map_err(|source| Error::prepare("open root file system", &request.rootfs, source))?;
-        let user = user::lookup(&request.rootfs, &request.process.user)?;
+        let mut user = user::lookup(&request.rootfs, &request.process.user)?;
+        user::add_groups(&request.rootfs, &mut user, &request.process.extras.groups)?;
         let ids = Ids::here();
         ids.check(&user)?;
+        self.check_extras(&request.process, &ids)?;
         let bundle = self.state.join(&request.id);
         make_bundle(&bundle)?;
         let detect = || {
@@ -173,6 +177,7 @@ impl Shared {
         let cgroups = self.cgroups.get_or_init(detect).clone();
         let path = cgroups.path_of(&request.id);
         let cgroups = cgroups.prepare(&path);
+        check_ceilings(&request.process.extras.ceilings, &cgroups, &path)?;
         let has_group = cgroups.setup() != Setup::Unavailable;
         let mut prepared = Prepared {
             stubs: None,
@@ -190,6 +195,42 @@ impl Shared {
         }
     }
 
+    /// Refuses what this runtime, or an ordinary user, cannot have.
+    fn check_extras(&self, process: &Process, ids: &Ids) -> Result<()> {
+        let extras = &process.extras;
+        let unavailable = |what: &str, reason: String| {
+            let what = what.to_owned();
+            Err(Error::Unavailable { what, reason })
+        };
+        if extras.has_init && !self.runtime.abilities().first_process {
+            let runtime = self.runtime.name();
+            let reason = format!("{runtime} has none; use --runtime embedded, or leave out --init");
+            return unavailable("start an init process", reason);
+        }
+        if !extras.devices.is_empty() && !ids.are_all() {
+            let reason = "only the root of this machine makes devices; mount the device instead, \
+                          if you may use it: -v /dev/NAME:/dev/NAME"
+                .to_owned();
+            return unavailable("add a device", reason);
+        }
+        let mounted = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        for (target, propagation) in &extras.propagations {
+            let mut mounts = process.mounts.iter();
+            let found = mounts.find(|mount| mount.target == *target);
+            if let (Propagation::Slave, Some(ExtraMountKind::Bind { source, .. })) =
+                (propagation, found.map(|mount| &mount.kind))
+                && !propagation::is_propagated(&mounted, source)
+            {
+                let what = format!("mount {} with slave propagation", source.display());
+                let reason = "it is not on a shared or slave mount; make it one (mount \
+                              --make-rshared), or leave out the option"
+                    .to_owned();
+                return unavailable(&what, reason);
+            }
+        }
+        Ok(())
+    }
+
     fn fill(
         &self,
         request: &RunRequest,
@@ -202,7 +243,7 @@ impl Shared {
         prepared.stubs = Some(MountStubs::create(&request.rootfs, &process.mounts)?);
         let hosts = network::hosts(process.effective_hostname(), &process.extra_hosts);
         let hosts = prepared.write("hosts", hosts.as_bytes())?;
-        let resolv_conf = network::resolv_conf(process.network);
+        let resolv_conf = network::resolv_conf(process.network, &process.extras.resolver);
         let resolv_conf = prepared.write("resolv.conf", resolv_conf.as_bytes())?;
         let spec = spec::generate(&SpecInput {
             process,
@@ -214,10 +255,39 @@ impl Shared {
             cgroup_path: &prepared.cgroup,
             abilities: self.runtime.abilities(),
             ids,
-        });
+        })?;
         prepared.write("config.json", spec.to_string().as_bytes())?;
         Ok(())
     }
+}
+
+/// Refuses ceilings that nothing would hold.
+fn check_ceilings(ceilings: &Ceilings, cgroups: &Cgroups, path: &Path) -> Result<()> {
+    let unavailable = |what: String, reason: &str| {
+        let reason = reason.to_owned();
+        // What was made for the container goes again.
+        cgroups.remove(path);
+        Err(Error::Unavailable { what, reason })
+    };
+    if let Some(lacking) = cgroups.lacks(path, &ceilings.controllers()) {
+        let what = format!("limit what the container takes of {lacking}");
+        let reason = match cgroups.setup() {
+            Setup::Unavailable => {
+                "it has no cgroup of its own here; run varve as root, or leave out the limit \
+                 (--ulimit works everywhere)"
+            }
+            Setup::Legacy | Setup::Unified => {
+                "the kernel or the group that varve is in has no such controller; `varve doctor` \
+                 tells what there is"
+            }
+        };
+        return unavailable(what, reason);
+    }
+    if matches!(ceilings.swap, Swap::Total(_)) && !cgroups.counts_swap() {
+        let reason = "this kernel does not count it; leave out --memory-swap";
+        return unavailable("limit swap".to_owned(), reason);
+    }
+    Ok(())
 }
 
 /// What a run has made and must take away again.

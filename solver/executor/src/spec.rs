@@ -5,6 +5,8 @@
 //! and /etc/hosts bound read-only, cgroups visible read-only, no limit on open files, new
 //! privileges allowed, moby's default seccomp profile.
 
+mod capabilities;
+mod resources;
 mod seccomp;
 
 use std::path::{Path, PathBuf};
@@ -12,9 +14,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cgroup::{Cgroups, MOUNT_ROOT, NO_GROUP, Setup};
+use crate::error::Result;
+use crate::extras::Propagation;
 use crate::ids::Ids;
 use crate::process::{ExtraMountKind, Network, Process};
 use crate::user::User;
+pub use capabilities::ALL_CAPABILITIES;
 use seccomp::DeviceNodes;
 pub use seccomp::MaskOrder;
 
@@ -38,6 +43,9 @@ pub const CAPABILITIES: [&str; 14] = [
 
 /// The same set as the bit mask of /proc/self/status (`CapEff`).
 pub const CAPABILITIES_MASK: u64 = 0xa804_25fb;
+
+/// Tells the embedded runtime to start a first process of its own.
+pub(crate) const INIT_ANNOTATION: &str = "varve.init";
 
 /// File mode creation mask of a step: runc's default. It must not depend on varve's own.
 const UMASK: u32 = 0o022;
@@ -78,6 +86,8 @@ pub struct Abilities {
     /// In a user namespace it makes do with the groups that there are: without a path it leaves its
     /// caller's own alone, and rules for devices, which only the host's root makes, it leaves out.
     pub lenient_groups: bool,
+    /// It can start a first process of our own, which starts the program.
+    pub first_process: bool,
     /// How it reads the masked comparisons of a seccomp profile.
     pub mask_order: MaskOrder,
 }
@@ -89,6 +99,7 @@ impl Abilities {
         read_only_v1_mounts: true,
         v2_device_filter: true,
         lenient_groups: true,
+        first_process: false,
         mask_order: MaskOrder::Specified,
     };
 
@@ -98,6 +109,7 @@ impl Abilities {
         read_only_v1_mounts: false,
         v2_device_filter: false,
         lenient_groups: false,
+        first_process: true,
         mask_order: MaskOrder::Swapped,
     };
 }
@@ -117,25 +129,53 @@ pub(crate) struct SpecInput<'a> {
 }
 
 /// The configuration of a container.
-pub(crate) fn generate(input: &SpecInput<'_>) -> Value {
+pub(crate) fn generate(input: &SpecInput<'_>) -> Result<Value> {
     let process = input.process;
+    let capabilities = capabilities(process);
+    let devices = resources::devices(&process.extras.devices)?;
     let mut linux = json!({
         "namespaces": namespaces(input),
         "maskedPaths": MASKED_PATHS,
         "readonlyPaths": readonly_paths(input),
-        "seccomp": seccomp::profile(&CAPABILITIES, device_nodes(input), input.abilities.mask_order),
+        "seccomp": seccomp::profile(&capabilities, device_nodes(input), input.abilities.mask_order),
         "cgroupsPath": group(input),
     });
     if input.cgroups.setup() != Setup::Unavailable {
         // No device but those that every runtime adds (null, zero, tty and the like).
-        linux["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+        linux["resources"] = resources::resources(&process.extras, &devices, input.cgroups);
     }
-    let mut spec = spec_of(input, linux);
+    if !devices.is_empty() {
+        linux["devices"] = devices.iter().map(resources::Node::to_json).collect();
+    }
+    if !process.extras.sysctls.is_empty() {
+        let parameters = process.extras.sysctls.iter();
+        let parameters = parameters.map(|(name, value)| (name.clone(), json!(value)));
+        linux["sysctl"] = Value::Object(parameters.collect());
+    }
+    if process.extras.no_seccomp
+        && let Some(parts) = linux.as_object_mut()
+    {
+        parts.remove("seccomp");
+    }
+    let mut spec = spec_of(input, linux, &capabilities);
+    if process.extras.no_new_privileges {
+        spec["process"]["noNewPrivileges"] = true.into();
+    }
+    if process.extras.has_init {
+        spec["annotations"] = json!({ INIT_ANNOTATION: "true" });
+    }
     if let Some(size) = process.terminal {
         // runc sets it; for libcontainer the helper does.
         spec["process"]["consoleSize"] = json!({ "height": size.rows, "width": size.columns });
     }
-    spec
+    Ok(spec)
+}
+
+fn capabilities(process: &Process) -> Vec<&str> {
+    match &process.extras.capabilities {
+        Some(chosen) => chosen.iter().map(String::as_str).collect(),
+        None => CAPABILITIES.to_vec(),
+    }
 }
 
 /// The path of the group. libcontainer takes an empty one for the group that its caller is in, and
@@ -147,7 +187,7 @@ fn group<'a>(input: &SpecInput<'a>) -> &'a Path {
     }
 }
 
-fn spec_of(input: &SpecInput<'_>, linux: Value) -> Value {
+fn spec_of(input: &SpecInput<'_>, linux: Value, capabilities: &[&str]) -> Value {
     let process = input.process;
     // "noNewPrivileges" is left out, which means false: with an explicit false libcontainer would
     // drop CAP_SYS_ADMIN before it loads the seccomp filter, and could not load it any more.
@@ -168,9 +208,9 @@ fn spec_of(input: &SpecInput<'_>, linux: Value) -> Value {
             "cwd": process.cwd,
             "rlimits": limits(process),
             "capabilities": {
-                "bounding": CAPABILITIES,
-                "effective": CAPABILITIES,
-                "permitted": CAPABILITIES,
+                "bounding": capabilities,
+                "effective": capabilities,
+                "permitted": capabilities,
             },
         },
         "mounts": mounts(input),
@@ -281,6 +321,7 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
                     options.extend(read_only_options());
                 }
                 options.extend(is_data.then_some(isolated).into_iter().flatten());
+                options.extend(propagation(input.process, &extra.target));
                 bind(&extra.target, source, &options)
             }
             ExtraMountKind::Tmpfs {
@@ -308,6 +349,15 @@ fn mounts(input: &SpecInput<'_>) -> Vec<Value> {
         }
     }
     mounts
+}
+
+fn propagation(process: &Process, target: &str) -> Option<&'static str> {
+    let mut said = process.extras.propagations.iter();
+    let (_, propagation) = said.find(|(known, _)| known == target)?;
+    Some(match propagation {
+        Propagation::Private => "rprivate",
+        Propagation::Slave => "rslave",
+    })
 }
 
 /// What makes a mount read-only together with those below it, where the kernel can do that.

@@ -158,6 +158,42 @@ fn home_or_root(home: &str) -> String {
     }
 }
 
+/// Adds groups to those of a user: numbers, or names of the image in `root`.
+///
+/// # Errors
+/// [`UserError`].
+pub(crate) fn add_groups(root: &Path, user: &mut User, given: &[String]) -> Result<(), UserError> {
+    if given.is_empty() {
+        return Ok(());
+    }
+    let unreadable = |cause: std::io::Error| UserError::Unreadable {
+        user: given.join(", "),
+        cause: cause.to_string(),
+    };
+    let root = RootDir::open(root).map_err(unreadable)?;
+    let file = match root.read_file(Path::new("/etc/group"), USER_FILE_BYTES_MAX) {
+        Ok(content) => String::from_utf8_lossy(&content).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(unreadable(error)),
+    };
+    for group in given {
+        let found = group_lines(&file).find(|line| line.name == group);
+        let gid = match (found, number(group)?) {
+            (Some(line), _) => line.gid,
+            (None, Some(gid)) => gid,
+            (None, None) => {
+                let group = group.clone();
+                return Err(UserError::NoGroup { group });
+            }
+        };
+        let gid = id(gid)?;
+        if !user.groups.contains(&gid) {
+            user.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
 /// `uid:gid` when both are given as numbers (or as `root`); such a pair needs no files.
 fn both_numbers(specification: &str) -> Option<(u32, u32)> {
     let number = |text: &str| {

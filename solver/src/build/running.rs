@@ -71,6 +71,8 @@ pub struct RunOptions {
     pub limits: Vec<ResourceLimit>,
     /// Gives it a terminal of this size.
     pub terminal: Option<executor::WindowSize>,
+    /// Rights, ceilings, devices, name servers.
+    pub extras: executor::Extras,
 }
 
 /// A container that can be run. Its files stay in the store as long as this exists.
@@ -287,6 +289,7 @@ fn process(name: &str, config: RunConfig, options: RunOptions) -> Result<Process
         read_only_root: options.is_read_only,
         limits: options.limits,
         terminal: options.terminal,
+        extras: options.extras,
     })
 }
 
@@ -313,6 +316,7 @@ mod tests {
             is_read_only: false,
             limits: Vec::new(),
             terminal: None,
+            extras: executor::Extras::default(),
         };
         process("app", config, options).unwrap().env
     }

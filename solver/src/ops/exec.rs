@@ -104,6 +104,7 @@ impl ExecOp {
             read_only_root: root_is_read_only,
             limits: limits.collect(),
             terminal: None,
+            extras: executor::Extras::default(),
         })
     }
 

@@ -32,10 +32,16 @@ fn images() -> Varve {
 fn commands_of_groups_do_what_their_own_names_do() {
     let varve = images();
     for (group, plain) in [
-        (&["image", "ls"][..], &["images"][..]),
+        (&["image", "ls", "-q"][..], &["images", "-q"][..]),
         (&["image", "inspect", "one"], &["inspect", "one"]),
-        (&["image", "history", "one"], &["history", "one"]),
-        (&["builder", "du"], &["du"]),
+        (
+            &["image", "history", "-q", "one"],
+            &["history", "-q", "one"],
+        ),
+        (
+            &["builder", "du", "--format", "{{.ID}}"],
+            &["du", "--format", "{{.ID}}"],
+        ),
     ] {
         let (said, meant) = (varve.varve(group).success(), varve.varve(plain).success());
         assert_eq!(said.stdout, meant.stdout, "{group:?}");
@@ -112,6 +118,23 @@ fn image_prune_removes_images_without_a_name_and_with_all_those_that_nobody_uses
         assert!(refused.stderr.contains(told), "{refused}");
     }
     varve.varve(["fsck"]).succeeded();
+}
+
+#[test]
+fn words_of_docker_that_are_not_here_are_explained() {
+    let varve = Varve::new();
+    for (word, told) in [
+        ("ps", "varve keeps no containers"),
+        ("volume", "mounts directories (-v)"),
+        ("info", "varve doctor"),
+        ("compose", "varve --help"),
+    ] {
+        let refused = varve.varve([word]).refused(2, &[told]);
+        assert!(!refused.stderr.contains("similar"), "{refused}");
+    }
+    varve
+        .varve(["system", "prune", "-af", "--volumes"])
+        .succeeded();
 }
 
 #[test]

@@ -76,6 +76,35 @@ fn templates_choose_what_is_printed_and_mistakes_are_told() {
 }
 
 #[test]
+fn fields_that_are_typed_in_docker_print_as_there() {
+    let varve = Varve::new();
+    varve.dockerfile(
+        "FROM busybox AS plain\nFROM plain\nHEALTHCHECK --interval=90s --retries=3 CMD true\n\
+         EXPOSE 80\n",
+    );
+    varve.build(["-t", "checked"]).succeeded();
+    varve
+        .build(["-t", "plain", "--target", "plain"])
+        .succeeded();
+    let format = "{{.Config.Healthcheck}} {{.Config.StopTimeout}} {{.Config.ExposedPorts}}";
+    for (image, expected) in [
+        ("plain", "<nil> <nil> map[]\n"),
+        (
+            "checked",
+            "{[CMD-SHELL true] 1m30s 0s 0s 0s 3} <nil> map[80/tcp:{}]\n",
+        ),
+    ] {
+        let words = ["inspect", "--type", "image", "-s", "-f", format, image];
+        assert_eq!(varve.varve(words).success().stdout, expected);
+    }
+    let format = "{{printf \"%T\" .RepoTags}} {{json .Config.Healthcheck.Interval}}";
+    let shown = varve.varve(["inspect", "-f", format, "checked"]);
+    assert_eq!(shown.success().stdout, "[]string 90000000000\n");
+    let refused = varve.varve(["inspect", "--type", "container", "plain"]);
+    refused.refused_with(2, &["varve has no containers to inspect"]);
+}
+
+#[test]
 fn what_is_there_is_shown_and_what_is_not_is_told() {
     let varve = built();
     let outcome = varve.varve(["inspect", "other", "nothing"]).code(1);
@@ -209,7 +238,7 @@ fn fields_that_an_image_does_not_set_are_empty_in_templates() {
         ("<{{.Parent}}{{.DockerVersion}}>", "<>"),
         ("{{.GraphDriver.Name}}", "varve"),
         ("{{eq .Size .VirtualSize}}", "true"),
-        ("{{.Config.ExposedPorts}}", "map[80/tcp:map[]]"),
+        ("{{.Config.ExposedPorts}}", "map[80/tcp:{}]"),
     ] {
         assert_eq!(shown(format), expected, "{format}");
     }

@@ -51,6 +51,33 @@ fn mounts_of_run_are_those_that_root_gets() {
 }
 
 #[test]
+fn run_gives_a_user_what_needs_no_cgroup_and_refuses_the_rest_with_the_reason() {
+    let varve = Varve::new();
+    let user = User::new(&varve, 1);
+    varve.dockerfile("FROM busybox\nRUN true\n");
+    user.build(["-tapp"]).succeeded();
+    let volume = format!("{}/shown:/shown", user.home().display());
+    let run = |options: &[&str], script: &str| {
+        let words = ["run", "-v", &volume];
+        let words = words.iter().chain(options);
+        user.varve(words.chain(&["app", "sh", "-c", script]))
+    };
+    let options = ["--init", "--cap-drop", "ALL", "--dns", "192.0.2.1"];
+    let script = "echo $$ > /shown/pid; grep -c ^nameserver.192.0.2.1 /etc/resolv.conf; \
+                  grep CapEff /proc/self/status | cut -f2";
+    let ran = run(&options, script).success();
+    assert_eq!(ran.stdout, "1\n0000000000000000\n", "{ran}");
+    let pid = fs::read_to_string(user.home().join("shown/pid")).unwrap();
+    assert_eq!(pid, "2\n");
+    for option in ["--memory=64m", "--cpus=0.5", "--pids-limit=9"] {
+        run(&[option], "true").refused_with(125, &["it has no cgroup of its own here"]);
+    }
+    let refused = run(&["--device", "/dev/fuse"], "true");
+    refused.refused_with(125, &["only the root of this machine makes devices"]);
+    assert_eq!(mounts_below(&user.home()), [""; 0]);
+}
+
+#[test]
 fn images_are_listed_checked_and_removed() {
     let varve = Varve::new();
     let user = User::new(&varve, 1);

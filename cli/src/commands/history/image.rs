@@ -53,7 +53,7 @@ struct Row {
 /// There is none of that name; those of the store.
 pub(super) fn history(
     site: &Site,
-    name: &str,
+    (name, said): (&str, Option<&str>),
     options: &List,
     is_human: bool,
 ) -> anyhow::Result<()> {
@@ -61,8 +61,12 @@ pub(super) fn history(
         anyhow::bail!("--filter is for builds; leave out the image, or the filter");
     }
     let images = Images::new(site.open_snapshots()?);
-    let found = find(&images, name, None)?;
-    let image = open_any(&images, &found.called(), &found.target, &platform(None)?)?;
+    let found = find(&images, name, said)?;
+    let (called, wanted) = (found.called(), platform(said)?);
+    let image = match said {
+        Some(_) => images.open(&called, &found.target, &wanted)?,
+        None => open_any(&images, &called, &found.target, &wanted)?,
+    };
     let config: Config = serde_json::from_slice(&image.config_bytes)?;
     let sizes = images.layer_sizes(&image)?;
     let id = image.manifest.config.digest.to_string();

@@ -28,7 +28,9 @@ const RUN_CONFIG: [(&str, &str); 7] = [
 
 /// The same of fields that docker's templates know and its JSON leaves out: there a script gets an
 /// empty value rather than none.
-const RUN_CONFIG_MORE: [(&str, &str); 16] = [
+const RUN_CONFIG_MORE: [(&str, &str); 18] = [
+    ("Healthcheck", "null"),
+    ("StopTimeout", "null"),
     ("Hostname", "\"\""),
     ("Domainname", "\"\""),
     ("AttachStdin", "false"),

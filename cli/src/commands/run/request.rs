@@ -4,10 +4,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use executor::{ExtraMount, ExtraMountKind, HostEntry, Network, ResourceLimit};
+use executor::{
+    Ceilings, ExtraMount, ExtraMountKind, Extras, HostEntry, Network, Propagation, ResolverChoice,
+    ResourceLimit,
+};
 use solver::{Pull, RunImage, RunOptions};
 
 use crate::args::NetworkChoice;
+use crate::args::isolation::Isolation;
 use crate::args::run::{MountChoice, MountFrom, PullChoice, Run};
 use crate::caller::Caller;
 use crate::container_proxies;
@@ -60,9 +64,19 @@ pub(super) fn make(
         host: host.name.clone(),
         address: host.address,
     });
+    let mut extras = extras(&options.isolation, network)?;
     let mut mounts = Vec::new();
     mounts.extend(options.shm_size.map(shared_memory));
     for choice in [options.volumes, options.mount, options.tmpfs].concat() {
+        if let MountFrom::Path { is_slave, .. } = choice.from {
+            let propagation = match is_slave {
+                true => Propagation::Slave,
+                false => Propagation::Private,
+            };
+            extras
+                .propagations
+                .push((choice.target.clone(), propagation));
+        }
         mounts.push(mount(choice)?);
     }
     let request = RunOptions {
@@ -81,8 +95,45 @@ pub(super) fn make(
         is_read_only: options.read_only,
         limits: limits.collect(),
         terminal: None,
+        extras,
     };
     Ok((image, request))
+}
+
+/// Rights, limits, devices and name servers.
+fn extras(said: &Isolation, network: Network) -> anyhow::Result<Extras> {
+    if let Some((name, _)) = said
+        .sysctls
+        .iter()
+        .find(|(name, _)| name.starts_with("net."))
+        && network == Network::Host
+    {
+        bail!("sysctl {name} is not allowed in the network of this machine; add --network none");
+    }
+    let there = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Extras {
+        capabilities: said.capabilities(),
+        groups: said.group_add.clone(),
+        ceilings: Ceilings {
+            memory_bytes: said.memory,
+            swap: said.swap()?,
+            cpu_quota_us: said.cpu_quota_us(there)?,
+            cpu_shares: said.cpu_shares,
+            cpu_set: said.cpuset_cpus.clone(),
+            pids: said.pids(),
+        },
+        devices: said.devices.clone(),
+        sysctls: said.sysctls.clone(),
+        resolver: ResolverChoice {
+            servers: said.dns.clone(),
+            search: said.dns_search.clone(),
+            options: said.dns_option.clone(),
+        },
+        has_init: said.init,
+        no_new_privileges: said.has_no_new_privileges(),
+        no_seccomp: said.has_no_seccomp(),
+        propagations: Vec::new(),
+    })
 }
 
 /// As docker: a process that shares the network has its name, too.
@@ -127,7 +178,7 @@ fn mount(choice: MountChoice) -> anyhow::Result<ExtraMount> {
             has_programs,
             read_only,
         },
-        MountFrom::Path { path, is_made } => ExtraMountKind::Bind {
+        MountFrom::Path { path, is_made, .. } => ExtraMountKind::Bind {
             source: source(&path, is_made)
                 .with_context(|| format!("cannot mount {} at {target}", path.display()))?,
             read_only,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::functions::{self, is_true, printed};
 use super::parse::{Base, Command, Node, Operand, Pipeline, Range};
-use super::{OUTPUT_MAX_BYTES, visible};
+use super::{OUTPUT_MAX_BYTES, typed, visible};
 
 /// What a template sees at some point.
 struct Scope<'v> {
@@ -43,7 +43,8 @@ impl Scope<'_> {
             Node::Text(text) => self.put(text),
             Node::Print(pipeline) => {
                 let value = self.value(pipeline, dot)?;
-                self.put(&visible(&printed(&value), false))
+                let text = typed::shown(pipeline, &value).unwrap_or_else(|| printed(&value));
+                self.put(&visible(&text, false))
             }
             Node::Set(name, pipeline) => {
                 let value = self.value(pipeline, dot)?;

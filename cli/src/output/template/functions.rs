@@ -123,9 +123,9 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
             let count = number(name, arguments, 1)?;
             Value::String(text(0)?.chars().take(count).collect())
         }
-        "print" => Value::String(arguments.iter().map(printed).collect()),
+        "print" => Value::String(arguments.iter().map(inner).collect()),
         "println" => {
-            let words: Vec<_> = arguments.iter().map(printed).collect();
+            let words: Vec<_> = arguments.iter().map(inner).collect();
             Value::String(words.join(" ") + "\n")
         }
         "printf" => Value::String(printf(text(0)?, &arguments[1..])?),
@@ -299,7 +299,7 @@ fn hexadecimal(value: &Value) -> Result<String, String> {
     }
 }
 
-/// `%s %v %d %q %t %x %%`, with `-`, a width and, for text, most characters (`%.12s`).
+/// `%s %v %d %q %t %x %T %%`, with `-`, a width and, for text, most characters (`%.12s`).
 fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
     let mut arguments = arguments.iter();
     let mut out = String::new();
@@ -322,7 +322,8 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
             .next()
             .ok_or_else(|| format!("printf: no argument for %{verb}"))?;
         let text = match verb {
-            's' | 'v' | 'd' | 't' => printed(value),
+            's' | 'v' | 'd' | 't' => inner(value),
+            'T' => super::typed::name(value).to_owned(),
             'q' => Value::String(printed(value)).to_string(),
             'x' => hexadecimal(value)?,
             other => return Err(format!("printf: %{other} is not supported")),

@@ -24,6 +24,7 @@ use super::supervise::{Launched, is_cancelled, kill, read_report};
 use super::{Job, Launch, error_log, failed, with_hint};
 use crate::error::StartFailure;
 use crate::protocol::Report;
+use crate::spec::INIT_ANNOTATION;
 
 /// Makes the container and starts its program.
 pub(super) fn launch(
@@ -34,6 +35,8 @@ pub(super) fn launch(
     if job.cgroup.as_os_str().is_empty() {
         hide_cgroups().map_err(|error| failed("cannot do without cgroups", error))?;
     }
+    super::propagation::prepare(&job.bundle.join("config.json"))
+        .map_err(|error| failed("cannot prepare the mounts", error))?;
     let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     let (reader, writer) = pipe.map_err(|error| failed("cannot make a pipe", error))?;
     let log = error_log::install().map_err(|error| failed("cannot make a pipe", error))?;
@@ -181,7 +184,7 @@ impl Executor for Workload {
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let report = match program(spec) {
+        let report = match program(spec).and_then(|path| with_init(spec).map(|()| path)) {
             Ok(path) => execute(&path, spec),
             Err(report) => report,
         };
@@ -196,6 +199,15 @@ impl Workload {
         // The helper hears of the process's death even if this gets lost.
         drop(pipe.and_then(|mut pipe| pipe.write_all(&report.to_line())));
     }
+}
+
+/// Puts a first process before the program where one is asked for; this is the program's then.
+fn with_init(spec: &Spec) -> Launch<()> {
+    let annotations = spec.annotations().as_ref();
+    if annotations.is_some_and(|all| all.contains_key(INIT_ANNOTATION)) {
+        super::init::split().map_err(|error| failed("cannot start an init process", error))?;
+    }
+    Ok(())
 }
 
 /// Replaces this process; returns only the reason why that was impossible.

@@ -26,7 +26,7 @@ fn generate_with(process: &Process, cgroups: &Cgroups, abilities: Abilities) -> 
         abilities,
         ids: &Ids::all(),
     });
-    serde_json::from_value(value).unwrap()
+    serde_json::from_value(value.unwrap()).unwrap()
 }
 
 const V1: &str = "30 1 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
