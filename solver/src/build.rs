@@ -11,7 +11,7 @@ use engine::{CancelToken, Engine, Limits};
 use executor::Executor;
 use snapshotter::gc::Collected;
 use snapshotter::{Manager, leases};
-use store::{Batch, Durability};
+use store::{Batch, Durability, Tally};
 
 use crate::cache::Records;
 use crate::error::{Error, Result};
@@ -177,6 +177,16 @@ impl Solver {
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Result<Built, BuildFailure> {
+        let counted = self.carry_out(request, progress, cancel);
+        TALLY.scope(progress.tally().clone(), counted).await
+    }
+
+    async fn carry_out(
+        &self,
+        request: BuildRequest,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Built, BuildFailure> {
         exporters::check(&request)?;
         let _work = self.snapshots.store().work();
         let request = self.fetch_contexts(request, progress, cancel).await?;
@@ -194,7 +204,12 @@ impl Solver {
             }
         })?;
         let build = self.builds.begin();
-        let environment = self.environment(&prepared, &request, remote.clone(), build.ids);
+        let environment = self.environment(
+            (&prepared, &request),
+            remote.clone(),
+            build.ids,
+            progress.tally().clone(),
+        );
         let evaluated = self
             .evaluate(&prepared, environment, progress, cancel)
             .await;
@@ -277,10 +292,10 @@ impl Solver {
     /// What the operations of a build need.
     fn environment(
         &self,
-        prepared: &Prepared,
-        request: &BuildRequest,
+        (prepared, request): (&Prepared, &BuildRequest),
         remote: Remote,
         ids: VertexIds,
+        tally: Arc<Tally>,
     ) -> Arc<Environment> {
         Arc::new(Environment {
             snapshots: self.snapshots.clone(),
@@ -295,6 +310,7 @@ impl Solver {
             coming: prepared.coming.clone(),
             remote,
             _work: self.snapshots.store().work(),
+            tally,
         })
     }
 
@@ -449,11 +465,21 @@ pub fn release_leases(snapshots: &Manager) -> Result<()> {
     Ok(())
 }
 
+tokio::task_local! {
+    /// Counts what the build brings in that a task works for.
+    pub(crate) static TALLY: Arc<Tally>;
+}
+
 /// Runs blocking work where it may block.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    let tally = TALLY.try_with(Arc::clone).ok();
+    let counted = move || {
+        let _counting = tally.as_ref().map(Tally::count_here);
+        work()
+    };
+    match tokio::task::spawn_blocking(counted).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

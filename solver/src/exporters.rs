@@ -15,6 +15,8 @@ mod platforms;
 pub(crate) mod push;
 pub mod save;
 
+pub use self::beside::write_whole;
+
 use dockerfile::config::DockerImageConfig;
 use engine::CancelToken;
 use snapshotter::Manager;

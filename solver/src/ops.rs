@@ -19,7 +19,8 @@ use llb::op::Op;
 use llb::{Graph, Vertex};
 use snapshotter::{Manager, catalog, leases};
 use store::{
-    Batch, BlobId, Content, Entry, Ingest, Leaf, Store, TreeId, TreeRef, TreeSource, Work, diff,
+    Batch, BlobId, Content, Entry, Ingest, Leaf, Store, Tally, TreeId, TreeRef, TreeSource, Work,
+    diff,
 };
 
 use crate::agents::Agents;
@@ -56,6 +57,8 @@ pub(crate) struct Environment {
     /// What its operations have found stays as long as one of them may go on: for another build,
     /// perhaps, than the one that it is of.
     pub(crate) _work: Work,
+    /// Counts what this build brings in.
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Environment {
@@ -122,7 +125,7 @@ fn convert(
     environment: &Arc<Environment>,
 ) -> Result<engine::Vertex<Value>> {
     let (ids, environment) = (environment.ids, environment.clone());
-    let records = environment.records.clone();
+    let (records, tally) = (environment.records.clone(), environment.tally.clone());
     let op: Arc<dyn engine::Op<Value = Value>> = match vertex.op() {
         Op::Exec(exec) => Arc::new(exec::ExecOp::new((**exec).clone(), vertex, environment)?),
         Op::File(file) => Arc::new(file::FileOp {
@@ -147,6 +150,7 @@ fn convert(
         inner: op,
         about: noted::about(vertex.op(), &name),
         records,
+        tally,
     });
     let input = |edge: &llb::Edge| engine::Edge {
         vertex: ids.of(edge.vertex),

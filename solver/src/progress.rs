@@ -14,6 +14,7 @@ use engine::{
     Completion, Listener, OpOutput, OutputSink as OpOutputSink, OutputStream, VertexId, VertexInfo,
     VertexProgress,
 };
+use store::Tally;
 
 use crate::content::Digest;
 use crate::error::without_error_numbers;
@@ -123,6 +124,7 @@ pub struct Progress {
     display: Arc<dyn Display>,
     steps: Arc<AtomicU64>,
     downloaded: Arc<AtomicU64>,
+    tally: Arc<Tally>,
     /// Vertices without a name, which nobody is shown, and what they read.
     hidden: Arc<Mutex<HashMap<VertexId, Vec<VertexId>>>>,
 }
@@ -140,6 +142,7 @@ impl Progress {
             display,
             steps: Arc::default(),
             downloaded: Arc::default(),
+            tally: Arc::default(),
             hidden: Arc::default(),
         }
     }
@@ -157,6 +160,11 @@ impl Progress {
     /// Bytes that were counted so far.
     pub fn downloaded(&self) -> u64 {
         self.downloaded.load(Ordering::Relaxed)
+    }
+
+    /// Counts what is brought into the store for this, and not what others bring in meanwhile.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     fn hidden(&self) -> MutexGuard<'_, HashMap<VertexId, Vec<VertexId>>> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use support::workspace::{Outcome, Varve, run};
+use support::workspace::{Outcome, Running, Varve, run};
 
 /// Cleared screen, a colour, a title: nothing of it may reach the terminal.
 const HOSTILE: &str = r"printf '\033[2J\033[35mhello\033[0m\n\033]0;title\007'";
@@ -216,4 +216,25 @@ fn rawjson_is_a_status_of_buildkit_in_each_line() {
         "{again}"
     );
     assert!(again.stderr.contains(r#""cached":true"#), "{again}");
+}
+
+#[test]
+fn a_summary_counts_what_its_own_build_has_written() {
+    let varve = Varve::new();
+    let build = |name: &str, step: &str| {
+        let file = varve.write(
+            format!("context/{name}"),
+            format!("FROM busybox\nRUN {step}\n"),
+        );
+        let file = file.to_str().unwrap().to_owned();
+        Running::start(&mut varve.build_command(["-f", &file]))
+    };
+    varve.dockerfile("FROM busybox\nRUN : the base is there\n");
+    varve.build([""; 0]).succeeded();
+    let small = build("small", "sleep 3; head -c 1000 /dev/urandom > /small");
+    let large = build("large", "head -c 30000000 /dev/urandom > /large");
+    let large = large.wait().success().stderr;
+    let small = small.wait().success().stderr;
+    assert!(large.contains("30.00MB written to the store"), "{large}");
+    assert!(small.contains("1.00kB written to the store"), "{small}");
 }

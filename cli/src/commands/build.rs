@@ -56,7 +56,6 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     let store = service.solver().snapshots().store().clone();
     let recorder = Recorder::new(
         output.display(),
-        &store,
         Asked::of(&request),
         Redaction::of(&request.build_args, &request.steps.secrets),
     );
@@ -75,7 +74,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     drop(std::mem::take(&mut asked.agents));
     let (built, interrupted) = built?;
     let outcome = outcome(&built, interrupted.is_some());
-    let mut record = recorder.finish(&outcome, &store, &progress);
+    let mut record = recorder.finish(&outcome, &progress);
     if let Err(error) = History::new(store).save(&mut record) {
         say(&format!(
             "WARNING: this build is not in the history: {}",

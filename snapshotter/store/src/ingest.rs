@@ -23,6 +23,7 @@ use crate::key_value::{Batch, Durability};
 use crate::layout::Table;
 use crate::objects::{OBJECT_MODE, hash_file};
 use crate::store::Store;
+use crate::tally::Tally;
 use crate::tree::{Tree, TreeRef, TreeSink, TreeSource};
 
 /// Bodies up to this many bytes are hashed in memory first, so that one that is already stored is
@@ -37,6 +38,8 @@ pub struct Ingest<'s> {
     pass: Pass<'s>,
     /// What is found or written is kept until rows name it.
     _work: Work,
+    /// Who counts what comes in, besides the store.
+    tally: Option<Arc<Tally>>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +68,7 @@ impl<'s> Ingest<'s> {
             pending: Mutex::default(),
             pass,
             _work: store.work(),
+            tally: Tally::here(),
         }
     }
 
@@ -94,8 +98,15 @@ impl<'s> Ingest<'s> {
         Ok(self.known(id, size)? == Known::Here)
     }
 
+    fn count(&self, count: impl Fn(&Tally)) {
+        count(&self.store.tally);
+        if let Some(tally) = &self.tally {
+            count(tally);
+        }
+    }
+
     fn note_blob(&self, id: BlobId, size: u64) {
-        self.store.tally.written(size);
+        self.count(|tally| tally.written(size));
         self.pending().blobs.insert(id, size);
     }
 
@@ -116,7 +127,7 @@ impl<'s> Ingest<'s> {
         let (id, size) = (BlobId::of(bytes), bytes.len() as u64);
         let known = self.known(id, size)?;
         if known == Known::Here {
-            self.store.tally.known(size);
+            self.count(|tally| tally.known(size));
             return Ok(id);
         }
         // What a row promises is whole at any time, so what was lost comes back by a rename.
@@ -167,7 +178,7 @@ impl<'s> Ingest<'s> {
             failpoint::passed("ingest.file-adopted");
             self.note_blob(id, size);
         } else {
-            self.store.tally.known(size);
+            self.count(|tally| tally.known(size));
         }
         Ok((id, size))
     }
@@ -180,7 +191,7 @@ impl<'s> Ingest<'s> {
     pub fn copy(&self, file: &Path) -> Result<(BlobId, u64)> {
         let (id, size) = hash_file(file)?;
         if self.has_blob(id, size)? {
-            self.store.tally.known(size);
+            self.count(|tally| tally.known(size));
             return Ok((id, size));
         }
         let mut source = File::open(file).map_err(|e| Error::io("open", file, e))?;
@@ -328,7 +339,7 @@ impl BlobWriter<'_, '_> {
                     temporary.place(id)?;
                     self.ingest.note_blob(id, self.size);
                 } else {
-                    self.ingest.store.tally.known(self.size);
+                    self.ingest.count(|tally| tally.known(self.size));
                 }
                 Ok((id, self.size))
             }

@@ -47,6 +47,6 @@ pub use objects::Objects;
 pub use path::{Name, RelPath};
 pub use root_lock::RootLock;
 pub use store::Store;
-pub use tally::Brought;
+pub use tally::{Brought, Counting, Tally};
 pub use trash::Trash;
 pub use tree::{Content, Entry, Leaf, Tree, TreeRef, TreeSink, TreeSource};

@@ -1,8 +1,11 @@
 //! How much was brought into a store since it was opened, and how much of it was there already:
-//! for whoever watches. Nothing depends on these numbers.
+//! for whoever watches. Nothing depends on these numbers. Besides, a thread can count what the
+//! ingests bring in that it begins ([`Tally::count_here`]), whatever others do meanwhile.
 
+use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Blobs that were brought in, whether their ingest was committed or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct Brought {
 
 /// Counts, from any thread.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub struct Tally {
     written: Count,
     known: Count,
     taken: Mutex<Brought>,
@@ -43,7 +46,38 @@ impl Count {
     }
 }
 
+thread_local! {
+    /// Who counts what this thread brings in.
+    static HERE: RefCell<Option<Arc<Tally>>> = const { RefCell::new(None) };
+}
+
+/// As long as it is there, the ingests that this thread begins count for a tally.
+#[derive(Debug)]
+pub struct Counting {
+    before: Option<Arc<Tally>>,
+    of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        HERE.with(|here| *here.borrow_mut() = self.before.take());
+    }
+}
+
 impl Tally {
+    /// Counts what ingests bring in that this thread begins, in whichever threads they go on.
+    pub fn count_here(self: &Arc<Self>) -> Counting {
+        Counting {
+            before: HERE.with(|here| here.borrow_mut().replace(self.clone())),
+            of_this_thread: PhantomData,
+        }
+    }
+
+    /// The one that counts what this thread brings in.
+    pub(crate) fn here() -> Option<Arc<Tally>> {
+        HERE.with(|here| here.borrow().clone())
+    }
+
     /// A blob of this length was written.
     pub(crate) fn written(&self, size: u64) {
         self.written.add(size);
@@ -67,7 +101,8 @@ impl Tally {
         }
     }
 
-    pub(crate) fn sum(&self) -> Brought {
+    /// All that was counted.
+    pub fn sum(&self) -> Brought {
         let (blobs_written, bytes_written) = self.written.get();
         let (blobs_known, bytes_known) = self.known.get();
         Brought {
@@ -82,6 +117,30 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::{memory_store, scratch};
+    use crate::key_value::Batch;
+
+    #[test]
+    fn a_tally_counts_what_its_ingests_bring_in_and_nothing_of_others() {
+        let root = scratch();
+        let store = memory_store(root.path());
+        let mine = Arc::new(Tally::default());
+        let counting = mine.count_here();
+        let ingest = store.begin();
+        std::thread::scope(|scope| {
+            // On another thread, for this one.
+            scope.spawn(|| ingest.put_blob(b"mine").unwrap());
+            // For nobody.
+            scope.spawn(|| store.begin().put_blob(b"of somebody else").unwrap());
+        });
+        ingest.commit(Batch::new()).unwrap();
+        store.begin().put_blob(b"mine").unwrap();
+        drop(counting);
+        store.begin().put_blob(b"later").unwrap();
+        let sum = mine.sum();
+        assert_eq!((sum.bytes_written, sum.bytes_known), (4, 4));
+        assert_eq!(store.brought().bytes_written, 4 + 16 + 5);
+    }
 
     #[test]
     fn what_was_asked_for_once_is_not_counted_again() {

@@ -5,7 +5,7 @@
 //! and one that nobody writes any more is removed when something is next written there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -110,6 +110,24 @@ impl Drop for Beside {
             tracing::debug!(%error, name = %name.display(), "cannot remove a file");
         }
     }
+}
+
+/// Writes a file that is there as a whole or as it was. A device or pipe is written to.
+///
+/// # Errors
+/// There is no such directory; it cannot be written to.
+pub fn write_whole(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let is_special = fs::metadata(target).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    if is_special {
+        return OpenOptions::new()
+            .write(true)
+            .open(target)?
+            .write_all(bytes);
+    }
+    remove_stale(target);
+    let mut beside = Beside::create(target)?;
+    beside.file.write_all(bytes)?;
+    beside.place(target)
 }
 
 /// A name beside the target that nothing else has.

@@ -4,8 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use store::Store;
-
 use super::critical_path::{critical_path, length_us};
 use super::record::{
     Asked, BuildRecord, Counts, Details, LayerRecord, LogExcerpt, LogLine, PartRecord, Status,
@@ -44,7 +42,6 @@ pub struct Recorder {
     display: Arc<dyn Display>,
     started: Instant,
     started_ms: u64,
-    before: Traffic,
     asked: Asked,
     redaction: Redaction,
     state: Mutex<State>,
@@ -70,21 +67,15 @@ struct Step {
 }
 
 impl Recorder {
-    /// Begins the record of a build over `store`; events go on to `display`. What
+    /// Begins the record of a build; events go on to `display`. What
     /// `redaction` names will not be in it.
-    pub fn new(
-        display: Arc<dyn Display>,
-        store: &Store,
-        asked: Asked,
-        redaction: Redaction,
-    ) -> Arc<Self> {
+    pub fn new(display: Arc<dyn Display>, asked: Asked, redaction: Redaction) -> Arc<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let started_ms = since.unwrap_or_default().as_millis();
         Arc::new(Recorder {
             display,
             started: Instant::now(),
             started_ms: u64::try_from(started_ms).unwrap_or(u64::MAX),
-            before: traffic(store, 0),
             asked,
             redaction,
             state: Mutex::default(),
@@ -92,7 +83,7 @@ impl Recorder {
     }
 
     /// Ends the record. What happens later is not in it.
-    pub fn finish(&self, outcome: &Outcome<'_>, store: &Store, progress: &Progress) -> BuildRecord {
+    pub fn finish(&self, outcome: &Outcome<'_>, progress: &Progress) -> BuildRecord {
         let duration_us = self.micros(Instant::now());
         let state = std::mem::take(&mut *self.lock());
         let mut details = Details {
@@ -113,7 +104,7 @@ impl Recorder {
             Outcome::Canceled => Status::Canceled,
         };
         self.redaction.apply(&mut details);
-        let after = traffic(store, progress.downloaded());
+        let brought = progress.tally().sum();
         let path = critical_path(&details.steps);
         BuildRecord {
             summary: Summary {
@@ -125,9 +116,9 @@ impl Recorder {
                 steps: count(&details.steps),
                 critical_path_us: length_us(&details.steps, &path),
                 traffic: Traffic {
-                    downloaded: after.downloaded,
-                    written: after.written.saturating_sub(self.before.written),
-                    deduplicated: after.deduplicated.saturating_sub(self.before.deduplicated),
+                    downloaded: progress.downloaded(),
+                    written: brought.bytes_written,
+                    deduplicated: brought.bytes_known,
                 },
                 bytes: 0,
             },
@@ -184,15 +175,6 @@ impl Display for Recorder {
         let at = self.micros(event.at);
         self.lock().apply(at, &event);
         self.display.show(event);
-    }
-}
-
-fn traffic(store: &Store, downloaded: u64) -> Traffic {
-    let brought = store.brought();
-    Traffic {
-        downloaded,
-        written: brought.bytes_written,
-        deduplicated: brought.bytes_known,
     }
 }
 

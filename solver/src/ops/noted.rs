@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use engine::{BoxFuture, CacheKey, Op, OpContext, OpError};
 
+use store::Tally;
+
+use crate::build::TALLY;
 use crate::cache::Records;
 use crate::cache::notes::{About, RecordKind};
 use crate::result::Value;
@@ -13,6 +16,8 @@ pub(super) struct Noted {
     pub(super) inner: Arc<dyn Op<Value = Value>>,
     pub(super) about: About,
     pub(super) records: Arc<Records>,
+    /// Counts what it brings in: for the build that it was begun for.
+    pub(super) tally: Arc<Tally>,
 }
 
 /// What an operation of the graph makes, in BuildKit's words.
@@ -41,7 +46,7 @@ impl Op for Noted {
     type Value = Value;
 
     fn cache_map(&self, context: OpContext) -> BoxFuture<'_, Result<CacheKey, OpError>> {
-        self.inner.cache_map(context)
+        Box::pin(TALLY.scope(self.tally.clone(), self.inner.cache_map(context)))
     }
 
     fn content_key<'a>(
@@ -49,7 +54,8 @@ impl Op for Noted {
         inputs: &'a [Value],
         context: OpContext,
     ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
-        self.inner.content_key(inputs, context)
+        let key = self.inner.content_key(inputs, context);
+        Box::pin(TALLY.scope(self.tally.clone(), key))
     }
 
     fn rebase<'a>(
@@ -60,7 +66,8 @@ impl Op for Noted {
     ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
         Box::pin(async move {
             let before = found.clone();
-            let values = self.inner.rebase(inputs, found, context).await?;
+            let rebased = self.inner.rebase(inputs, found, context);
+            let values = TALLY.scope(self.tally.clone(), rebased).await?;
             self.note(values.iter().filter(|value| !before.contains(value)));
             Ok(values)
         })
@@ -72,7 +79,8 @@ impl Op for Noted {
         context: OpContext,
     ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
         Box::pin(async move {
-            let values = self.inner.exec(inputs, context).await?;
+            let made = self.inner.exec(inputs, context);
+            let values = TALLY.scope(self.tally.clone(), made).await?;
             self.note(values.iter());
             Ok(values)
         })

@@ -7,6 +7,7 @@ use engine::{BoxFuture, CacheKey, Op, OpContext, OpError};
 use llb::Vertex;
 use llb::op::{ImageSource, LocalSource, OciLayoutSource, Source};
 
+use crate::build::blocking;
 use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::images::Image;
@@ -148,9 +149,7 @@ impl Op for ImageOp {
     ) -> BoxFuture<'a, Result<Vec<Value>, OpError>> {
         Box::pin(async {
             let op = self.clone();
-            let value = tokio::task::spawn_blocking(move || op.unpack(context))
-                .await
-                .map_err(OpError::new)?;
+            let value = blocking(move || op.unpack(context)).await;
             Ok(vec![value.map_err(op_error)?])
         })
     }
@@ -183,9 +182,7 @@ impl LocalOp {
             output.status(name.clone(), scanned.bytes_read, None, true);
             Ok::<_, Error>(tree)
         };
-        let tree = tokio::task::spawn_blocking(scan)
-            .await
-            .map_err(|_| Error::Cancelled)??;
+        let tree = blocking(scan).await?;
         *self.scanned.lock().unwrap_or_else(PoisonError::into_inner) = Some(tree);
         Ok(tree)
     }
@@ -232,9 +229,7 @@ impl Op for LocalOp {
                     .adopt(ingest, &name, "", tree, lease)?;
                 Ok::<_, Error>(Value::new(environment.store(), name, tree))
             };
-            let value = tokio::task::spawn_blocking(adopt)
-                .await
-                .map_err(OpError::new)?;
+            let value = blocking(adopt).await;
             Ok(vec![value.map_err(op_error)?])
         })
     }

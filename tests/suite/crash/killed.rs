@@ -176,3 +176,41 @@ fn an_output_that_is_killed_at_any_moment_leaves_only_whole_files() {
     assert_eq!(std::fs::read_dir(mounts).unwrap().count(), 0);
     is_sound(&varve);
 }
+
+#[test]
+fn builds_killed_at_any_moment_leave_nothing_beside_the_files_that_they_write_for_programs() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN echo made > /made\n");
+    let words = [
+        "--iidfile",
+        "out/id",
+        "--metadata-file",
+        "out/meta",
+        "-t",
+        "app",
+    ];
+    std::fs::create_dir(varve.path("out")).unwrap();
+    let began = Instant::now();
+    varve.build(words).succeeded();
+    let whole = began.elapsed();
+    let (id, meta) = (varve.read("out/id"), varve.read("out/meta"));
+    let mut random = Random(SEED);
+    for _ in 0..MOMENTS {
+        let running = Running::start(&mut varve.build_command(words));
+        // Most often near its end, where they are written.
+        thread::sleep(whole.mul_f64(0.5) + random.moment(whole.mul_f64(0.6)));
+        send(&running, Signal::KILL);
+        running.wait();
+        for entry in std::fs::read_dir(varve.path("out")).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let expected = match name.as_str() {
+                "id" => &id,
+                "meta" => &meta,
+                other => panic!("{other} was left"),
+            };
+            assert_eq!(varve.read(format!("out/{name}")).len(), expected.len());
+        }
+    }
+    varve.build(words).succeeded();
+    is_sound(&varve);
+}

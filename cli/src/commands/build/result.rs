@@ -1,9 +1,8 @@
 //! What a finished build leaves for programs: `-q`, `--iidfile`, `--metadata-file`.
 
-use std::path::Path;
-
 use anyhow::Context;
 use serde_json::json;
+use solver::exporters::write_whole;
 use solver::request::Built;
 
 use super::request::Asked;
@@ -22,12 +21,12 @@ pub(super) fn write(built: &Built, asked: &Asked) -> anyhow::Result<()> {
                 path.display()
             );
         };
-        write_whole(&Environment::absolute(path)?, &id.to_string())
+        write_whole(&Environment::absolute(path)?, id.to_string().as_bytes())
             .with_context(|| format!("cannot write the image id to {}", path.display()))?;
     }
     if let Some(path) = &asked.metadata_file {
         let text = serde_json::to_string_pretty(&metadata(built))? + "\n";
-        write_whole(&Environment::absolute(path)?, &text)
+        write_whole(&Environment::absolute(path)?, text.as_bytes())
             .with_context(|| format!("cannot write metadata to {}", path.display()))?;
     }
     match built.image_id() {
@@ -76,23 +75,6 @@ fn metadata(built: &Built) -> serde_json::Value {
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)));
     serde_json::Value::Object(given.collect())
-}
-
-/// Writes a file that is there as a whole or as it was.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let is_special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
-    if is_special {
-        return std::fs::write(path, text);
-    }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // The error that counts is the one before.
-        std::fs::remove_file(&temporary).ok();
-    }
-    written
 }
 
 #[cfg(test)]

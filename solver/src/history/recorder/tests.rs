@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::progress::{NoDisplay, Step as LiveStep};
+use store::Store;
 use store::fixtures::memory_store;
 
 struct Build {
@@ -15,12 +16,7 @@ impl Build {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let store = memory_store(root.path());
-        let recorder = Recorder::new(
-            Arc::new(NoDisplay),
-            &store,
-            Asked::default(),
-            Redaction::default(),
-        );
+        let recorder = Recorder::new(Arc::new(NoDisplay), Asked::default(), Redaction::default());
         Build {
             progress: Progress::new(recorder.clone()),
             recorder,
@@ -34,7 +30,7 @@ impl Build {
     }
 
     fn finish(&self, outcome: &Outcome<'_>) -> BuildRecord {
-        self.recorder.finish(outcome, &self.store, &self.progress)
+        self.recorder.finish(outcome, &self.progress)
     }
 }
 
@@ -152,6 +148,9 @@ fn names_lines_and_parts_are_bounded() {
 fn what_was_brought_into_the_store_meanwhile_is_counted() {
     let build = Build::new();
     build.progress.count_downloaded(7);
+    let others = build.store.begin();
+    others.put_blob(b"of another build").unwrap();
+    let _counting = build.progress.tally().count_here();
     let ingest = build.store.begin();
     ingest.put_blob(b"new bytes").unwrap();
     ingest.put_blob(b"new bytes").unwrap();
