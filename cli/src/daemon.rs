@@ -141,7 +141,17 @@ impl Site {
 
     fn open_own_store(&self) -> anyhow::Result<Arc<Store>> {
         let lock = self.lock()?;
-        let rows = Rocks::open(&self.root.join(store::layout::DATABASE))?;
+        store::room::make(&lock)?;
+        let rows = match Rocks::open(&self.root.join(store::layout::DATABASE)) {
+            // None of our commands can help here, which the usual words would advise.
+            Err(error) if error.is_no_space() => anyhow::bail!(
+                "the disk of {root} is so full that the database cannot even be opened, and nothing \
+                 of varve's is left to remove without it: remove 1 MB of something else from that \
+                 disk, then run `varve prune --all`",
+                root = self.root.display()
+            ),
+            opened => opened?,
+        };
         Ok(Arc::new(Store::open(lock, Box::new(rows))?))
     }
 

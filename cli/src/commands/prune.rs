@@ -54,7 +54,7 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     // Builds and mounts that are gone keep nothing.
     solver::build::release_leases(&snapshots)?;
     Images::new(snapshots.clone()).mounted(&site.place())?;
-    let trash = snapshots.store().trash_bytes()?;
+    let trash = first + snapshots.store().trash_bytes()?;
     let mut gone: Vec<Entry> = Vec::new();
     let (forgotten, images, collected) = if has_rule {
         let rule = rule(options, chosen, &snapshots)?;
@@ -90,7 +90,7 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
         options.dry_run,
         (forgotten, images),
         &collected,
-        bytes,
+        (trash, bytes),
     ))
 }
 
@@ -98,7 +98,7 @@ fn told(
     dry_run: bool,
     (forgotten, images): (usize, usize),
     collected: &gc::Collected,
-    bytes: u64,
+    (trash, bytes): (u64, u64),
 ) -> String {
     let mut text = String::new();
     let report = &collected.store;
@@ -119,6 +119,13 @@ fn told(
         "{verb} {} snapshots, {} directories, {} files and {} strays\n",
         collected.snapshots, report.trees, report.blobs, report.strays,
     ));
+    if trash > 0 {
+        let freed = if dry_run { "would free" } else { "freed" };
+        text.push_str(&format!(
+            "{freed} {} of what was removed before\n",
+            size(trash)
+        ));
+    }
     text.push_str(&format!("Total {total} space: {}\n", size(bytes)));
     text
 }

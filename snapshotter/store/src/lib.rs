@@ -23,6 +23,7 @@ pub mod layout;
 pub mod metadata;
 pub mod objects;
 pub mod path;
+pub mod room;
 mod root_lock;
 pub mod space;
 pub mod store;

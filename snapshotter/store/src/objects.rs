@@ -5,6 +5,7 @@
 //! metadata image. The nonce is in every overlay redirect and in no image, so that no layer can
 //! hold a file at a path that a redirect names (shared/spec/filesystem-stacks.md, "Hijack").
 
+use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::id::BlobId;
 use crate::layout;
-use crate::space::BLOCK_BYTES;
+use crate::space::{self, BLOCK_BYTES};
 
 /// Mode of every object file (the umask may take bits away): it never changes again.
 pub(crate) const OBJECT_MODE: u32 = 0o444;
@@ -163,13 +164,15 @@ impl Objects {
     ) -> Result<()> {
         for nonce in read_directory(&self.root)? {
             if !nonce.ends_with(&self.nonce) {
-                visit(None, nonce, [0; 2])?;
+                let bytes = measured(&nonce)?;
+                visit(None, nonce, bytes)?;
                 continue;
             }
             for part in read_directory(&nonce)? {
                 let part_name = hex_name(&part, 2);
                 if part_name.is_none() || !part.is_dir() {
-                    visit(None, part, [0; 2])?;
+                    let bytes = measured(&part)?;
+                    visit(None, part, bytes)?;
                     continue;
                 }
                 for file in read_directory(&part)? {
@@ -217,6 +220,17 @@ pub(crate) fn hash_file(path: &Path) -> Result<(BlobId, u64)> {
             }
         }
     }
+}
+
+/// Length and bytes on disk of something that is no object, with all below it.
+fn measured(path: &Path) -> Result<[u64; 2]> {
+    let found = fs::symlink_metadata(path).map_err(|e| Error::io("stat", path, e))?;
+    let taken = space::taken(path, found.dev(), &mut HashSet::new());
+    let taken = taken.map_err(|e| Error::io("measure", path, e))?;
+    Ok(match found.is_dir() {
+        true => [taken, taken],
+        false => [found.size(), taken],
+    })
 }
 
 /// The paths in a directory, sorted.

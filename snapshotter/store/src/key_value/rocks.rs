@@ -70,7 +70,11 @@ const FREE_BYTES_MIN: u64 = 1 << 20;
 ///
 /// Space for the log is not reserved: it would be 24 MiB from the moment of opening, which a small
 /// disk does not have.
-const MORE_OPTIONS: &str = "avoid_flush_during_recovery=true;allow_fallocate=false";
+///
+/// A file that tells the options, 80 kB of it, is nothing that an open should fail for on a full
+/// disk.
+const MORE_OPTIONS: &str = "avoid_flush_during_recovery=true;allow_fallocate=false;\
+     fail_if_options_file_error=false";
 
 /// An open RocksDB database; dropping it closes it.
 pub struct Rocks {
@@ -94,6 +98,7 @@ impl Rocks {
         let reserve = path.join(RESERVE);
         if free_bytes(path).is_some_and(|free| free < FREE_BYTES_MIN) {
             give_back(&reserve)?;
+            forget_options(path)?;
         }
         match Self::open_once(path) {
             Err(error) if error.is_no_space() && give_back(&reserve)? => Self::open_once(path),
@@ -395,6 +400,19 @@ fn give_back(reserve: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io("remove", reserve, error)),
     }
+}
+
+/// Removes the files that only tell with which options the database was open, 80 kB each, and
+/// parts of them: every open writes another one, and none reads them.
+fn forget_options(path: &Path) -> Result<()> {
+    for file in crate::objects::read_directory(path)? {
+        let name = file.file_name().unwrap_or_default();
+        let is_part = file.extension().is_some_and(|found| found == "dbtmp");
+        if is_part || name.as_encoded_bytes().starts_with(b"OPTIONS-") {
+            fs::remove_file(&file).map_err(|e| Error::io("remove", file, e))?;
+        }
+    }
+    Ok(())
 }
 
 /// What is free on the disk, if that can be told.

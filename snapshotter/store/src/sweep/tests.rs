@@ -107,7 +107,7 @@ fn a_sweep_tells_what_it_deletes_and_a_dry_run_deletes_nothing() {
         blobs: 11,
         bytes: 5 * 3 + 5,
         strays: 3,
-        stray_bytes: 3 + 26,
+        stray_bytes: 5 + 3 + 26,
         trees_kept: 2,
         blobs_kept: 2,
     };
