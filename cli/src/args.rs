@@ -26,6 +26,7 @@ pub(crate) mod run;
 pub(crate) mod secrets;
 pub(crate) mod space;
 pub(crate) mod steps;
+pub(crate) mod unknown;
 mod variables;
 
 use std::ffi::OsString;

@@ -81,6 +81,11 @@ fn limits_that_make_no_sense_are_refused_before_anything_is_made() {
         (&["--stop-signal", "INT"], "varve stop"),
         (&["--cidfile", "x"], "--cidfile"),
         (
+            &["--ipc=host"],
+            "--ipc: namespaces of a container are always its own",
+        ),
+        (&["--gpus", "all"], "it is not supported"),
+        (
             &["-v", "/tmp:/x:rshared"],
             "rslave lets mounts of this machine in",
         ),

@@ -13,6 +13,7 @@ use solver::{Pull, RunImage, RunOptions};
 use crate::args::NetworkChoice;
 use crate::args::isolation::Isolation;
 use crate::args::run::{MountChoice, MountFrom, PullChoice, Run};
+use crate::args::unknown;
 use crate::caller::Caller;
 use crate::container_proxies;
 use crate::environment::Environment;
@@ -39,7 +40,7 @@ pub(super) fn make(
         bail!("no image is named")
     };
     if reference.starts_with('-') {
-        bail!("unknown option {reference}; `varve run --help` lists those that there are");
+        bail!("{}", unknown::message(&reference));
     }
     let image = RunImage {
         reference,
