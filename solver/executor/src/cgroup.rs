@@ -3,6 +3,8 @@
 //! The runtimes create and join the group; this file finds the place for cgroup v1, hybrid and v2
 //! alike, and cleans up whatever happened to the runtime. Limits are set by the runtimes.
 
+mod controllers;
+
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -177,52 +179,17 @@ impl Cgroups {
         }
     }
 
-    /// The first of these controllers that containers of the group `path` cannot have.
-    pub(crate) fn lacks<'n>(&self, path: &Path, controllers: &[&'n str]) -> Option<&'n str> {
-        let has = |name: &str| match self.setup {
-            Setup::Unavailable => false,
-            Setup::Legacy => self.hierarchy(name).is_some(),
-            Setup::Unified => {
-                let parent = path.parent().unwrap_or(path);
-                let parent = below(Path::new(MOUNT_ROOT), parent);
-                // The runtime hands down what is above.
-                let above = parent
-                    .parent()
-                    .unwrap_or(&parent)
-                    .join("cgroup.controllers");
-                let known = std::fs::read_to_string(above).unwrap_or_default();
-                known.split_whitespace().any(|known| known == name)
-            }
-        };
-        controllers.iter().find(|name| !has(name)).copied()
-    }
-
-    /// Whether swap can be limited.
-    pub(crate) fn counts_swap(&self) -> bool {
-        match self.setup {
-            Setup::Unavailable => false,
-            Setup::Unified => Path::new("/proc/swaps").exists(),
-            Setup::Legacy => self
-                .hierarchy("memory")
-                .is_some_and(|place| place.join("memory.memsw.limit_in_bytes").exists()),
-        }
-    }
-
-    /// Where a controller of version 1 is mounted, perhaps together with others.
-    fn hierarchy(&self, controller: &str) -> Option<&PathBuf> {
-        self.mount_points.iter().find(|point| {
-            let name = point.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| name.split(',').any(|one| one == controller))
-        })
-    }
-
     /// Removes the empty groups of containers whose varve is dead: one that is killed while it
     /// makes a container has nobody that cleans up after it.
     ///
     /// Nothing is killed, and a group that is in use cannot be removed. Whether a maker in another
     /// pid namespace is alive cannot be asked: its group goes when nobody has used it for long.
     pub(crate) fn remove_abandoned(&self) {
-        for (_, groups) in self.directories(&self.own.join(GROUP)) {
+        let top = Path::new("/").join(GROUP);
+        let own = self.own.join(GROUP);
+        let places = [Some(&own), Some(&top).filter(|top| **top != own)];
+        let places = places.into_iter().flatten();
+        for (_, groups) in places.flat_map(|place| self.directories(place)) {
             let groups = std::fs::read_dir(groups).into_iter().flatten();
             for entry in groups.flatten() {
                 let name = entry.file_name();

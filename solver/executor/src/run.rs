@@ -176,8 +176,7 @@ impl Shared {
         };
         let cgroups = self.cgroups.get_or_init(detect).clone();
         let path = cgroups.path_of(&request.id);
-        let cgroups = cgroups.prepare(&path);
-        check_ceilings(&request.process.extras.ceilings, &cgroups, &path)?;
+        let (cgroups, path) = with_controllers(cgroups, path, request)?;
         let has_group = cgroups.setup() != Setup::Unavailable;
         let mut prepared = Prepared {
             stubs: None,
@@ -259,6 +258,29 @@ impl Shared {
         prepared.write("config.json", spec.to_string().as_bytes())?;
         Ok(())
     }
+}
+
+/// Makes the group of a container, or finds that there can be none. Ceilings may need it to lie
+/// elsewhere.
+fn with_controllers(
+    cgroups: Cgroups,
+    path: PathBuf,
+    request: &RunRequest,
+) -> Result<(Cgroups, PathBuf)> {
+    let ceilings = &request.process.extras.ceilings;
+    let wanted = ceilings.controllers();
+    let prepared = cgroups.prepare(&path);
+    if prepared.lacks(&path, &wanted).is_some()
+        && let Some(top) = prepared.at_top()
+    {
+        let path = top.path_of(&request.id);
+        let top = top.prepare(&path);
+        if top.lacks(&path, &wanted).is_none() {
+            return Ok((top, path));
+        }
+    }
+    check_ceilings(ceilings, &prepared, &path)?;
+    Ok((prepared, path))
 }
 
 /// Refuses ceilings that nothing would hold.
