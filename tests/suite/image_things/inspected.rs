@@ -100,6 +100,10 @@ fn fields_that_are_typed_in_docker_print_as_there() {
     let format = "{{printf \"%T\" .RepoTags}} {{json .Config.Healthcheck.Interval}}";
     let shown = varve.varve(["inspect", "-f", format, "checked"]);
     assert_eq!(shown.success().stdout, "[]string 90000000000\n");
+    for command in ["inspect", "history"] {
+        let refused = varve.varve([command, "--platform", "linux/s390x", "plain"]);
+        refused.refused_with(1, &["no match for platform linux/s390x"]);
+    }
     let refused = varve.varve(["inspect", "--type", "container", "plain"]);
     refused.refused_with(2, &["varve has no containers to inspect"]);
 }

@@ -6,7 +6,7 @@ use solver::images::Images;
 use solver::images::find::platform;
 
 use crate::args::history::List;
-use crate::commands::images::describe::{open_any, short};
+use crate::commands::images::describe::{open_any, open_for, short};
 use crate::commands::images::{age, find};
 use crate::daemon::Site;
 use crate::error::print;
@@ -64,7 +64,7 @@ pub(super) fn history(
     let found = find(&images, name, said)?;
     let (called, wanted) = (found.called(), platform(said)?);
     let image = match said {
-        Some(_) => images.open(&called, &found.target, &wanted)?,
+        Some(_) => open_for(&images, &called, &found.target, &wanted)?,
         None => open_any(&images, &called, &found.target, &wanted)?,
     };
     let config: Config = serde_json::from_slice(&image.config_bytes)?;

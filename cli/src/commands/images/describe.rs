@@ -112,6 +112,30 @@ pub(crate) fn open_any(
     others.find(Result::is_ok).unwrap_or(opened)
 }
 
+/// The image for a platform that a person has named.
+///
+/// # Errors
+/// It is for none but others; its documents are broken or missing.
+pub(crate) fn open_for(
+    images: &Images,
+    name: &str,
+    target: &Descriptor,
+    wanted: &Platform,
+) -> solver::Result<Image> {
+    let image = images.open(name, target, wanted)?;
+    match image.config.is_for(wanted) {
+        true => Ok(image),
+        false => Err(solver::Error::NoPlatform {
+            what: name.to_owned(),
+            platform: wanted.to_string(),
+            there: image
+                .config
+                .platform()
+                .map_or_else(String::new, |own| own.to_string()),
+        }),
+    }
+}
+
 fn config_of(image: &Image) -> serde_json::Result<Value> {
     serde_json::from_slice(&image.config_bytes)
 }
@@ -132,7 +156,7 @@ pub(crate) fn inspected(
 ) -> anyhow::Result<Value> {
     let name = found.called();
     let image = match is_said {
-        true => images.open(&name, &found.target, wanted)?,
+        true => open_for(images, &name, &found.target, wanted)?,
         false => open_any(images, &name, &found.target, wanted)?,
     };
     let config = config_of(&image)?;
