@@ -38,6 +38,7 @@ pub(crate) struct Configuration {
     /// Limits of the root directory under a daemon, and of the build cache.
     pub(crate) max_used_space: Option<DiskSpace>,
     /// See `max_used_space`.
+    #[serde(alias = "gckeepstorage")]
     pub(crate) reserved_space: Option<DiskSpace>,
     /// See `max_used_space`.
     pub(crate) min_free_space: Option<DiskSpace>,
@@ -45,6 +46,8 @@ pub(crate) struct Configuration {
     gc: Option<bool>,
     /// Rules in place of the default ones.
     gcpolicy: Option<Vec<Policy>>,
+    /// The same rules where buildkitd.toml has them.
+    worker: Option<Workers>,
     /// How hosts are spoken to, as in buildkitd.toml.
     #[serde(default)]
     pub(crate) registry: BTreeMap<String, RegistrySettings>,
@@ -52,6 +55,26 @@ pub(crate) struct Configuration {
     registry_timeout: Option<Duration>,
     /// How often it is asked.
     registry_attempts: Option<NonZeroU32>,
+}
+
+/// `[worker]`, of which there is one here, whatever it is called there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Workers {
+    oci: Option<Worker>,
+    containerd: Option<Worker>,
+}
+
+/// `[worker.oci]`: what it says of garbage collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Worker {
+    gc: Option<bool>,
+    #[serde(alias = "gckeepstorage")]
+    reserved_space: Option<DiskSpace>,
+    max_used_space: Option<DiskSpace>,
+    min_free_space: Option<DiskSpace>,
+    gcpolicy: Option<Vec<Policy>>,
 }
 
 /// `[[gcpolicy]]`.
@@ -65,6 +88,7 @@ struct Policy {
     #[serde(default)]
     filters: Vec<String>,
     keep_duration: Option<Duration>,
+    #[serde(alias = "keepBytes")]
     reserved_space: Option<DiskSpace>,
     max_used_space: Option<DiskSpace>,
     min_free_space: Option<DiskSpace>,
@@ -116,9 +140,38 @@ impl Configuration {
         read.registry
             .values_mut()
             .for_each(|settings| settings.resolve(directory));
+        read.take_worker().with_context(understood)?;
         // So that a wrong filter is told at once, and not when a build has ended.
         read.rules(0).with_context(understood)?;
         Ok(read)
+    }
+
+    /// Takes rules that stand where buildkitd.toml has them.
+    fn take_worker(&mut self) -> anyhow::Result<()> {
+        let workers = self.worker.take().unwrap_or_default();
+        let (oci, containerd) = (workers.oci, workers.containerd);
+        anyhow::ensure!(
+            oci.is_none() || containerd.is_none(),
+            "[worker.oci] and [worker.containerd]: there is one build cache, so one of them is \
+             enough"
+        );
+        let Some(worker) = oci.or(containerd) else {
+            return Ok(());
+        };
+        let has_own = self.gc.is_some()
+            || self.gcpolicy.is_some()
+            || self.reserved_space.is_some()
+            || self.max_used_space.is_some()
+            || self.min_free_space.is_some();
+        anyhow::ensure!(
+            !has_own,
+            "the build cache has rules below [worker] and outside of it: put them into one place"
+        );
+        (self.gc, self.gcpolicy) = (worker.gc, worker.gcpolicy);
+        self.reserved_space = worker.reserved_space;
+        self.max_used_space = worker.max_used_space;
+        self.min_free_space = worker.min_free_space;
+        Ok(())
     }
 
     /// The same where the environment may name the file.
@@ -195,7 +248,9 @@ mod tests {
     use super::*;
 
     fn rules(text: &str) -> anyhow::Result<Vec<Rule>> {
-        toml::from_str::<Configuration>(text)?.rules(1_000_000)
+        let mut read = toml::from_str::<Configuration>(text)?;
+        read.take_worker()?;
+        read.rules(1_000_000)
     }
 
     #[test]
@@ -225,6 +280,33 @@ mod tests {
         let usual = rules("").unwrap();
         assert_eq!(usual.len(), 3);
         assert_eq!((usual[2].reserved, usual[2].max_used), (100_000, 600_000));
+    }
+
+    #[test]
+    fn rules_stand_where_buildkitd_toml_has_them_or_at_the_top() {
+        for (header, policy) in [
+            ("[worker.oci]\ngc = true\n", "[[worker.oci.gcpolicy]]\n"),
+            ("[worker.containerd]\n", "[[worker.containerd.gcpolicy]]\n"),
+            ("gc = true\n", "[[gcpolicy]]\n"),
+        ] {
+            let limits = "keepBytes = 512000\nkeepDuration = 172800\n";
+            let read = rules(&format!("{header}{policy}{limits}")).unwrap();
+            assert_eq!(read.len(), 1, "{header}");
+            assert_eq!(read[0].reserved, 512_000, "{header}");
+            assert_eq!(read[0].keep_seconds, Some(48 * 3_600), "{header}");
+            let kept = rules(&format!("{header}gckeepstorage = \"10%\"\n")).unwrap();
+            assert_eq!(kept[2].reserved, 100_000, "{header}");
+        }
+        assert!(rules("[worker.oci]\ngc = false\n").unwrap().is_empty());
+        for text in [
+            "gc = true\n[worker.oci]\ngc = true\n",
+            "[worker.oci]\ngc = true\n[worker.containerd]\ngc = true\n",
+            "[worker.oci]\ngcc = true\n",
+            "[worker.runc]\ngc = true\n",
+            "[[gcpolicy]]\nkeepBytes = 1\nreservedSpace = 2\n",
+        ] {
+            assert!(rules(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -191,8 +191,19 @@ fn a_dry_run_promises_what_comes_back() {
     let varve = Varve::new();
     built(&varve, &["-t", "kept"], "kept", 2);
     built(&varve, &[], "loose", 4);
-    for arguments in [&["--filter", "type=regular"][..], &[], &["--all"]] {
+    for arguments in [
+        &["--filter", "type=regular"][..],
+        &["--filter", "description~=noise.(going|none)"],
+        &["--max-used-space", "2MB"],
+        &["--keep-duration", "0s"],
+        &[],
+        &["--all"],
+    ] {
         built(&varve, &["-t", "going"], "going", 3);
+        // Of a collection that did not come to its end, and of an ingest.
+        fs::create_dir(varve.root().join("trash/1-1")).unwrap();
+        fs::write(varve.root().join("trash/1-1/file"), vec![1; 70_000]).unwrap();
+        fs::write(varve.root().join("objects/stray"), vec![1; 90_000]).unwrap();
         varve.varve(["rmi", "going"]).succeeded();
         let total = |words: &[&str]| {
             let told = varve

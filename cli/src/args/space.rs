@@ -9,7 +9,7 @@ use crate::output::format::Format;
 /// Which filters there are.
 const FILTER_HELP: &str = "\
 Filters: until=24h (not used since then), id=BEGINNING, type=regular, type=source.local or
-type=exec.cachemount, description~=TEXT, inuse, shared, private, mutable, parents=ID; with != for
+type=exec.cachemount, description~=PATTERN, inuse, shared, private, mutable, parents=ID; with != for
 what is not so. All of them must hold.";
 
 /// `varve du`.
@@ -76,8 +76,11 @@ pub(crate) struct Prune {
     /// So much of the disk is free afterwards, if the build cache can make it so
     #[arg(long, value_name = "SPACE")]
     pub(crate) min_free_space: Option<DiskSpace>,
+    /// What was used since then stays, as with --filter until=… (24h, 7d)
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) keep_duration: Option<String>,
     /// Show all that is known of what goes
-    #[arg(long)]
+    #[arg(short, long)]
     pub(crate) verbose: bool,
     /// Volumes too: varve has none, so nothing more goes
     #[arg(long)]

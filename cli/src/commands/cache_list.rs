@@ -54,6 +54,18 @@ impl Chosen {
         Ok(chosen)
     }
 
+    /// What was used in that time is not meant, besides.
+    ///
+    /// # Errors
+    /// It is no duration.
+    pub(super) fn keep_for(&mut self, duration: &str) -> anyhow::Result<()> {
+        let kept = times::duration(duration);
+        let kept = kept.map_err(|error| anyhow::anyhow!("--keep-duration: {error}"))?;
+        let seconds = u64::try_from(kept.as_secs()).unwrap_or_default();
+        self.keep_seconds = self.keep_seconds.max(Some(seconds));
+        Ok(())
+    }
+
     /// Whether an entry is meant.
     pub(super) fn means(&self, entry: &Entry, now: i64) -> bool {
         let unused = u64::try_from(now - entry.last_used.seconds).unwrap_or(0);

@@ -33,8 +33,12 @@ const ANSWER_BYTES_MAX: u64 = 1024;
 /// Those of the store; nothing that is needed is lost whenever it ends.
 pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
     tracing::debug!(volumes = options.volumes, "there are no volumes");
-    let chosen = Chosen::read(&options.filter)?;
+    let mut chosen = Chosen::read(&options.filter)?;
+    if let Some(duration) = &options.keep_duration {
+        chosen.keep_for(duration)?;
+    }
     let has_rule = !options.filter.is_empty()
+        || options.keep_duration.is_some()
         || options.reserved_space.is_some()
         || options.max_used_space.is_some()
         || options.min_free_space.is_some();

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use regex::Regex;
 use snapshotter::Manager;
 use store::Timestamp;
 
@@ -19,7 +20,29 @@ pub struct Condition {
     field: Field,
     comparison: Comparison,
     value: String,
+    /// What `~=` looks for.
+    pattern: Option<Pattern>,
 }
+
+/// What is wrong with a regular expression, without a picture of it.
+fn reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    let last = last.strip_prefix("error: ").unwrap_or(last);
+    format!("no regular expression: {last}")
+}
+
+/// A regular expression; equal if its text is.
+#[derive(Clone, Debug)]
+struct Pattern(Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
@@ -57,7 +80,8 @@ const FIELDS: [(&str, Field); 9] = [
 const OTHER_KINDS: [&str; 4] = ["internal", "frontend", "source.git.checkout", "source.git"];
 
 impl Condition {
-    /// Reads `type==source.local`, `type=regular`, `description~=apt`, `inuse`, `shared=false`.
+    /// Reads `type==source.local`, `type=regular`, `description~=apt.*install`, `inuse`,
+    /// `shared=false`. After `~=` stands a regular expression, as with buildkitd.
     ///
     /// # Errors
     /// [`Error::Filter`].
@@ -96,13 +120,19 @@ impl Condition {
                 return Err(bad(format!("no such type; there are {}", kinds.join(", "))));
             }
             Field::Id | Field::Kind | Field::Description | Field::Parents => {}
-            _ if !is_truth => return Err(bad("expected true or false".into())),
+            _ if comparison != Comparison::Contains && !is_truth => {
+                return Err(bad("expected true or false".into()));
+            }
             _ => {}
         }
+        let pattern = (comparison == Comparison::Contains)
+            .then(|| Regex::new(value).map(Pattern))
+            .transpose();
         Ok(Condition {
             field: *field,
             comparison,
             value: value.to_owned(),
+            pattern: pattern.map_err(|error| bad(reason(&error)))?,
         })
     }
 
@@ -133,7 +163,10 @@ impl Condition {
         match self.comparison {
             Comparison::Is => is_same,
             Comparison::IsNot => !is_same,
-            Comparison::Contains => found.contains(value),
+            Comparison::Contains => {
+                let pattern = self.pattern.as_ref();
+                pattern.is_some_and(|pattern| pattern.0.is_match(found))
+            }
         }
     }
 }
@@ -316,13 +349,20 @@ mod tests {
             "type!=exec.cachemount",
             "type=frontend",
             "description~=apt-get",
+            "description~=^RUN .*(curl|wget)",
             "inuse",
             "shared=false",
             "id=0123",
         ] {
             assert!(Condition::parse(text).is_ok(), "{text}");
         }
-        for text in ["colour=red", "type=odd", "inuse=perhaps", ""] {
+        for text in [
+            "colour=red",
+            "type=odd",
+            "inuse=perhaps",
+            "description~=(",
+            "",
+        ] {
             let error = Condition::parse(text).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
         }
