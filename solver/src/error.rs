@@ -252,10 +252,15 @@ impl Error {
     /// The same of an archive that ADD unpacks: it is no layer, although it is read as one.
     pub(crate) fn of_archive(self, path: &RelPath) -> Self {
         match self {
-            Error::Layer(error) if error.is_bad_layer() => Error::Archive {
-                path: path.to_string(),
-                reason: error.to_string().replace("layer", "archive"),
-            },
+            // What is read is decompressed on the way.
+            Error::Layer(error)
+                if error.is_bad_layer() || matches!(error, layer::Error::Read { .. }) =>
+            {
+                Error::Archive {
+                    path: path.to_string(),
+                    reason: error.to_string().replace("layer", "archive"),
+                }
+            }
             other => other,
         }
     }

@@ -21,9 +21,20 @@ pub(crate) type InodeIndex = usize;
 
 type DirectoryIndex = usize;
 
+/// What a tar is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A layer: some names say that something is gone.
+    Layer,
+    /// An archive that a person has made: a name is a name, and what stands for the root and is no
+    /// directory is nothing.
+    Archive,
+}
+
 /// The delta of a layer as far as it was read.
 #[derive(Debug)]
 pub(crate) struct Assembly<'l> {
+    form: Form,
     limits: &'l Limits,
     /// A name that nothing at the root of a layer may have.
     reserved: Option<&'l [u8]>,
@@ -84,8 +95,9 @@ pub(crate) enum Placed {
 
 impl<'l> Assembly<'l> {
     /// An empty delta.
-    pub(crate) fn new(limits: &'l Limits, reserved: Option<&'l [u8]>) -> Self {
+    pub(crate) fn new(form: Form, limits: &'l Limits, reserved: Option<&'l [u8]>) -> Self {
         Assembly {
+            form,
             limits,
             reserved,
             directories: vec![Directory::default()],
@@ -174,10 +186,13 @@ impl<'l> Assembly<'l> {
     /// The entry for the root itself: containerd skips it, docker and umoci apply it.
     fn set_root(&mut self, entry: Entry) -> Result<Placed> {
         if entry.kind != Kind::Directory {
-            return Err(Error::entry(
-                &entry.path,
-                "the root can only be a directory",
-            ));
+            return match self.form {
+                Form::Archive => Ok(Placed::Ignored),
+                Form::Layer => Err(Error::entry(
+                    &entry.path,
+                    "the root can only be a directory",
+                )),
+            };
         }
         self.directories[0].metadata = Some(entry.metadata);
         Ok(Placed::Done)
@@ -185,7 +200,9 @@ impl<'l> Assembly<'l> {
 
     /// Where an entry belongs and what its name means.
     fn place(&mut self, parent: &[u8], name: &[u8], entry: &Entry) -> Result<Place> {
-        if let Some(owner) = aufs_directory(parent) {
+        if self.form == Form::Layer
+            && let Some(owner) = aufs_directory(parent)
+        {
             let first = owner == AUFS_LINKS && matches!(entry.kind, Kind::File { .. });
             return Ok(if first {
                 Place::AufsLink
@@ -193,7 +210,7 @@ impl<'l> Assembly<'l> {
                 Place::Ignored
             });
         }
-        let (meaning, name) = match meaning(name) {
+        let (meaning, name) = match self.meaning(name) {
             Meaning::Ignored => return Ok(Place::Ignored),
             Meaning::Whiteout(gone) => (Meaning::Whiteout(gone), gone),
             meaning => (meaning, name),
@@ -208,6 +225,13 @@ impl<'l> Assembly<'l> {
             Meaning::Whiteout(_) => Place::Whiteout(directory, name),
             _ => Place::Entry(directory, name),
         })
+    }
+
+    fn meaning<'n>(&self, name: &'n [u8]) -> Meaning<'n> {
+        match self.form {
+            Form::Layer => meaning(name),
+            Form::Archive => Meaning::Entry,
+        }
     }
 
     fn check_reserved(&self, parent: DirectoryIndex, name: &Name, path: &[u8]) -> Result<()> {

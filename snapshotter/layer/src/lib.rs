@@ -25,7 +25,7 @@ pub use digest::Digest;
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use pack::{Below, BlobSource, PackOptions, Packed, pack, pack_layer, recompress};
-pub use unpack::{Unpacked, inspect, unpack, unpack_verified};
+pub use unpack::{Unpacked, inspect, unpack, unpack_archive, unpack_verified};
 
 #[cfg(test)]
 mod tests;

@@ -35,7 +35,8 @@ pub(crate) struct Totals {
     pub(crate) tar_size: u64,
 }
 
-/// Runs `consumer` on the tar in `reader`. It must read to the end, or fail. `known` is the digest
+/// Runs `consumer` on the tar in `reader`. It must read to the end, or fail, or do without the
+/// totals (what is wrong behind where it stops is not told then). `known` is the digest
 /// of all bytes that come, if somebody has computed it already: once is enough.
 pub(crate) fn with_tar<T>(
     reader: impl Read + Send,
@@ -145,9 +146,14 @@ fn decode_chunks<R: Read>(
     let mut chunks = Chunks::default();
     let mut tar_size = 0;
     loop {
-        let chunk = chunks.filled(|buffer| read_full(decoder, buffer));
+        let mut failure = None;
+        let chunk = chunks.filled(|buffer| {
+            let (filled, failed) = read_full(decoder, buffer);
+            failure = failed;
+            Ok(filled)
+        });
         let input = decoder.input();
-        let chunk = chunk.map_err(|source| match (input.failed, source.kind()) {
+        let told = |source: io::Error| match (input.failed, source.kind()) {
             (true, _) => Error::Read {
                 offset: input.size,
                 source,
@@ -161,10 +167,12 @@ fn decode_chunks<R: Read>(
                 offset: input.size,
                 source,
             },
-        })?;
+        };
+        let chunk = chunk.map_err(told)?;
         if chunk.is_empty() {
-            return Ok(input.size);
+            return failure.map_or(Ok(input.size), |source| Err(told(source)));
         }
+        let failure = failure.map(told);
         tar_size += chunk.len() as u64;
         let size = input.size;
         check_size(tar_size, size, limits)?;
@@ -174,6 +182,10 @@ fn decode_chunks<R: Read>(
         let sent = sent.and_then(|()| plain.send(Ok(chunk)).map_err(|_| Stopped));
         if let Err(Stopped) = sent {
             return Ok(size);
+        }
+        // After what came before it, with which somebody may be content.
+        if let Some(error) = failure {
+            return Err(error);
         }
     }
 }
@@ -198,18 +210,18 @@ fn check_size(tar: u64, compressed: u64, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// Fills the buffer as far as the reader has bytes.
-fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+/// Fills the buffer as far as the reader has bytes; how far that is, and what has ended it early.
+fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut filled = 0;
     while filled < buffer.len() {
         match reader.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return (filled, Some(error)),
         }
     }
-    Ok(filled)
+    (filled, None)
 }
 
 /// The source, which also hands what it reads to the digesting thread.
@@ -253,7 +265,8 @@ impl<'d, R: Read> Input<'d, R> {
         let chunk = self.chunks.filled(|buffer| {
             let buffer = &mut buffer[..length];
             if full {
-                return read_full(reader, buffer);
+                let (filled, failed) = read_full(reader, buffer);
+                return failed.map_or(Ok(filled), Err);
             }
             loop {
                 match reader.read(buffer) {

@@ -1,4 +1,5 @@
-//! An OCI layer to a delta: bodies stream into the store, only names and attributes are in memory.
+//! An OCI layer, or another archive, to a delta: bodies stream into the store, only names and
+//! attributes are in memory.
 
 use std::io::Read;
 
@@ -6,7 +7,7 @@ use store::{BlobId, Delta, Ingest};
 
 use crate::archive::reader::Reader;
 use crate::archive::{Entry, Kind, Source};
-use crate::assembly::{Assembly, InodeIndex, Placed};
+use crate::assembly::{Assembly, Form, InodeIndex, Placed};
 use crate::bodies::{Bodies, Discard, Writers};
 use crate::compress::Compression;
 use crate::digest::Digest;
@@ -71,6 +72,29 @@ pub fn unpack_verified(
     unpack_into(reader, Some(known), ingest, limits)
 }
 
+/// Reads an archive that a person has made, as ADD and `tar -x` do: no name in it means that
+/// something is gone, and what stands behind its end is not looked at. `origin` tells the groups of
+/// its hard links from those of others.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_archive(
+    reader: impl Read + Send,
+    origin: BlobId,
+    ingest: &Ingest<'_>,
+    limits: &Limits,
+) -> Result<Delta> {
+    let reserved = ingest.store().objects().nonce().as_bytes();
+    std::thread::scope(|scope| {
+        let mut writers = Writers::start(scope, ingest);
+        let (contents, _) = with_tar(reader, None, limits, |tar| {
+            read(tar, Form::Archive, limits, Some(reserved), &mut writers)
+        })?;
+        let origin = Digest::from_bytes(*origin.as_bytes());
+        contents.assembly.finish(writers.finish()?, origin)
+    })
+}
+
 fn unpack_into(
     reader: impl Read + Send,
     known: Option<Digest>,
@@ -81,7 +105,7 @@ fn unpack_into(
     std::thread::scope(|scope| {
         let mut writers = Writers::start(scope, ingest);
         let (contents, totals) = with_tar(reader, known, limits, |tar| {
-            read(tar, limits, Some(reserved), &mut writers)
+            read(tar, Form::Layer, limits, Some(reserved), &mut writers)
         })?;
         contents.unpacked(writers.finish()?, totals)
     })
@@ -94,7 +118,7 @@ fn unpack_into(
 pub fn inspect(reader: impl Read + Send, limits: &Limits) -> Result<Unpacked> {
     let mut bodies = Discard::default();
     let (contents, totals) = with_tar(reader, None, limits, |tar| {
-        read(tar, limits, None, &mut bodies)
+        read(tar, Form::Layer, limits, None, &mut bodies)
     })?;
     contents.unpacked(bodies.blobs, totals)
 }
@@ -149,12 +173,13 @@ impl Contents<'_> {
 /// Reads a whole tar.
 fn read<'l>(
     tar: impl Source,
+    form: Form,
     limits: &'l Limits,
     reserved: Option<&'l [u8]>,
     bodies: &mut dyn Bodies,
 ) -> Result<Contents<'l>> {
     let mut reader = Reader::new(tar, limits);
-    let assembly = Assembly::new(limits, reserved);
+    let assembly = Assembly::new(form, limits, reserved);
     let mut contents = Contents {
         assembly,
         entries: 0,
@@ -178,7 +203,7 @@ fn read<'l>(
         }
     }
     // containerd and docker read over whatever is there; it is part of the diff id.
-    if reader.trailing()? {
+    if form == Form::Layer && reader.trailing()? {
         contents.warn(|| "what stands behind the end of the archive was skipped".to_owned());
     }
     Ok(contents)

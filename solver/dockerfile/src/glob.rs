@@ -30,9 +30,18 @@ pub fn matches(pattern: impl AsRef<[u8]>, name: impl AsRef<[u8]>) -> Result<bool
     Ok(Glob::new(pattern)?.is_match(name))
 }
 
-/// Whether `pattern` has characters with a meaning, so that it must be matched at all.
-pub fn has_meta(pattern: impl AsRef<[u8]>) -> bool {
-    pattern.as_ref().iter().any(|byte| b"*?[\\".contains(byte))
+/// Whether a name is a pattern: has a `*`, `?` or `[` without a backslash before it. A backslash
+/// alone makes none, as with BuildKit, and then it is one character of the name.
+pub fn has_wildcards(name: impl AsRef<[u8]>) -> bool {
+    let mut bytes = name.as_ref().iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'*' | b'?' | b'[' => return true,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A pattern ready for use.
@@ -178,7 +187,9 @@ const BACKSLASH: u32 = b'\\' as u32;
 fn double_star<'a>(tokens: &mut Vec<Token>, rest: &'a [u8]) -> &'a [u8] {
     let after = rest.strip_prefix(b"/").unwrap_or(rest);
     // docker compares `**suffix` with the end of the path, but only if the suffix is plain.
-    let is_plain_suffix = tokens.is_empty() && !rest.starts_with(b"/") && !has_meta(rest);
+    let is_plain_suffix = tokens.is_empty()
+        && !rest.starts_with(b"/")
+        && !rest.iter().any(|byte| b"*?[\\".contains(byte));
     if after.is_empty() || is_plain_suffix {
         tokens.push(Token::Everything);
     } else {

@@ -8,7 +8,7 @@ use liblzma::bufread::XzDecoder;
 use liblzma::stream::Stream;
 use store::{
     Content, Delta, DeltaDirectory, DeltaEntry, Editor, Entry, Found, Ingest, Leaf, Metadata,
-    RelPath, Timestamp,
+    RelPath,
 };
 
 use crate::error::{Error, Result};
@@ -49,20 +49,23 @@ pub(crate) fn unpack_into(
     if let Some(Found::Leaf(_)) = editor.get(target)? {
         return Err(Error::file_op(target, "not a directory"));
     }
-    let unpacked = layer::unpack(open()?, ingest, &Limits::default())?;
-    editor.make_directories(target, made)?;
-    make_implied(editor, &unpacked.delta.root, target, made.mtime)?;
-    let mut delta = below(unpacked.delta, target);
+    let mut delta = layer::unpack_archive(open()?, blob, ingest, &Limits::default())?;
     if let Some(owner) = owner {
         change_owner(&mut delta.root, owner);
     }
-    let base = editor.entry(&RelPath::root())?;
-    let base = match base {
-        Some(Entry::Directory(tree)) => Some(tree),
-        _ => None,
+    editor.make_directories(target, made)?;
+    let mut extraction = Extraction {
+        editor,
+        target,
+        implied: Metadata {
+            mtime: made.mtime,
+            ..Metadata::default_directory()
+        },
+        links: Vec::new(),
     };
-    let tree = delta.apply(base, ingest)?;
-    editor.insert(&RelPath::root(), Entry::Directory(tree))?;
+    // The archive's own root says nothing about the directory that it is unpacked into.
+    extraction.contents(&delta.root, target)?;
+    extraction.link(ingest)?;
     Ok(true)
 }
 
@@ -112,59 +115,94 @@ pub(crate) fn is_tar(start: &[u8]) -> bool {
     claimed.is_ok_and(|claimed| claimed == bytes.sum::<u32>()) && header != [0; HEADER_BYTES]
 }
 
-/// The same change one or more directories further down.
-fn below(delta: Delta, target: &RelPath) -> Delta {
-    let mut root = delta.root;
-    move_links(&mut root, target);
-    // The archive's own root says nothing about the directory that it is unpacked into.
-    root.metadata = None;
-    for name in target.components().iter().rev() {
-        let mut parent = DeltaDirectory::default();
-        parent
-            .entries
-            .insert(name.clone(), DeltaEntry::Directory(root));
-        root = parent;
-    }
-    Delta { root }
+/// An archive on its way into a tree. Unlike the entries of a layer, its entries go where a process
+/// in the tree would find them: directories that it does not name itself may be symbolic links.
+struct Extraction<'e, 's, 'i> {
+    editor: &'e mut Editor<'s, Ingest<'i>>,
+    target: &'e RelPath,
+    /// Attributes of directories that the archive has something in and no entry for, where there
+    /// are none yet. They are root's, also where what is unpacked is not, as in BuildKit.
+    implied: Metadata,
+    /// Hard links to what is in the tree already: where, and to what.
+    links: Vec<(RelPath, RelPath)>,
 }
 
-/// Makes the directories that the archive has something in and no entry for. They are root's, also
-/// where what is unpacked is not, as in BuildKit.
-fn make_implied(
-    editor: &mut Editor<'_, Ingest<'_>>,
-    directory: &DeltaDirectory,
-    path: &RelPath,
-    mtime: Timestamp,
-) -> Result<()> {
-    for (name, entry) in &directory.entries {
-        let DeltaEntry::Directory(child) = entry else {
-            continue;
-        };
-        let path = path.join(name);
-        let is_implied = child.metadata.is_none();
-        if is_implied && editor.get(&path)?.is_none() {
-            let made = Metadata {
-                mtime,
-                ..Metadata::default_directory()
-            };
-            editor.insert_directory(&path, made)?;
-        }
-        make_implied(editor, child, &path, mtime)?;
-    }
-    Ok(())
-}
-
-/// What hard links of the archive point to lies where it is unpacked, as it would with tar(1).
-fn move_links(directory: &mut DeltaDirectory, target: &RelPath) {
-    for entry in directory.entries.values_mut() {
-        match entry {
-            DeltaEntry::Directory(child) => move_links(child, target),
-            DeltaEntry::Link(path) => {
-                let names = target.components().iter().chain(path.components());
-                *path = names.cloned().collect();
+impl Extraction<'_, '_, '_> {
+    /// Puts what a directory of the archive has into one of the tree.
+    fn contents(&mut self, directory: &DeltaDirectory, path: &RelPath) -> Result<()> {
+        for (name, entry) in &directory.entries {
+            let path = path.join(name);
+            match entry {
+                DeltaEntry::Directory(child) => {
+                    let path = self.directory(child, path)?;
+                    self.contents(child, &path)?;
+                }
+                DeltaEntry::Leaf(leaf) => self.editor.insert(&path, Entry::Leaf(leaf.clone()))?,
+                DeltaEntry::Graft(tree) => self.editor.insert(&path, Entry::Directory(*tree))?,
+                DeltaEntry::Whiteout => {
+                    self.editor.remove(&path)?;
+                }
+                DeltaEntry::Link(to) => {
+                    let names = self.target.components().iter().chain(to.components());
+                    let to: RelPath = names.cloned().collect();
+                    let to = self.editor.resolve(&to, false)?;
+                    self.links.push((path, to));
+                }
             }
-            DeltaEntry::Leaf(_) | DeltaEntry::Whiteout | DeltaEntry::Graft(_) => {}
         }
+        Ok(())
+    }
+
+    /// Makes a directory, or finds it; tells where it is.
+    fn directory(&mut self, directory: &DeltaDirectory, path: RelPath) -> Result<RelPath> {
+        let Some(metadata) = &directory.metadata else {
+            if directory.opaque {
+                // Something else stood in the archive before.
+                self.editor.insert_directory(&path, self.implied.clone())?;
+                return Ok(path);
+            }
+            let path = self.editor.resolve(&path, true)?;
+            self.editor.make_directories(&path, &self.implied)?;
+            return Ok(path);
+        };
+        match self.editor.get(&path)? {
+            Some(Found::Directory(_)) if !directory.opaque => {
+                self.editor.set_metadata(&path, metadata.clone())?;
+            }
+            _ => self.editor.insert_directory(&path, metadata.clone())?,
+        }
+        Ok(path)
+    }
+
+    /// Makes the hard links, once all else is there.
+    fn link(self, ingest: &Ingest<'_>) -> Result<()> {
+        if self.links.is_empty() {
+            return Ok(());
+        }
+        let mut delta = Delta::default();
+        for (path, to) in self.links {
+            let Some((last, above)) = path.components().split_last() else {
+                continue;
+            };
+            let mut directory = &mut delta.root;
+            for name in above {
+                let entry = directory.entries.entry(name.clone());
+                let entry = entry.or_insert_with(|| DeltaEntry::Directory(Default::default()));
+                let DeltaEntry::Directory(child) = entry else {
+                    return Err(Error::file_op(&path, "not a directory"));
+                };
+                directory = child;
+            }
+            directory.entries.insert(last.clone(), DeltaEntry::Link(to));
+        }
+        let base = match self.editor.entry(&RelPath::root())? {
+            Some(Entry::Directory(tree)) => Some(tree),
+            _ => None,
+        };
+        let tree = delta.apply(base, ingest)?;
+        self.editor
+            .insert(&RelPath::root(), Entry::Directory(tree))?;
+        Ok(())
     }
 }
 

@@ -63,3 +63,12 @@ fn a_named_context_takes_the_place_of_a_stage() {
         "replaced"
     );
 }
+
+#[test]
+fn a_name_can_mean_nothing_at_all() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM base\nCOPY Dockerfile /only\n");
+    let files = varve.files(["--build-context", "base=docker-image://scratch"]);
+    assert_eq!(std::fs::read_dir(&files).unwrap().count(), 1);
+    assert!(files.join("only").is_file());
+}

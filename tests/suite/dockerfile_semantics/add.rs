@@ -97,6 +97,88 @@ fn a_hard_link_of_an_archive_points_below_where_it_is_unpacked() {
 }
 
 #[test]
+fn an_archive_goes_through_the_links_of_the_image() {
+    let varve = Varve::new();
+    let entries = [
+        TarEntry::file("bin/tool", b"#!/bin/sh\necho tool\n"),
+        TarEntry::file("run/lock/deep/f", b"deep"),
+        TarEntry::hard_link("bin/same", "bin/old"),
+        TarEntry::file("gone/f", b"gone"),
+    ];
+    varve.write("context/x.tar", tar_archive(&entries));
+    varve.dockerfile(
+        "FROM busybox\nRUN mkdir -p /usr/real /data/lock /w && mv /bin /w/bin.real && \
+         /w/bin.real/sh -c 'PATH=/w/bin.real; echo old > /usr/real/old; ln -s /usr/real /w/bin; \
+         ln -s ../data /w/run; ln -s /nowhere/yet /w/gone; ln -s /w/bin.real /bin'\n\
+         ADD --chown=3:4 x.tar /w/\n",
+    );
+    let files = varve.files([""; 0]);
+    assert!(files.join("w/bin").is_symlink() && files.join("w/run").is_symlink());
+    assert!(text(&files, "usr/real/tool").contains("echo tool"));
+    assert_eq!(text(&files, "usr/real/same"), "old\n");
+    assert_eq!(text(&files, "data/lock/deep/f"), "deep");
+    assert_eq!(text(&files, "nowhere/yet/f"), "gone");
+}
+
+#[test]
+fn no_name_in_an_archive_means_that_something_is_gone() {
+    let varve = Varve::new();
+    let entries = [
+        TarEntry::file(".wh.kept", b"a name"),
+        TarEntry::file("d/.wh..wh..opq", b""),
+        TarEntry::file("d/.wh..wh.plnk/f", b""),
+        TarEntry::file("d/new", b"new"),
+    ];
+    varve.write("context/x.tar", tar_archive(&entries));
+    varve.dockerfile(
+        "FROM busybox\nRUN mkdir /d; echo old > /d/old; echo kept > /kept\nADD x.tar /\n\
+         RUN ls -A / /d > /report; cat /.wh.kept >> /report; rm -r /.wh.kept /d/.wh*\n",
+    );
+    let files = varve.files([""; 0]);
+    let report = text(&files, "report");
+    for name in [
+        ".wh.kept",
+        "kept",
+        ".wh..wh..opq",
+        ".wh..wh.plnk",
+        "new",
+        "old",
+        "a name",
+    ] {
+        assert!(report.lines().any(|line| line == name), "{name}: {report}");
+    }
+    assert_eq!(text(&files, "kept"), "kept\n");
+}
+
+#[test]
+fn what_stands_behind_an_archive_or_for_its_root_is_not_looked_at() {
+    let varve = context();
+    for (archive, _) in ARCHIVES {
+        for junk in [&b"no tar"[..], &[0; 700]] {
+            let mut bytes = fs::read(varve.path(format!("context/{archive}"))).unwrap();
+            bytes.extend_from_slice(junk);
+            varve.write("context/junk", bytes);
+            varve.dockerfile("FROM scratch\nADD junk /t/\n");
+            let files = varve.files([""; 0]);
+            assert_eq!(names(&files.join("t")), ["d/f", "l"], "{archive}");
+        }
+    }
+    // An end that is missing is another matter.
+    let numbers = (0..20_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes());
+    let numbers: Vec<u8> = numbers.collect();
+    varve.write("long.tar", tar_archive(&[TarEntry::file("long", &numbers)]));
+    varve.tool("gzip", ["long.tar"]).succeeded();
+    let whole = fs::read(varve.path("long.tar.gz")).unwrap();
+    varve.write("context/junk", &whole[..whole.len() / 2]);
+    varve
+        .build(["-o", "out"])
+        .refused_with(1, &["cannot unpack /junk"]);
+    let entries = [TarEntry::file("./", b"root"), TarEntry::file("f", b"1")];
+    varve.write("context/junk", tar_archive(&entries));
+    assert_eq!(text(&varve.files([""; 0]), "t/f"), "1");
+}
+
+#[test]
 fn an_archive_that_is_copied_stays_an_archive() {
     let varve = context();
     varve.dockerfile("FROM scratch\nCOPY tree.tar.gz /t/\nADD --unpack=false tree.tar /t/\n");

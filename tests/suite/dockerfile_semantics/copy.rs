@@ -213,6 +213,36 @@ fn what_a_file_may_do_on_this_machine_does_not_come_into_the_image() {
 }
 
 #[test]
+fn a_backslash_is_part_of_a_name_unless_the_name_is_a_pattern() {
+    let varve = Varve::new();
+    varve.dockerfile(
+        "FROM busybox AS a\nRUN mkdir /s /s/x1; echo 1 > '/s/a\\b'; echo 2 > /s/ab; \
+         echo 3 > '/s/end\\'; echo 4 > '/s/x1/a\\b'; echo 5 > /s/x1/ab\n\
+         FROM scratch\nCOPY --from=a s/a\\\\b /name/\nCOPY --from=a [\"s/end\\\\\\\\\", \"/end/\"]\n\
+         COPY --from=a s/x?/a\\\\b /pattern/\n",
+    );
+    let files = varve.files([""; 0]);
+    assert_eq!(text(&files, "name/a\\b"), "1\n");
+    assert_eq!(text(&files, "end/end\\"), "3\n");
+    assert_eq!(names(&files.join("pattern")), ["ab"]);
+}
+
+#[test]
+fn a_pattern_without_sense_is_refused_wherever_it_is_used() {
+    let varve = context();
+    for from in ["", "--from=busybox "] {
+        for pattern in ["x[1", "[", "[a-]b"] {
+            varve.dockerfile(&format!(
+                "FROM busybox\nCOPY {from}[\"{pattern}\", \"/t/\"]\n"
+            ));
+            varve
+                .build([""; 0])
+                .refused_with(1, &["syntax error in pattern", pattern]);
+        }
+    }
+}
+
+#[test]
 fn for_a_pattern_that_matches_nothing_nothing_is_made() {
     let (_varve, files) = copied("COPY *.none /t/\nCOPY a.txt /u/");
     assert_eq!(names(&files), ["u/a.txt"]);
@@ -424,6 +454,13 @@ fn a_copy_lays_over_what_is_there_and_a_missing_source_is_named() {
         ("COPY --parents --exclude=d d/one.txt /", "d/one.txt"),
         ("COPY --parents link/one.txt /", "link/one.txt"),
         ("COPY --from=busybox /gone /", "gone"),
+        // Of a directory itself --parents copies nothing.
+        ("COPY --parents ./ /", ""),
+        ("COPY --parents d/./ /", "d"),
+        ("COPY --parents --from=busybox / /", ""),
+        // A backslash alone makes no pattern.
+        ("COPY no\\\\pe /", "no\\\\pe"),
+        ("COPY --from=busybox no\\\\pe /", "no\\\\pe"),
     ] {
         varve.dockerfile(&format!("FROM busybox\n{line}\n"));
         let failed = varve.build(["-t", "x"]).code(1);

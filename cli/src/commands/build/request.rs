@@ -309,6 +309,10 @@ fn named(
             let git = git_source(git, &[], environment);
             NamedContextSource::Remote(RemoteSource::Git(git))
         }
+        // No image's name: it is the one that has nothing.
+        NamedContext::Image(reference) if reference == "scratch" => {
+            NamedContextSource::Image(reference)
+        }
         NamedContext::Image(reference) => {
             NamedContextSource::Image(normalize(&reference).context(what)?)
         }

@@ -6,9 +6,9 @@
 
 use store::{Content, Name, RelPath};
 
-use super::{Assembly, DirectoryIndex, What, aufs_directory, split};
+use super::{Assembly, DirectoryIndex, Form, What, aufs_directory, split};
 use crate::error::{Error, Result};
-use crate::whiteout::{Meaning, meaning};
+use crate::whiteout::Meaning;
 
 /// Symbolic links that the way to one entry may go through, as the kernel's ELOOP limit.
 const SYMLINKS_MAX: usize = 40;
@@ -48,7 +48,7 @@ impl Assembly<'_> {
         let known = resolved.directories.len();
         let mut directory = resolved.directories[known - 1];
         for name in &resolved.names[known - 1..] {
-            if meaning(name.as_bytes()) != Meaning::Entry {
+            if self.meaning(name.as_bytes()) != Meaning::Entry {
                 let reason = "a directory with a name that starts with `.wh.` cannot be made";
                 return Err(Error::entry(path, reason));
             }
@@ -156,14 +156,14 @@ impl Assembly<'_> {
         if last.is_empty() {
             return Err(refused("is a directory"));
         }
-        if aufs_directory(parent).is_some() {
+        if self.form == Form::Layer && aufs_directory(parent).is_some() {
             let inode = self.aufs_links.get(last);
             let inode = *inode.ok_or_else(|| refused("is not in the layer"))?;
             self.inodes[inode].linked = true;
             return Ok(What::Inode(inode));
         }
         let last = Name::new(last).map_err(|e| refused(&format!("is refused: {e}")))?;
-        if meaning(last.as_bytes()) != Meaning::Entry {
+        if self.meaning(last.as_bytes()) != Meaning::Entry {
             return Err(refused("is a whiteout"));
         }
         let resolved = self.resolve(parent, path)?;

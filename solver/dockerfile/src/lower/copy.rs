@@ -14,6 +14,7 @@ use crate::ast::{AddCommand, CopyCommand, InlineFile, SourcesAndDestination, Wor
 use crate::chmod::SymbolicMode;
 use crate::error::quote::quote;
 use crate::error::{Error, Span};
+use crate::glob;
 use crate::stages::Command;
 use crate::words::Lexer;
 
@@ -265,7 +266,7 @@ fn copy_of(path: &str, request: &Request<'_>, template: &Copy) -> Copy {
         src = parent;
         let pattern = paths::absolute("/", pattern);
         copy.include_patterns = vec![pattern.strip_prefix('/').unwrap_or(&pattern).to_owned()];
-        if !paths::has_wildcards(src) && !paths::has_wildcards(&pattern) {
+        if !glob::has_wildcards(src) && !glob::has_wildcards(&pattern) {
             copy.required_paths = vec![paths::absolute("/", &paths::join(src, &pattern))];
         }
     }

@@ -62,19 +62,6 @@ pub(super) fn destination(directory: &str, path: &str) -> String {
     cleaned
 }
 
-/// Whether a name is a pattern.
-pub(super) fn has_wildcards(name: &str) -> bool {
-    let mut characters = name.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '*' | '?' | '[' => return true,
-            '\\' => drop(characters.next()),
-            _ => {}
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,13 +102,5 @@ mod tests {
                 "{directory:?} {path:?}"
             );
         }
-    }
-
-    #[test]
-    fn escaped_wildcards_are_none() {
-        assert!(has_wildcards("a*"));
-        assert!(has_wildcards("[a]"));
-        assert!(!has_wildcards(r"a\*"));
-        assert!(!has_wildcards("a\\"));
     }
 }

@@ -1,6 +1,6 @@
 //! What a copy selects: paths by patterns, filters below them, and what of it a cache key sees.
 
-use dockerfile::glob;
+use dockerfile::glob::{self, Glob};
 use dockerfile::ignore::Ignore;
 use llb::op::Copy;
 use store::{Editor, Entry, RelPath, Tree, TreeRef, TreeSource};
@@ -61,9 +61,8 @@ impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
             false => vec![RelPath::lenient(copy.src.as_bytes())?],
         };
         if copy.allow_wildcard
-            && let Some(directory) = fixed_part(&copy.src)
+            && let Some(path) = fixed_part(&RelPath::lenient(copy.src.as_bytes())?)
         {
-            let path = RelPath::lenient(directory.as_bytes())?;
             let resolved = editor.resolve(&path, true)?;
             if editor.get(&resolved)?.is_none() {
                 return Err(Error::NotFound {
@@ -106,9 +105,13 @@ impl<'a, S: TreeSource + ?Sized> CopySource<'a, S> {
     fn has_required(&mut self, path: &RelPath, copy: &Copy) -> Result<bool, Error> {
         let above = RelPath::lenient(copy.src.as_bytes())?.components().len();
         let below: RelPath = path.components().iter().skip(above).cloned().collect();
-        let Some((_, start)) = self.paths.first().filter(|_| !below.is_root()) else {
+        let Some((_, start)) = self.paths.first() else {
             return Ok(true);
         };
+        if below.is_root() {
+            // With --parents what is copied is below, and nothing there was named.
+            return Ok(false);
+        }
         let names = start.components().iter().chain(below.components());
         let path: RelPath = names.cloned().collect();
         if self.filter.selects(&below) {
@@ -180,13 +183,12 @@ fn below(path: &RelPath) -> Vec<u8> {
 
 /// The directory that a pattern starts from, which has to be there although the pattern may match
 /// nothing in it. `None` for a path that is no pattern.
-fn fixed_part(pattern: &str) -> Option<&str> {
-    let meta = pattern.find(|c: char| c.is_ascii() && glob::has_meta([c as u8]))?;
-    Some(
-        pattern[..meta]
-            .rsplit_once('/')
-            .map_or("/", |(fixed, _)| fixed),
-    )
+fn fixed_part(pattern: &RelPath) -> Option<RelPath> {
+    let names = pattern.components();
+    let first = names
+        .iter()
+        .position(|name| glob::has_wildcards(name.as_bytes()))?;
+    Some(names[..first].iter().cloned().collect())
 }
 
 /// The entry at a path of a tree that is only read.
@@ -210,30 +212,19 @@ pub(super) fn expand<S: TreeSource + ?Sized>(
     pattern: &[u8],
 ) -> Result<Vec<RelPath>, Error> {
     let pattern = RelPath::lenient(pattern)?;
-    if !pattern
-        .components()
-        .iter()
-        .any(|name| glob::has_meta(name.as_bytes()))
-    {
+    let Some(start) = fixed_part(&pattern) else {
         // A plain path is meant as it stands, whether it is there or not.
         return Ok(vec![pattern]);
-    }
-    let mut found = vec![RelPath::root()];
-    for component in pattern.components() {
-        let text = component.as_bytes();
+    };
+    let rest = pattern.components()[start.components().len()..].to_vec();
+    let mut found = vec![start];
+    for component in rest {
+        let glob = compiled(component.as_bytes())?;
         let mut next = Vec::new();
         for directory in found {
-            if !glob::has_meta(text) {
-                let path = directory.join(component);
-                let resolved = editor.resolve(&path, false)?;
-                if editor.get(&resolved)?.is_some() {
-                    next.push(path);
-                }
-                continue;
-            }
             let resolved = editor.resolve(&directory, true)?;
             for name in editor.list(&resolved)?.unwrap_or_default() {
-                if matches(text, name.as_bytes())? {
+                if glob.is_match(name.as_bytes()) {
                     next.push(directory.join(&name));
                 }
             }
@@ -243,8 +234,8 @@ pub(super) fn expand<S: TreeSource + ?Sized>(
     Ok(found)
 }
 
-fn matches(pattern: &[u8], name: &[u8]) -> Result<bool, Error> {
-    glob::matches(pattern, name).map_err(|problem| {
+fn compiled(pattern: &[u8]) -> Result<Glob, Error> {
+    Glob::new(pattern).map_err(|problem| {
         let pattern = String::from_utf8_lossy(pattern).into_owned();
         Error::Dockerfile(dockerfile::error::Error::Pattern {
             problem,

@@ -99,7 +99,7 @@ fn links_on(root: &Path, path: &[String]) -> Vec<(Vec<String>, Vec<String>)> {
             let absolute = directory
                 .iter()
                 .fold(root.to_owned(), |path, name| path.join(name));
-            let names = match glob::has_meta(component) {
+            let names = match glob::has_wildcards(component) {
                 false => vec![component.clone()],
                 true => std::fs::read_dir(&absolute)
                     .map(|entries| {
