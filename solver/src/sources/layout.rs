@@ -122,7 +122,8 @@ impl Layout {
         };
         if !layout.has("index.json") && !layout.has("manifest.json") {
             let reason = "it is neither an OCI image layout (no index.json) nor a docker archive \
-                          (no manifest.json)";
+                          (no manifest.json); a root file system becomes an image by a Dockerfile: \
+                          FROM scratch, ADD ROOT.tar /";
             return Err(Error::bad_image(layout.what(), reason));
         }
         Ok(layout)

@@ -135,6 +135,12 @@ fn words_of_docker_that_are_not_here_are_explained() {
     varve
         .varve(["system", "prune", "-af", "--volumes"])
         .succeeded();
+    // docker makes an image of it.
+    varve.write("rootfs/etc/hostname", "x");
+    let words = ["-cf", "rootfs.tar", "-C", "rootfs", "."];
+    varve.tool("tar", words).succeeded();
+    let refused = varve.varve(["image", "import", "rootfs.tar", "x"]);
+    refused.refused_with(1, &["FROM scratch, ADD ROOT.tar /"]);
 }
 
 #[test]
