@@ -26,6 +26,9 @@ pub(crate) struct Pull {
     /// Platforms, as linux/arm64 (repeatable, or separated by commas) [default: this machine's]
     #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
     pub(crate) platforms: Vec<String>,
+    /// All platforms that the registry has it for
+    #[arg(long, conflicts_with = "platforms")]
+    pub(crate) all_platforms: bool,
     /// How progress is shown
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub(crate) progress: Mode,

@@ -19,12 +19,20 @@ pub(super) fn pull(site: &Site, options: &args::Pull) -> anyhow::Result<()> {
             }
             false => vec![options.image.clone()],
         };
-        let platforms: Vec<_> = match options.platforms.is_empty() {
-            true => vec![None],
-            false => options.platforms.iter().map(|one| Some(&**one)).collect(),
-        };
         let mut pulled = Vec::new();
         for name in &names {
+            let platforms = match options.all_platforms {
+                true => {
+                    solver
+                        .platforms(registries, name, by.progress, by.cancel)
+                        .await?
+                }
+                false => options.platforms.clone(),
+            };
+            let platforms: Vec<_> = match platforms.is_empty() {
+                true => vec![None],
+                false => platforms.iter().map(|one| Some(&**one)).collect(),
+            };
             let mut named = None;
             // One comes to the other: the name stands for the same index.
             for platform in &platforms {

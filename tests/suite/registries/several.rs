@@ -106,7 +106,16 @@ fn several_platforms_are_pulled_at_once() {
     assert_eq!(pulled.stdout.lines().count(), 1, "{pulled}");
     varve.varve(["prune", "--force"]).succeeded();
     assert_eq!(platforms(&varve, &name), [OWN, OTHER]);
+    varve.varve(["pull", "--all-platforms", &name]).succeeded();
+    assert_eq!(platforms(&varve, &name), [OWN, OTHER, THIRD]);
     varve.varve(["fsck"]).succeeded();
+    // One that is no index.
+    let single = registry.reference("single");
+    varve.dockerfile("FROM busybox\nRUN true\n");
+    varve.build(["-t", &single, "--push"]).succeeded();
+    varve
+        .varve(["pull", "--all-platforms", &single])
+        .succeeded();
 }
 
 /// What the index of an archive lists: architectures, or `unknown` for attestations.

@@ -1,4 +1,5 @@
-//! All names that a registry or the store has in one repository: `--all-tags`.
+//! All names that a registry or the store has in one repository, and all platforms of one name:
+//! `--all-tags`, `--all-platforms`.
 
 use engine::CancelToken;
 
@@ -6,6 +7,7 @@ use super::{Remote, split};
 use crate::build::{Solver, blocking};
 use crate::error::{Error, Result};
 use crate::frontend;
+use crate::images::document::{self, Index};
 use crate::progress::Progress;
 use crate::sources::registry::Registries;
 
@@ -39,6 +41,37 @@ impl Solver {
             Ok(tags
                 .map(|tag| format!("{repository}:{}", tag.as_str()))
                 .collect())
+        })
+        .await
+    }
+
+    /// The platforms that a registry has an image for; none if it is no index.
+    ///
+    /// # Errors
+    /// [`Error::Registry`], [`Error::Cancelled`]; [`Error::BadImage`] for what is no image's name.
+    pub async fn platforms(
+        &self,
+        registries: &Registries,
+        name: &str,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Vec<String>> {
+        let name = frontend::normalize(name)?;
+        let remote = Remote::new(registries, progress);
+        let (progress, cancel) = (progress.clone(), cancel.clone());
+        blocking(move || {
+            let (repository, reference) = split(&name)?;
+            let step = progress.step(format!("[internal] list platforms of {name}"));
+            let told = remote.retries.tell(&repository, &step.reporter());
+            let fetched = remote.client.manifest(&repository, &reference);
+            let fetched = remote.wait(&cancel, fetched);
+            drop(told);
+            let bytes = step.end(fetched)?.bytes;
+            if !document::is_index(&bytes) {
+                return Ok(Vec::new());
+            }
+            let index: Index = document::parse(&name, &bytes)?;
+            Ok(index.platforms())
         })
         .await
     }
