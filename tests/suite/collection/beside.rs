@@ -214,3 +214,45 @@ fn everything_goes_on_while_others_prune_again_and_again() {
     });
     is_sound(&varve);
 }
+
+#[test]
+fn a_collection_beside_builds_that_is_killed_leaves_what_is_whole() {
+    let varve = Varve::new();
+    varve.write("context/kept", "kept");
+    built(&varve, &["-t", "named"], "named", 1);
+    for round in 0..8_u32 {
+        built(&varve, &[], &format!("loose{round}"), 2);
+        let build = |name: &str| {
+            let text = format!(
+                "FROM busybox\nCOPY kept /kept\nRUN {}\nRUN cat /noise.* | md5sum > /sum # {round}\n",
+                noise(2, name)
+            );
+            let file = format!("context/Dockerfile.{name}");
+            varve.write(&file, text);
+            Running::start(&mut varve.build_command(["-t", name, "-f", &file]))
+        };
+        let builds = [build("one"), build("two")];
+        let prunes = [(); 2].map(|()| {
+            let words = ["prune", "--all", "--force"];
+            Running::start(&mut varve.command(words))
+        });
+        // Each time in the middle of something else.
+        std::thread::sleep(Duration::from_millis(u64::from(150 + round * 97)));
+        if let Some(owner) = varve.last_owner()
+            && let Some(owner) = Pid::from_raw(owner.cast_signed())
+            && processes("varve")
+                .iter()
+                .any(|line| line.starts_with(&format!("{}:", owner.as_raw_nonzero())))
+        {
+            kill_process(owner, Signal::KILL).ok();
+        }
+        for one in builds.into_iter().chain(prunes) {
+            one.wait();
+        }
+        is_sound(&varve);
+        let kept = varve.shell("named", "head -c 5 /noise.named");
+        assert_eq!(kept, "named", "round {round}");
+    }
+    varve.varve(["prune", "--all", "--force"]).succeeded();
+    is_sound(&varve);
+}

@@ -70,8 +70,11 @@ pub(in crate::commands) fn prune(site: &Site, options: &Prune) -> anyhow::Result
     for id in gone.iter().filter(|id| !kept.contains(*id)) {
         told.push_str(&format!("deleted: {id}\n"));
     }
+    // What others have thrown away goes too, and is not counted.
+    let before = snapshots.store().trash_bytes()?;
     gc::collect_without(&snapshots, &forgotten, false)?;
-    let bytes = snapshots.store().trash().reap(u64::MAX)?.bytes;
+    let reaped = snapshots.store().trash().reap(u64::MAX)?.bytes;
+    let bytes = reaped.saturating_sub(before);
     if !told.is_empty() {
         told = format!("Deleted Images:\n{told}\n");
     }
