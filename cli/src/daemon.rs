@@ -13,7 +13,7 @@ use snapshotter::containers::Containers;
 use snapshotter::{Manager, gc};
 use solver::Solver;
 use store::key_value::rocks::Rocks;
-use store::{RootLock, Store};
+use store::{RootLock, Store, Trash};
 
 use crate::args::Global;
 use crate::environment::Environment;
@@ -39,8 +39,11 @@ const BUNDLES: &str = "run/bundles";
 /// Where runc is looked for if the environment says nothing.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Most files and directories of the trash that are deleted when a command ends: some 20 ms.
-const REAP_AT_END: u64 = 2_000;
+/// How long the trash is emptied for when a command ends: somebody waits for that.
+const REAP_AT_END: Duration = Duration::from_millis(40);
+
+/// Files and directories that are deleted before the clock is looked at.
+const REAP_STEP: u64 = 50;
 
 /// Where a command works.
 #[derive(Clone, Debug)]
@@ -315,12 +318,25 @@ impl Opened {
     }
 }
 
+/// Deletes some of what lies there.
+fn empty_trash(trash: &Trash) {
+    let began = Instant::now();
+    loop {
+        match trash.reap(REAP_STEP) {
+            Ok(reaped) if reaped.more && began.elapsed() < REAP_AT_END => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "cannot empty the trash");
+                return;
+            }
+        }
+    }
+}
+
 impl Drop for Opened {
     fn drop(&mut self) {
-        if let Some(solver) = self.solver.take()
-            && let Err(error) = solver.snapshots().store().trash().reap(REAP_AT_END)
-        {
-            tracing::warn!(%error, "cannot empty the trash");
+        if let Some(solver) = self.solver.take() {
+            empty_trash(solver.snapshots().store().trash());
         }
         // Waits for the engine's last words, so that the database is closed in order.
         drop(self.tokio.take());

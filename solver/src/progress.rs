@@ -4,15 +4,15 @@
 //! images, exporting) are opened here with [`Progress::step`]. Both become one stream of
 //! [`Event`]s, which a display turns into lines.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use engine::{
-    Completion, Listener, OpOutput, OutputSink as OpOutputSink, OutputStream, VertexId, VertexInfo,
-    VertexProgress,
+    CacheHit, Completion, Listener, OpOutput, OutputSink as OpOutputSink, OutputStream, VertexId,
+    VertexInfo, VertexProgress,
 };
 use store::Tally;
 
@@ -127,6 +127,8 @@ pub struct Progress {
     tally: Arc<Tally>,
     /// Vertices without a name, which nobody is shown, and what they read.
     hidden: Arc<Mutex<HashMap<VertexId, Vec<VertexId>>>>,
+    /// Vertices that are at work.
+    started: Arc<Mutex<HashSet<VertexId>>>,
 }
 
 impl fmt::Debug for Progress {
@@ -144,6 +146,7 @@ impl Progress {
             downloaded: Arc::default(),
             tally: Arc::default(),
             hidden: Arc::default(),
+            started: Arc::default(),
         }
     }
 
@@ -165,6 +168,17 @@ impl Progress {
     /// Counts what is brought into the store for this, and not what others bring in meanwhile.
     pub fn tally(&self) -> &Arc<Tally> {
         &self.tally
+    }
+
+    /// Whether the vertex was at work until now.
+    fn ends(&self, vertex: VertexId) -> bool {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.remove(&vertex)
+    }
+
+    fn starts(&self, vertex: VertexId) {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.insert(vertex);
     }
 
     fn hidden(&self) -> MutexGuard<'_, HashMap<VertexId, Vec<VertexId>>> {
@@ -335,8 +349,17 @@ impl Listener for Progress {
             VertexProgress::Queued => {
                 EventKind::Queued(place(shown_inputs(vertex, &self.hidden())))
             }
-            VertexProgress::Started => EventKind::Started,
+            VertexProgress::Started => {
+                self.starts(vertex.id);
+                EventKind::Started
+            }
             VertexProgress::Completed(Completion::Executed) => EventKind::Done,
+            // It was waited for as long as it ran, for another build.
+            VertexProgress::Completed(Completion::Cached(CacheHit::Shared))
+                if self.ends(vertex.id) =>
+            {
+                EventKind::Done
+            }
             VertexProgress::Completed(Completion::Cached(_)) => EventKind::Cached,
             VertexProgress::Completed(Completion::Failed(error)) => EventKind::Failed {
                 message: without_error_numbers(&error.to_string()),

@@ -120,6 +120,10 @@ fn a_build_that_waits_for_the_steps_of_an_equal_one_shows_them() {
     for line in ["early 42", "late 43", "RUN : third"] {
         assert!(waited.stderr.contains(line), "{waited}");
     }
+    // They took their time here too.
+    let late = waited.stderr.find("late 43").unwrap();
+    let (done, _) = waited.stderr[late..].split_once(" DONE ").expect("its end");
+    assert!(!done.contains("CACHED"), "{waited}");
 }
 
 #[test]

@@ -167,19 +167,29 @@ fn failed_and_cancelled_builds_are_remembered_too() {
 }
 
 #[test]
-fn values_of_arguments_are_nowhere_in_the_history() {
+fn arguments_that_are_secrets_by_name_are_nowhere_in_the_history() {
     let varve = Varve::new();
-    varve.dockerfile("FROM busybox\nARG TOKEN\nRUN test -n \"$TOKEN\"\n");
+    varve.dockerfile(
+        "FROM busybox\nARG TOKEN MODE\nRUN test -n \"$TOKEN\" && echo tested as $MODE\n",
+    );
     let token = "s3cr3t-value-of-a-token";
     let argument = format!("TOKEN={token}");
     varve
-        .build(["-t", "app", "--build-arg", &argument])
+        .build([
+            "-t",
+            "app",
+            "--build-arg",
+            &argument,
+            "--build-arg=MODE=test",
+        ])
         .succeeded();
     let record = inspected(&varve, "1");
     assert_eq!(
         record["summary"]["asked"]["build_args"],
-        serde_json::json!(["TOKEN"])
+        serde_json::json!(["MODE", "TOKEN"])
     );
+    let logs = varve.varve(["history", "logs", "1"]).success().stdout;
+    assert!(logs.contains("tested as test"), "{logs}");
     assert!(!record.to_string().contains(token), "{record:#}");
     let layers = record["details"]["layers"].as_array().unwrap();
     let made = layers.last().unwrap()["created_by"].as_str().unwrap();

@@ -1,5 +1,5 @@
-//! What does not go into the history: secrets, and values of build arguments, which are often
-//! tokens. Steps may print either, and step names show arguments (as with BuildKit).
+//! What does not go into the history: secrets, and values of build arguments that are some by their
+//! names. Steps may print either, and step names show arguments (as with BuildKit).
 
 use std::collections::BTreeMap;
 
@@ -23,11 +23,15 @@ impl std::fmt::Debug for Redaction {
 }
 
 impl Redaction {
-    /// The values of these arguments and secrets. `${NAME}` will stand in the place of an
-    /// argument, `[secret id]` of a secret; of one with several lines, of each.
+    /// The values of these secrets, and of arguments that are secrets by their names. `${NAME}`
+    /// will stand in the place of an argument, `[secret id]` of a secret; of one with several
+    /// lines, of each.
     pub fn of(arguments: &BTreeMap<String, String>, secrets: &Secrets) -> Self {
         let mut values: Vec<(String, String)> = Vec::new();
-        for (name, value) in arguments {
+        for (name, value) in arguments
+            .iter()
+            .filter(|(name, value)| is_secret(name, value))
+        {
             values.push((value.clone(), format!("${{{name}}}")));
         }
         for (id, text) in secrets.texts() {
@@ -78,6 +82,29 @@ impl Redaction {
     }
 }
 
+/// Whether an argument's value is nothing to be remembered: by the words in its name by which
+/// BuildKit warns of secrets in arguments, or as an address with a password.
+fn is_secret(name: &str, value: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "apikey",
+        "auth",
+        "credential",
+        "credentials",
+        "key",
+        "password",
+        "pword",
+        "secret",
+        "token",
+    ];
+    let name = name.to_lowercase();
+    let mut words = name.split(['_', '-']);
+    let is_meant = words.any(|word| WORDS.contains(&word) || word.starts_with("pass"));
+    let has_password = value
+        .split_once("://")
+        .is_some_and(|(_, rest)| rest.split('/').next().unwrap_or_default().contains('@'));
+    is_meant || has_password
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::record::{LogExcerpt, LogLine, StepRecord};
@@ -86,7 +113,13 @@ mod tests {
 
     #[test]
     fn values_are_replaced_by_the_names_of_arguments_and_secrets() {
-        let arguments = [("A", "token"), ("B", "token-and-more"), ("V", "3")];
+        let arguments = [
+            ("A_TOKEN", "token"),
+            ("B_KEY", "token-and-more"),
+            ("KEY", "3"),
+            ("MODE", "RUN"),
+            ("HTTP_PROXY", "http://me:pw@p:1"),
+        ];
         let arguments = arguments.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut secrets = Secrets::default();
         let key = SecretValue::new(b"-----BEGIN\n  line-of-a-key\n");
@@ -96,7 +129,7 @@ mod tests {
         secrets.insert("pipe", SecretSource::File("/dev/stdin".into()));
         let redaction = Redaction::of(&arguments.into(), &secrets);
         let line = LogLine {
-            text: "token token-and-more line-of-a-key".into(),
+            text: "token token-and-more line-of-a-key http://me:pw@p:1".into(),
             ..LogLine::default()
         };
         let step = StepRecord {
@@ -113,8 +146,11 @@ mod tests {
             ..Details::default()
         };
         redaction.apply(&mut details);
-        assert_eq!(details.steps[0].name, "RUN 3 ${A}");
-        assert_eq!(details.steps[0].log.lines[0].text, "${A} ${B} [secret key]");
-        assert_eq!(details.error.as_deref(), Some("${A}!"));
+        assert_eq!(details.steps[0].name, "RUN 3 ${A_TOKEN}");
+        assert_eq!(
+            details.steps[0].log.lines[0].text,
+            "${A_TOKEN} ${B_KEY} [secret key] ${HTTP_PROXY}"
+        );
+        assert_eq!(details.error.as_deref(), Some("${A_TOKEN}!"));
     }
 }
