@@ -7,7 +7,7 @@ use store::fixtures::read_model;
 use store::{Batch, BlobId, Content, Durability, Found, Leaf, Timestamp, TreeId, TreeRef, fsck};
 
 use super::sandbox::{Sandbox, stacking, unmount};
-use crate::gc::{self, Collected};
+use crate::gc::{self, Collected, Forgotten};
 use crate::leases::{self, Lease, Reference};
 use crate::manager::Options;
 use crate::repair::{Repaired, repair};
@@ -161,6 +161,56 @@ fn leases_keep_single_trees_and_blobs() {
     assert!(keys(&sandbox).is_empty());
     assert!(sandbox.store().has_tree(a.id).unwrap());
     assert!(has_blob(&sandbox, "a") && has_blob(&sandbox, "b") && !has_blob(&sandbox, "c"));
+}
+
+#[test]
+fn a_lease_that_was_made_anew_meanwhile_is_not_given_up() {
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
+    for name in ["a", "b"] {
+        let tree = step(&sandbox, "", name);
+        lease(&sandbox, name, vec![Reference::Tree(tree.id)]);
+    }
+    let seen = |id: &str| leases::find(sandbox.store(), id).unwrap().unwrap();
+    let row = |id: &str| (store::Table::Image, id.as_bytes().to_vec());
+    let forgotten = Forgotten {
+        unchanged: vec![(seen("a"), row("a")), (seen("b"), row("b"))],
+        ..Forgotten::default()
+    };
+    // Somebody names something else like that before the collection begins.
+    let other = step(&sandbox, "", "c");
+    lease(&sandbox, "b", vec![Reference::Tree(other.id)]);
+    gc::collect_without(&sandbox.manager, &forgotten, false).unwrap();
+    assert!(!has_blob(&sandbox, "a") && !has_blob(&sandbox, "b") && has_blob(&sandbox, "c"));
+    assert_eq!(leases::all(sandbox.store(), "").unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_pinned_or_found_by_work_stays_with_all_below_it() {
+    let Some(sandbox) = Sandbox::new(stacking(Method::Kernel)) else {
+        return;
+    };
+    step(&sandbox, "", "a");
+    step(&sandbox, "a", "b");
+    step(&sandbox, "", "c");
+    step(&sandbox, "", "d");
+    let pin = sandbox.store().pin("b");
+    let work = sandbox.store().work();
+    sandbox.manager.tree("c").unwrap();
+    assert_eq!(gc::collect(&sandbox.manager, true).unwrap().snapshots, 1);
+    assert_eq!(gc::collect(&sandbox.manager, false).unwrap().snapshots, 1);
+    assert_eq!(keys(&sandbox), ["a", "b", "c"]);
+    assert_eq!(
+        read_model(sandbox.manager.tree("b").unwrap(), sandbox.store())
+            .unwrap()
+            .len(),
+        3
+    );
+    drop(pin);
+    drop(work);
+    gc::collect(&sandbox.manager, false).unwrap();
+    assert!(keys(&sandbox).is_empty());
 }
 
 #[test]
