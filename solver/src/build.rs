@@ -1,5 +1,6 @@
 //! One request from the Dockerfile to the exported result. Read this first.
 
+mod hints;
 mod running;
 
 use std::collections::HashSet;
@@ -93,6 +94,8 @@ pub struct BuildFailure {
     pub text: Text,
     /// The lines that are to blame.
     pub spans: Vec<dockerfile::error::Span>,
+    /// What may be behind it, in a sentence.
+    pub hint: Option<String>,
 }
 
 impl From<Error> for BuildFailure {
@@ -101,6 +104,7 @@ impl From<Error> for BuildFailure {
             error,
             text: Text::default(),
             spans: Vec::new(),
+            hint: None,
         }
     }
 }
@@ -201,6 +205,7 @@ impl Solver {
                 error,
                 text: text.clone(),
                 spans,
+                hint: None,
             }
         })?;
         let build = self.builds.begin();
@@ -219,6 +224,7 @@ impl Solver {
                 _ => Vec::new(),
             };
             BuildFailure {
+                hint: hints::of(&error, &spans, &text, &request),
                 error,
                 text: text.clone(),
                 spans,

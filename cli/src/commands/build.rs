@@ -148,5 +148,8 @@ fn tell(failure: &BuildFailure) -> Told {
     }
     let sentence = shown(&sentence(&failure.error));
     say(&format!("ERROR: failed to solve: {sentence}"));
+    if let Some(hint) = &failure.hint {
+        say(&shown(hint));
+    }
     Told { code: EXIT_FAILED }
 }

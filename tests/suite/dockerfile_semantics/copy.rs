@@ -228,6 +228,24 @@ fn a_backslash_is_part_of_a_name_unless_the_name_is_a_pattern() {
 }
 
 #[test]
+fn a_missing_file_that_an_ignore_file_leaves_out_is_told_with_it() {
+    let varve = context();
+    varve.write("context/.dockerignore", "d\n");
+    varve.dockerfile("FROM scratch\nCOPY a.txt d/one.txt /\n");
+    let words = [
+        "\"/d/one.txt\": not found",
+        "d/one.txt is there: ",
+        ".dockerignore leaves it out",
+    ];
+    varve.build(["-o", "out"]).refused_with(1, &words);
+    for line in ["COPY absent /", "COPY --from=busybox /d /"] {
+        varve.dockerfile(&format!("FROM scratch\n{line}\n"));
+        let failed = varve.build(["-o", "out"]).code(1);
+        assert!(!failed.stderr.contains("leaves it out"), "{failed}");
+    }
+}
+
+#[test]
 fn a_pattern_without_sense_is_refused_wherever_it_is_used() {
     let varve = context();
     for from in ["", "--from=busybox "] {
