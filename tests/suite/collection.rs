@@ -77,6 +77,40 @@ fn built(varve: &Varve, tag: &[&str], seed: &str, megabytes: u64) {
 }
 
 #[test]
+fn du_tells_what_a_prune_of_all_then_frees_in_either_way_of_mounting() {
+    for way in ["kernel", "dirs"] {
+        let varve = Varve::new();
+        let big = "head -c 3000000 /dev/urandom > /big";
+        varve.dockerfile(&format!(
+            "FROM busybox\nRUN {big}\nRUN rm /big\nRUN echo 1 > /f\n"
+        ));
+        varve.build(["--mounts", way, "-t", "app"]).succeeded();
+        let told = varve.varve(["du", "--mounts", way]).success().stdout;
+        let row = |name: &str| {
+            let line = told.lines().find(|line| line.starts_with(name)).unwrap();
+            let words: Vec<_> = line[name.len()..].split_whitespace().collect();
+            words[1].parse::<u64>().unwrap()
+        };
+        let expected = row("reclaimable") + row("build cache");
+        let before = row("total");
+        varve
+            .varve(["prune", "--all", "--force", "--mounts", way])
+            .succeeded();
+        let after = varve.varve(["du", "--mounts", way]).success().stdout;
+        let total = after
+            .lines()
+            .find(|line| line.starts_with("total"))
+            .unwrap();
+        let words: Vec<_> = total.split_whitespace().collect();
+        let freed = before - words[2].parse::<u64>().unwrap();
+        // The database's own size changes too.
+        assert!(freed.abs_diff(expected) < 300_000, "{way}: {freed}\n{told}");
+        // Layers of the image stay; what was copied out for steps goes.
+        assert!(way == "kernel" || expected > 2_900_000, "{way}: {told}");
+    }
+}
+
+#[test]
 fn what_is_listed_adds_up_to_what_the_disk_has() {
     let varve = Varve::new();
     varve.write("context/big", vec![7; 3 << 20]);

@@ -68,15 +68,8 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
         let collected = solver::gc::collect(&snapshots, &entries, options.dry_run)?;
         (0, 0, collected)
     } else {
-        let mut forgotten = match options.all {
-            true => whole_cache(&snapshots)?,
-            false => Forgotten::default(),
-        };
-        let steps = forgotten.leases.len();
-        let images = match options.keeps_images {
-            true => 0,
-            false => forget_unnamed(&snapshots, &mut forgotten)?,
-        };
+        let which = (options.all, options.keeps_images);
+        let (forgotten, steps, images) = forgotten(&snapshots, which)?;
         let collected = gc::collect_without(&snapshots, &forgotten, options.dry_run)?;
         (steps, images, collected)
     };
@@ -96,6 +89,39 @@ pub(super) fn prune(site: &Site, options: &args::Prune) -> anyhow::Result<()> {
         &collected,
         (trash, bytes),
     ))
+}
+
+/// What a prune without rules gives up, and how many remembered steps and unnamed images that is.
+fn forgotten(
+    snapshots: &Arc<Manager>,
+    (all, keeps_images): (bool, bool),
+) -> anyhow::Result<(Forgotten, usize, usize)> {
+    let mut forgotten = match all {
+        true => whole_cache(snapshots)?,
+        false => Forgotten::default(),
+    };
+    let steps = forgotten.leases.len();
+    let images = match keeps_images {
+        true => 0,
+        false => forget_unnamed(snapshots, &mut forgotten)?,
+    };
+    Ok((forgotten, steps, images))
+}
+
+/// Bytes on disk that `varve prune` would free, without what is in the trash already; and how many
+/// more `varve prune --all` would.
+///
+/// # Errors
+/// Those of the store.
+pub(super) fn would_free(snapshots: &Arc<Manager>) -> anyhow::Result<(u64, u64)> {
+    let _looking = Looking::begin();
+    let bytes = |all| -> anyhow::Result<u64> {
+        let (forgotten, ..) = forgotten(snapshots, (all, false))?;
+        let collected = gc::collect_without(snapshots, &forgotten, true)?;
+        Ok(collected.store.disk_bytes + collected.image_bytes)
+    };
+    let (some, all) = (bytes(false)?, bytes(true)?);
+    Ok((some, all.saturating_sub(some)))
 }
 
 fn told(

@@ -7,11 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Context;
-use snapshotter::gc;
 use solver::gc::survey::{Entry, survey};
 use store::space::{self, BLOCK_BYTES};
 
 use super::cache_list::{self, Chosen};
+use super::prune;
 use super::table::table;
 use crate::args::space as args;
 use crate::daemon::Site;
@@ -41,9 +41,7 @@ pub(super) fn usage(site: &Site, options: &args::Usage) -> anyhow::Result<()> {
         let snapshots = site.open_snapshots()?;
         solver::build::release_leases(&snapshots)?;
         let surveyed = survey(&snapshots)?;
-        let collected = gc::collect(&snapshots, true)?;
-        let reclaimable = collected.store.disk_bytes + collected.image_bytes;
-        (surveyed, reclaimable)
+        (surveyed, prune::would_free(&snapshots)?)
         // Closed here: an open database still changes its size.
     };
     let now = jiff::Timestamp::now().as_second();
@@ -70,7 +68,7 @@ pub(super) fn usage(site: &Site, options: &args::Usage) -> anyhow::Result<()> {
     }
     let taken = Taken::below(&site.root)
         .with_context(|| format!("cannot measure {}", site.root.display()))?;
-    print(&taken.text(reclaimable, surveyed.reclaimable()))
+    print(&taken.text(reclaimable))
 }
 
 /// Bytes on disk, by entry of a directory.
@@ -111,7 +109,7 @@ impl Taken {
         self.entries.values().sum::<u64>() + self.other
     }
 
-    fn text(&self, reclaimable: u64, cache: u64) -> String {
+    fn text(&self, (reclaimable, more): (u64, u64)) -> String {
         let row = |name: &str, bytes: u64, what: &str| {
             vec![
                 name.to_owned(),
@@ -128,7 +126,7 @@ impl Taken {
         rows.push(row("total", self.total(), "as `du -sB1` counts"));
         let reclaimable = reclaimable + self.trash;
         rows.push(row("reclaimable", reclaimable, "by `varve prune`"));
-        rows.push(row("build cache", cache, "more, by `varve prune --all`"));
+        rows.push(row("build cache", more, "more, by `varve prune --all`"));
         table(&["WHAT", "SIZE", "BYTES", ""], &rows, &[1, 2])
     }
 }
@@ -172,7 +170,7 @@ mod tests {
         let taken = Taken::below(root.path()).unwrap();
         let directory = fs::metadata(root.path().join("trash/x")).unwrap().blocks() * BLOCK_BYTES;
         assert_eq!(taken.trash, directory);
-        let text = taken.text(1_000, 0);
+        let text = taken.text((1_000, 0));
         let line = text.lines().find(|line| line.starts_with("reclaimable"));
         let bytes = format!(" {} ", directory + 1_000);
         assert!(line.unwrap().contains(&bytes), "{text}");
