@@ -100,7 +100,6 @@ pub fn collect_without(
                 catalog::delete(&mut batch, &row.info.key);
                 collected.snapshots += 1;
             }
-            forget_contexts(store, &mut batch)?;
             Ok(match dry_run {
                 true => Batch::new(),
                 false => batch,
@@ -114,7 +113,10 @@ pub fn collect_without(
         gone.clear();
     }
     let mode = if dry_run { Mode::DryRun } else { Mode::Delete };
-    let roots = |claimed: &HashSet<String>| roots(store, &gone, claimed);
+    // What should go is gone, so that every row that is there now is kept: one that was made since
+    // may have lost its lease again, and is for the next collection.
+    let all_stay = !dry_run;
+    let roots = |claimed: &HashSet<String>| roots(store, &gone, claimed, all_stay);
     collected.store = sweep::sweep::<Error>(store, roots, mode)?;
     let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
     let live = live_snapshots(store, &rows, &gone, &store.freeze().snapshots())?;
@@ -124,17 +126,13 @@ pub fn collect_without(
     Ok(collected)
 }
 
-/// Drops what is known of build contexts: it names blobs that no lease holds. The next build reads
-/// its context once more.
-fn forget_contexts(store: &Store, batch: &mut Batch) -> Result<()> {
-    for row in store.rows().scan(Table::Context, b"") {
-        batch.delete(Table::Context, row?.0);
-    }
-    Ok(())
-}
-
-/// What leases and live snapshots keep.
-fn roots(store: &Store, gone: &HashSet<String>, claimed: &HashSet<String>) -> Result<Roots> {
+/// What leases and live snapshots keep, or, if `all_stay`, leases and all snapshots.
+fn roots(
+    store: &Store,
+    gone: &HashSet<String>,
+    claimed: &HashSet<String>,
+    all_stay: bool,
+) -> Result<Roots> {
     let mut roots = Roots::default();
     for lease in held(store, gone)? {
         for reference in lease.references {
@@ -149,7 +147,7 @@ fn roots(store: &Store, gone: &HashSet<String>, claimed: &HashSet<String>) -> Re
     roots.trees.extend(containers.map(|tree| tree.id));
     let rows = catalog::all(store).collect::<Result<Vec<_>>>()?;
     let live = live_snapshots(store, &rows, gone, claimed)?;
-    for row in rows.iter().filter(|row| is_kept(row, &live)) {
+    for row in rows.iter().filter(|row| all_stay || is_kept(row, &live)) {
         let base = match row.state {
             State::Open { base, .. } => base,
             State::Committed { tree, .. } => Some(tree),

@@ -83,9 +83,17 @@ pub struct Manager {
     committing: Mutex<HashSet<String>>,
     /// Who uses which cache mount.
     forks: Forks,
+    /// See [`Manager::mounting`].
+    mounting: Mutex<()>,
 }
 
 impl Manager {
+    /// Held by whoever makes or ends the mount of a view, or looks whether there still is one:
+    /// until it is mounted, a view is like one whose mount is gone.
+    pub fn mounting(&self) -> MutexGuard<'_, ()> {
+        self.mounting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens the snapshots of a store. Writable directories that no row names are thrown away, and
     /// so are open snapshots that cannot be trusted any more: those without a directory, and those
     /// that a dead process had mounted `volatile`.
@@ -95,7 +103,8 @@ impl Manager {
     pub fn open(store: Arc<Store>, options: Options) -> Result<Self> {
         let images = Images::new(store.clone(), &options)?;
         let directories = Directories::open(store.clone(), SNAPSHOTS, options.marks)?;
-        let (changing, committing) = (Mutex::default(), Mutex::default());
+        let (changing, committing, mounting) =
+            (Mutex::default(), Mutex::default(), Mutex::default());
         let manager = Manager {
             store,
             options,
@@ -103,6 +112,7 @@ impl Manager {
             directories,
             changing,
             committing,
+            mounting,
             forks: Forks::default(),
         };
         manager.reconcile()?;

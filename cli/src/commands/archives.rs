@@ -1,6 +1,7 @@
 //! `varve save` and `varve load`.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -24,7 +25,16 @@ use crate::error::{print, say};
 /// An image is not here, or not whole (nothing is written then); the file cannot be written.
 pub(super) fn save(site: &Site, options: &Save) -> anyhow::Result<()> {
     let destination = match &options.output {
-        Some(path) if path.as_os_str() != "-" => Destination::Path(Environment::absolute(path)?),
+        Some(path) if path.as_os_str() != "-" => {
+            let absolute = Environment::absolute(path)?;
+            // docker makes none either.
+            anyhow::ensure!(
+                absolute.parent().is_none_or(Path::is_dir),
+                "cannot write {}: there is no such directory",
+                path.display()
+            );
+            Destination::Path(absolute)
+        }
         _ if options.format == SaveFormat::OciDir => bail!("--format oci-dir needs -o DIR"),
         _ if Caller::current().stdout().is_terminal() => bail!(
             "cowardly refusing to save to a terminal: use the -o flag or redirect standard output"

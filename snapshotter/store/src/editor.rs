@@ -263,14 +263,30 @@ impl<'s, S: TreeSource + ?Sized> Editor<'s, S> {
     /// [`Error::Path`] for more than [`SYMLINKS_MAX`] links or a result deeper than
     /// [`PATH_DEPTH_MAX`]; those of reading trees.
     pub fn resolve(&mut self, path: &RelPath, follow_last: bool) -> Result<RelPath> {
-        let mut resolved = RelPath::root();
+        self.resolve_within(&RelPath::root(), path, follow_last)
+    }
+
+    /// The same from the directory `within` on, as a process would that is chrooted into that: no
+    /// link leads out of it. The path is relative to it, what is returned to the root of the tree.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_within(
+        &mut self,
+        within: &RelPath,
+        path: &RelPath,
+        follow_last: bool,
+    ) -> Result<RelPath> {
+        let mut resolved = within.clone();
         let mut rest: Vec<Step> = steps(&path.to_bytes())?;
         rest.reverse();
         let mut links = 0;
         while let Some(step) = rest.pop() {
             let name = match step {
                 Step::Up => {
-                    resolved.pop();
+                    if resolved.components().len() > within.components().len() {
+                        resolved.pop();
+                    }
                     continue;
                 }
                 Step::Down(name) => name,
@@ -296,7 +312,7 @@ impl<'s, S: TreeSource + ?Sized> Editor<'s, S> {
                 });
             }
             if target.first() == Some(&b'/') {
-                resolved = RelPath::root();
+                resolved = within.clone();
             }
             rest.extend(steps(&target)?.into_iter().rev());
         }

@@ -249,6 +249,13 @@ impl Unmarked {
             trees.delete(Table::Tree, *id.as_bytes());
         }
         let forgets = !trees.is_empty();
+        if !self.blobs.is_empty() {
+            // They name blobs that nobody holds. Nobody can count on one of them now: who has read
+            // one claims what it names, and then reads it again.
+            for row in store.rows().scan(Table::Context, b"") {
+                trees.delete(Table::Context, row?.0);
+            }
+        }
         let deleted = delete_rows(store, trees, &self.blobs);
         if forgets {
             store.forget_trees();

@@ -52,6 +52,12 @@ impl Images {
     /// # Errors
     /// Database errors; the mount table cannot be read.
     pub fn mounted(&self, place: &Namespace) -> Result<Vec<Mounted>> {
+        let _mounting = self.snapshots.mounting();
+        self.all_mounted(place)
+    }
+
+    /// The same for who keeps others from mounting.
+    fn all_mounted(&self, place: &Namespace) -> Result<Vec<Mounted>> {
         let mut views = Vec::new();
         for row in catalog::all(self.store()) {
             let info = row?.info;
@@ -115,6 +121,8 @@ impl Images {
             Some(directory) => (place.within(|| checked(directory))??, false),
             None => (self.own_directory(id)?, true),
         };
+        let _mounting = self.snapshots.mounting();
+        let mounted = self.all_mounted(place)?;
         if let Some(other) = mounted.iter().find(|one| one.directory == directory) {
             tracing::debug!(other = other.name, "mounted there");
             let reason = "an image is mounted there already; `varve umount` it first";
@@ -157,6 +165,7 @@ impl Images {
     /// # Errors
     /// [`Error::Mount`], EBUSY for one in use; nothing has changed then.
     pub fn unmount(&self, mounted: &Mounted, force: bool, place: &Namespace) -> Result<()> {
+        let _mounting = self.snapshots.mounting();
         place.within(|| -> Result<()> {
             match (is_mounted(&mounted.directory)?, force) {
                 (false, _) => {}
@@ -169,7 +178,11 @@ impl Images {
     }
 
     fn forget_mount(&self, mounted: &Mounted, place: &Namespace) -> Result<()> {
-        self.snapshots.remove(&mounted.key)?;
+        match self.snapshots.remove(&mounted.key) {
+            // Somebody else has found that it is gone.
+            Err(snapshotter::Error::NotFound { .. }) => {}
+            removed => removed?,
+        }
         if mounted.directory.parent() == Some(&self.own_directories()) {
             // An empty directory more or less. This process may have begun with the mount on it.
             let removed = place.within(|| fs::remove_dir(&mounted.directory))?;

@@ -143,9 +143,7 @@ impl Extraction<'_, '_, '_> {
                     self.editor.remove(&path)?;
                 }
                 DeltaEntry::Link(to) => {
-                    let names = self.target.components().iter().chain(to.components());
-                    let to: RelPath = names.cloned().collect();
-                    let to = self.editor.resolve(&to, false)?;
+                    let to = self.editor.resolve_within(self.target, to, false)?;
                     self.links.push((path, to));
                 }
             }
@@ -161,7 +159,10 @@ impl Extraction<'_, '_, '_> {
                 self.editor.insert_directory(&path, self.implied.clone())?;
                 return Ok(path);
             }
-            let path = self.editor.resolve(&path, true)?;
+            // Docker unpacks in a process that is chrooted into the target.
+            let above = self.target.components().len();
+            let relative: RelPath = path.components()[above..].iter().cloned().collect();
+            let path = self.editor.resolve_within(self.target, &relative, true)?;
             self.editor.make_directories(&path, &self.implied)?;
             return Ok(path);
         };

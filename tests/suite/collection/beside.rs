@@ -256,3 +256,61 @@ fn a_collection_beside_builds_that_is_killed_leaves_what_is_whole() {
     varve.varve(["prune", "--all", "--force"]).succeeded();
     is_sound(&varve);
 }
+
+/// Does `work` while prunes and looks at what there is come one after the other.
+fn beside_prunes(varve: &Varve, work: impl FnOnce()) {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for words in [&["prune", "-af"][..], &["prune", "-af"], &["du"]] {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    varve.varve(words).succeeded();
+                }
+            });
+        }
+        work();
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn an_image_that_is_being_mounted_or_unmounted_is_not_taken_for_one_that_is_gone() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN echo mounted > /f\n");
+    varve.build(["-t", "app"]).succeeded();
+    let directory = varve.path("here");
+    std::fs::create_dir(&directory).unwrap();
+    let on = directory.to_str().unwrap();
+    beside_prunes(&varve, || {
+        for round in 0..15 {
+            varve.varve(["mount", "app", on]).succeeded();
+            let text = std::fs::read_to_string(directory.join("f"));
+            assert_eq!(text.unwrap(), "mounted\n", "{round}");
+            varve.varve(["umount", on]).succeeded();
+        }
+    });
+    is_sound(&varve);
+}
+
+#[test]
+fn what_is_known_of_a_context_goes_with_the_files_that_it_names() {
+    let varve = Varve::new();
+    for number in 0..200 {
+        varve.write(format!("context/f{number}"), number.to_string());
+    }
+    let fails = varve.write("fails", "FROM busybox\nCOPY . /x\nRUN exit 3\n");
+    let copies = varve.write("copies", "FROM scratch\nCOPY . /x\n");
+    beside_prunes(&varve, || {
+        for round in 0..8 {
+            varve.write("context/f7", format!("round {round}"));
+            let file = fails.to_str().unwrap();
+            varve.build(["--no-cache", "-f", file]).code(1);
+            let file = copies.to_str().unwrap();
+            varve
+                .build(["-f", file, "-o", "type=tar,dest=x.tar"])
+                .succeeded();
+        }
+    });
+    is_sound(&varve);
+}

@@ -106,18 +106,26 @@ fn an_archive_goes_through_the_links_of_the_image() {
         TarEntry::file("gone/f", b"gone"),
     ];
     varve.write("context/x.tar", tar_archive(&entries));
-    varve.dockerfile(
-        "FROM busybox\nRUN mkdir -p /usr/real /data/lock /w && mv /bin /w/bin.real && \
-         /w/bin.real/sh -c 'PATH=/w/bin.real; echo old > /usr/real/old; ln -s /usr/real /w/bin; \
-         ln -s ../data /w/run; ln -s /nowhere/yet /w/gone; ln -s /w/bin.real /bin'\n\
-         ADD --chown=3:4 x.tar /w/\n",
-    );
-    let files = varve.files([""; 0]);
-    assert!(files.join("w/bin").is_symlink() && files.join("w/run").is_symlink());
-    assert!(text(&files, "usr/real/tool").contains("echo tool"));
-    assert_eq!(text(&files, "usr/real/same"), "old\n");
-    assert_eq!(text(&files, "data/lock/deep/f"), "deep");
-    assert_eq!(text(&files, "nowhere/yet/f"), "gone");
+    let links = "mkdir -p /w/usr/real /w/data/lock; echo old > /w/usr/real/old; \
+        ln -s /usr/real /w/bin; ln -s ../data /w/run; ln -s /nowhere/yet /w/gone";
+    // Links lead where they lead from the place that it is unpacked to, and not out of that.
+    for (from, target) in [
+        ("FROM busybox", "/w/"),
+        ("FROM scratch\nCOPY --from=a /w /", "/"),
+    ] {
+        varve.dockerfile(&format!(
+            "FROM busybox AS a\nRUN {links}\n{from}\nCOPY --from=a /w {target}\n\
+             ADD --chown=3:4 x.tar {target}\n"
+        ));
+        let files = varve.files([""; 0]);
+        let below = files.join(target.trim_start_matches('/'));
+        assert!(below.join("bin").is_symlink() && below.join("run").is_symlink());
+        assert!(text(&below, "usr/real/tool").contains("echo tool"));
+        assert_eq!(text(&below, "usr/real/same"), "old\n");
+        assert_eq!(text(&below, "data/lock/deep/f"), "deep");
+        assert_eq!(text(&below, "nowhere/yet/f"), "gone");
+        assert_eq!(files.join("nowhere").exists(), target == "/");
+    }
 }
 
 #[test]

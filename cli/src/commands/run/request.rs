@@ -113,7 +113,7 @@ fn extras(said: &Isolation, network: Network) -> anyhow::Result<Extras> {
     }
     let there = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Extras {
-        capabilities: said.capabilities(),
+        capabilities: said.capabilities(bounding_set()),
         groups: said.group_add.clone(),
         ceilings: Ceilings {
             memory_bytes: said.memory,
@@ -261,6 +261,14 @@ fn lines(text: &str) -> anyhow::Result<Vec<String>> {
         entries.push(line.to_owned());
     }
     Ok(entries)
+}
+
+/// The rights that this process can have or give, a bit for each (proc_pid_status(5)).
+fn bounding_set() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    line.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        .unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
