@@ -334,12 +334,12 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_HELP)]
 pub(crate) struct Build {
-    /// What COPY and ADD read from: a directory, a git repository, `-` for standard input
+    /// What COPY and ADD read from: a directory, a git repository, a URL, `-` for standard input
     #[arg(value_name = "CONTEXT")]
     #[arg(
         long_help = "What COPY and ADD read from: a directory; a git repository, as \
         https://HOST/PATH.git, git://, ssh:// or USER@HOST:PATH, each with #REVISION:DIRECTORY; \
-        or `-`: an archive on standard input, or a Dockerfile there that needs no context"
+        a URL or `-` for standard input: an archive there, or a Dockerfile that needs no context"
     )]
     pub(crate) context: String,
     /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
@@ -361,7 +361,7 @@ pub(crate) struct Build {
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = contexts::parse)]
     #[arg(
         long_help = "Directory, repository, image or layout that FROM and --from can name (repeatable): \
-        NAME=DIR, NAME=https://HOST/PATH.git#REVISION:DIRECTORY, \
+        NAME=DIR, NAME=https://HOST/PATH.git#REVISION:DIRECTORY, NAME=URL (a file), \
         NAME=docker-image://REFERENCE (of the store or of a registry), \
         NAME=oci-layout://PATH[:TAG|@DIGEST]"
     )]

@@ -311,6 +311,7 @@ impl Solver {
             checked: self.checked.clone(),
             secrets: request.steps.secrets.clone(),
             agents: request.steps.agents.clone(),
+            variables: request.steps.variables.clone(),
             ids,
             contexts: prepared.contexts.clone(),
             coming: prepared.coming.clone(),

@@ -91,13 +91,26 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// A context that is no directory could not be fetched.
-    #[error("failed to fetch context {name}: {reason}")]
+    /// A context that is no directory, or a repository, could not be fetched.
+    #[error("failed to fetch {name}: {reason}")]
     Context {
         /// The context, without passwords.
         name: String,
         /// What happened.
         reason: String,
+    },
+    /// A file of the web is not the one that was asked for. BuildKit's wording.
+    #[error(
+        "digest mismatch for {url}: {actual} (expected: {expected}); if the file was changed on \
+         purpose, change --checksum"
+    )]
+    WebDigest {
+        /// Where it is.
+        url: String,
+        /// What was asked for.
+        expected: layer::Digest,
+        /// What came.
+        actual: layer::Digest,
     },
     /// An image that is not in the store.
     #[error(

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 mod exec;
+mod fetched;
 mod file;
 mod links;
 pub(crate) mod merge;
@@ -11,6 +12,7 @@ mod source;
 pub(crate) use source::convert_platform as source_platform;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -46,6 +48,8 @@ pub(crate) struct Environment {
     pub(crate) secrets: Secrets,
     /// ssh agents of this build.
     pub(crate) agents: Agents,
+    /// Variables of whoever asked for this build.
+    pub(crate) variables: Vec<(OsString, OsString)>,
     /// How its vertices are called.
     pub(crate) ids: VertexIds,
     /// Contexts of this build, by name.
@@ -226,6 +230,12 @@ fn commit_tree(
         values.push(Value::new(snapshots.store(), name, tree));
     }
     Ok(values)
+}
+
+/// Commits the tree of a source as a snapshot of its own.
+fn adopt(tree: TreeRef, environment: &Environment) -> Result<Vec<Value>> {
+    let ingest = environment.store().begin();
+    commit_tree(ingest, [(tree, String::new())].into_iter(), environment)
 }
 
 /// The name of a step's snapshot: the same change of the same parent is the same snapshot.

@@ -312,6 +312,13 @@ impl Reporter {
                 completed,
             } => output.status(id, current, total, completed),
             EventKind::Warning { message } => output.warn(message),
+            EventKind::Log { is_stderr, bytes } => {
+                let stream = match is_stderr {
+                    true => OutputStream::Stderr,
+                    false => OutputStream::Stdout,
+                };
+                output.log(stream, bytes);
+            }
             // The engine tells how a vertex starts and ends.
             _ => {}
         }))
@@ -324,6 +331,14 @@ impl Reporter {
             current,
             total,
             completed,
+        });
+    }
+
+    /// Something that a program printed.
+    pub(crate) fn log(&self, bytes: impl Into<Vec<u8>>) {
+        (self.0)(EventKind::Log {
+            is_stderr: false,
+            bytes: bytes.into(),
         });
     }
 

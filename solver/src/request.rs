@@ -3,6 +3,7 @@
 mod image;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,11 +56,11 @@ pub struct BuildRequest {
     pub tags: Vec<String>,
     /// What to write.
     pub outputs: Vec<Output>,
-    /// What RUN steps get.
+    /// What steps get.
     pub steps: StepInputs,
 }
 
-/// What the caller gives RUN steps.
+/// What the caller gives steps.
 #[derive(Clone, Debug, Default)]
 pub struct StepInputs {
     /// For `RUN --mount=type=secret`.
@@ -72,6 +73,8 @@ pub struct StepInputs {
     pub ulimits: Vec<Ulimit>,
     /// Further lines of /etc/hosts.
     pub extra_hosts: Vec<HostIp>,
+    /// Variables of the caller, of which git gets some for `ADD`.
+    pub variables: Vec<(OsString, OsString)>,
 }
 
 /// What the build context is.

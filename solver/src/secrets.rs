@@ -34,6 +34,23 @@ impl SecretValue {
     pub fn new(bytes: &[u8]) -> Self {
         SecretValue(bytes.into())
     }
+
+    /// The value as text, for where nothing else can be; `id` is the secret's.
+    ///
+    /// # Errors
+    /// [`Error::Secret`]: it is none, or holds a NUL byte.
+    pub(crate) fn text(&self, id: &str) -> Result<String> {
+        let unfit = |reason| Error::Secret {
+            id: id.to_owned(),
+            reason,
+        };
+        let text = std::str::from_utf8(&self.0);
+        let text = text.map_err(|_| unfit("it is no text, which it must be here"))?;
+        match text.contains('\0') {
+            true => Err(unfit("it holds a NUL byte, which it cannot here")),
+            false => Ok(text.to_owned()),
+        }
+    }
 }
 
 impl fmt::Debug for SecretValue {
@@ -114,16 +131,7 @@ impl Secrets {
         let Some(value) = self.get(&wanted.id, wanted.optional)? else {
             return Ok(None);
         };
-        let unfit = |reason| Error::Secret {
-            id: wanted.id.clone(),
-            reason,
-        };
-        let text = std::str::from_utf8(&value.0);
-        let text = text.map_err(|_| unfit("it is no text, which a variable must be"))?;
-        if text.contains('\0') {
-            return Err(unfit("it holds a NUL byte, which a variable cannot"));
-        }
-        Ok(Some(format!("{}={text}", wanted.name)))
+        Ok(Some(format!("{}={}", wanted.name, value.text(&wanted.id)?)))
     }
 }
 

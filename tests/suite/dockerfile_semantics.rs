@@ -2,6 +2,7 @@
 //! reference says.
 
 mod add;
+mod add_remote;
 mod config;
 mod copy;
 mod ignore;

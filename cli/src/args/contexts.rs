@@ -12,6 +12,8 @@ pub(crate) enum NamedContext {
     Directory(PathBuf),
     /// A git repository.
     Git(GitSource),
+    /// A file of the web.
+    Web(String),
     /// An image of the store.
     Image(String),
     /// An image in a layout or archive.
@@ -38,20 +40,17 @@ pub(crate) fn parse(text: &str) -> Result<(String, NamedContext), String> {
         NamedContext::Image(reference.to_owned())
     } else if let Some(layout) = value.strip_prefix("oci-layout://") {
         parse_layout(layout)?
-    } else if let Some(git) = GitSource::parse(value) {
+    } else if let Some(git) = GitSource::parse(value)? {
         NamedContext::Git(git)
     } else if is_url(value) {
-        return Err(format!(
-            "{value} is a file to be downloaded, which is not supported yet: fetch it and name the \
-             directory"
-        ));
+        NamedContext::Web(value.to_owned())
     } else {
         NamedContext::Directory(PathBuf::from(value))
     };
     Ok((name.to_owned(), context))
 }
 
-/// Whether a context is a file that would have to be downloaded.
+/// Whether a context that is no repository is a file of the web.
 pub(crate) fn is_url(context: &str) -> bool {
     let schemes = ["http://", "https://"];
     schemes.iter().any(|scheme| context.starts_with(scheme))
@@ -120,7 +119,7 @@ mod tests {
             ("a", "NAME=VALUE"),
             ("=x", "NAME=VALUE"),
             ("a=", "NAME=VALUE"),
-            ("a=https://example.com/x.tar", "not supported yet"),
+            ("a=https://example.com/x.git?depth=1", "unexpected query"),
             ("a=oci-layout://l@sha256:12", "no digest"),
         ] {
             let error = parse(text).unwrap_err();

@@ -103,7 +103,7 @@ impl Answer {
                 Thing::Blob(_) => Error::BlobUnknown { subject, answer },
                 Thing::Manifest(_) => Error::ManifestUnknown { subject, answer },
                 Thing::Tags => Error::RepositoryUnknown { subject, answer },
-                Thing::Login => Error::Refused { subject, answer },
+                Thing::Login | Thing::Address(_) => Error::Refused { subject, answer },
             },
             408 | 500..=599 => Error::Server {
                 subject,

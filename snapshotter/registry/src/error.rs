@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::hints::{
-    after, https_hint, known, login_hint, rate_hint, seconds, tls_hint, unauthorized, unknown_hint,
+    after, attempt, denied_hint, https_hint, known, login_hint, peer, protocol, rate_hint,
+    refused_hint, seconds, tls_hint, unauthorized, unknown_hint,
 };
 pub(crate) use self::quoted::shortened;
 use crate::digest::Digest;
@@ -34,6 +35,9 @@ pub enum Thing {
     Tags,
     /// Nothing but who asks; the repository has no name then.
     Login,
+    /// What is at an address of the web, which is given without a login; the repository has no
+    /// name then.
+    Address(Box<str>),
 }
 
 impl Subject {
@@ -54,6 +58,18 @@ impl Subject {
 
     pub(crate) fn login(registry: Repository) -> Self {
         Subject(Arc::new((registry, Thing::Login)))
+    }
+
+    pub(crate) fn address(server: Repository, url: &reqwest::Url) -> Self {
+        let mut shown = url.clone();
+        shown.set_fragment(None);
+        if shown.password().is_some() {
+            // An address of the web can have both.
+            shown.set_username("xxxxx").ok();
+            shown.set_password(Some("xxxxx")).ok();
+        }
+        let text = String::from(shown).into_boxed_str();
+        Subject(Arc::new((server, Thing::Address(text))))
     }
 
     /// Where it is.
@@ -82,6 +98,7 @@ impl fmt::Display for Subject {
             Thing::Blob(digest) => write!(f, "blob {digest} of {repository}"),
             Thing::Tags => write!(f, "the tags of {repository}"),
             Thing::Login => f.write_str(repository.host()),
+            Thing::Address(address) => f.write_str(address),
         }
     }
 }
@@ -202,7 +219,7 @@ pub enum Error {
         expired: bool,
     },
     /// The registry knows who asks, and refuses.
-    #[error("access to {subject} is denied: {answer}; check its spelling, ask its owner for access, or log in as somebody else with `varve login {}`", subject.repository().host())]
+    #[error("access to {subject} is denied: {answer}; {}", denied_hint(subject))]
     Denied {
         /// What was asked for.
         subject: Subject,
@@ -225,8 +242,9 @@ pub enum Error {
     },
     /// The registry has a problem of its own.
     #[error(
-        "{subject}: {answer}{}; the registry has a problem: try again later",
-        after(*attempts)
+        "{subject}: {answer}{}; the {} has a problem: try again later",
+        after(*attempts),
+        peer(subject)
     )]
     Server {
         /// What was asked for.
@@ -237,7 +255,7 @@ pub enum Error {
         attempts: u32,
     },
     /// The registry refuses a request for another reason.
-    #[error("{subject}: {answer}; the registry does not accept the request")]
+    #[error("{subject}: {answer}; {}", refused_hint(subject))]
     Refused {
         /// What was asked for.
         subject: Subject,
@@ -246,8 +264,9 @@ pub enum Error {
     },
     /// No connection, or it ended before the answer was complete.
     #[error(
-        "{subject}: no answer from {server}: {reason}{}; check the network, the name of the registry and the proxy settings",
-        after(*attempts)
+        "{subject}: no answer from {server}: {reason}{}; check the network, the name of the {} and the proxy settings",
+        after(*attempts),
+        peer(subject)
     )]
     Connection {
         /// What was asked for.
@@ -262,7 +281,7 @@ pub enum Error {
         is_unreachable: bool,
     },
     /// No TLS connection.
-    #[error("{subject}: no TLS connection to {server}: {reason}; {}", tls_hint(*cause, server))]
+    #[error("{subject}: no TLS connection to {server}: {reason}; {}", tls_hint(subject, *cause, server))]
     Tls {
         /// What was asked for.
         subject: Subject,
@@ -335,7 +354,7 @@ pub enum Error {
         actual: u64,
     },
     /// The content ended too early, however often the rest was asked for.
-    #[error("{subject} is cut off at {server}: {received} of {} bytes arrived{} ({reason}); pull again", known(*expected), after(*attempts))]
+    #[error("{subject} is cut off at {server}: {received} of {} bytes arrived{} ({reason}); {} again", known(*expected), after(*attempts), attempt(subject))]
     Truncated {
         /// What was asked for.
         subject: Subject,
@@ -384,7 +403,7 @@ pub enum Error {
     },
     /// An answer that the distribution specification does not allow.
     #[error(
-        "{subject}: the answer of {server} breaks the distribution protocol: {reason}; check that the address is a registry, and the proxies before it"
+        "{subject}: the answer of {server} breaks the {}: {reason}; {}", protocol(subject).0, protocol(subject).1
     )]
     Protocol {
         /// What was asked for.

@@ -4,7 +4,7 @@
 //! [`Credentials`] (who asks), [`Limits`] and [`Observer`] (how long, how often, who is told),
 //! `transport.rs` (one exchange), `auth.rs` (challenge to token), `client.rs` (the way of every
 //! request), then what can be asked: `pull.rs`, `blob_stream.rs`, `foreign.rs`, `range.rs`,
-//! `push.rs`.
+//! `push.rs`; `web.rs` is about files that are no part of an image.
 //!
 //! Bytes that a registry sends are believed only once their digest is right. Nothing here reads the
 //! environment. What is absent on purpose:
@@ -35,6 +35,7 @@ mod login;
 mod pull;
 mod push;
 mod range;
+mod web;
 
 pub use blob_stream::BlobStream;
 pub use body::{BlobBody, BodyReader, FileBody};
@@ -52,3 +53,4 @@ pub use pull::{Manifest, MediaType, Resolved};
 pub use push::{Pushed, UploadOptions};
 pub use range::{RANGE_BYTES_MAX, RangeReader};
 pub use retry::{Limits, Next, Observer, Retry, Unobserved};
+pub use web::{WebAnswer, WebFile, WebRequest};

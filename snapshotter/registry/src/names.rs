@@ -56,6 +56,14 @@ impl Repository {
         Ok(Repository { name, ..any })
     }
 
+    /// What stands for a server of the web.
+    pub(crate) fn server_of(url: &reqwest::Url) -> Self {
+        Repository {
+            host: crate::hosts::authority(url),
+            name: String::new(),
+        }
+    }
+
     /// The registry as a person names it, with the port if there is one.
     #[must_use]
     pub fn host(&self) -> &str {

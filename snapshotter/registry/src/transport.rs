@@ -78,6 +78,8 @@ pub(crate) struct Reply {
     subject: Subject,
     stall_timeout: Duration,
     ended: bool,
+    /// Bytes that somebody did not want yet.
+    returned: Option<Bytes>,
 }
 
 /// Sends a request to `endpoint`, or to where it redirects to. Secrets (`authorization` and the
@@ -114,6 +116,7 @@ pub(crate) async fn exchange(
                 subject: subject.clone(),
                 stall_timeout: limits.stall_timeout,
                 ended: false,
+                returned: None,
             });
         };
         url = next;
@@ -344,6 +347,9 @@ impl Reply {
 
     /// The next bytes of the body; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        if let Some(bytes) = self.returned.take() {
+            return Ok(Some(bytes));
+        }
         match tokio::time::timeout(self.stall_timeout, self.response.chunk()).await {
             Ok(Ok(Some(bytes))) => Ok(Some(bytes)),
             Ok(Ok(None)) => {
@@ -358,6 +364,11 @@ impl Reply {
                 attempts: 1,
             }),
         }
+    }
+
+    /// Gives bytes back: they are the next ones again.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        self.returned = Some(bytes);
     }
 
     /// The whole body; more than `limit` bytes are an error.

@@ -19,6 +19,7 @@ pub mod instruction;
 mod lines;
 pub mod lower;
 mod parse;
+pub mod repository;
 mod stages;
 pub mod words;
 

@@ -23,6 +23,7 @@ mod onbuild;
 pub(crate) mod options;
 mod paths;
 mod reference;
+mod remote;
 mod run;
 mod stage;
 mod targets;

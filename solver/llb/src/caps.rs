@@ -38,7 +38,7 @@ pub fn needed_by(op: &Op) -> Vec<&'static str> {
 
 fn of_source(source: &Source) -> Vec<&'static str> {
     /// Attributes that need an ability of their own.
-    const ATTRIBUTES: [(&str, &str); 8] = [
+    const ATTRIBUTES: [(&str, &str); 21] = [
         (attribute::LOCAL_SESSION, "source.local.sessionid"),
         (attribute::LOCAL_UNIQUE, "source.local.unique"),
         (
@@ -56,6 +56,20 @@ fn of_source(source: &Source) -> Vec<&'static str> {
         ),
         (attribute::IMAGE_LAYER_LIMIT, "source.image.layerlimit"),
         (attribute::IMAGE_CHECKSUM, "source.image.checksum"),
+        (attribute::HTTP_CHECKSUM, "source.http.checksum"),
+        (attribute::HTTP_PERM, "source.http.perm"),
+        // The name was misspelt when it was given.
+        (attribute::HTTP_UID, "soruce.http.uidgid"),
+        (attribute::HTTP_GID, "soruce.http.uidgid"),
+        (attribute::HTTP_AUTH_HEADER_SECRET, "source.http.auth"),
+        (attribute::HTTP_SIGNATURE_KEY, "source.http.signatureverify"),
+        (attribute::HTTP_SIGNATURE, "source.http.signatureverify"),
+        (attribute::GIT_KEEP_GIT_DIR, "source.git.keepgitdir"),
+        (attribute::GIT_FULL_URL, "source.git.fullurl"),
+        (attribute::GIT_KNOWN_SSH_HOSTS, "source.git.knownsshhosts"),
+        (attribute::GIT_MOUNT_SSH_SOCK, "source.git.mountsshsock"),
+        (attribute::GIT_CHECKSUM, "source.git.checksum"),
+        (attribute::GIT_SKIP_SUBMODULES, "source.git.skipsubmodules"),
     ];
     let mut caps = match source.scheme() {
         "docker-image" => vec!["source.image"],
@@ -69,6 +83,10 @@ fn of_source(source: &Source) -> Vec<&'static str> {
         .into_iter()
         .filter(|(name, _)| source.attributes.contains_key(*name));
     caps.extend(given.map(|(_, cap)| cap));
+    let mut names = source.attributes.keys();
+    if names.any(|name| name.starts_with(attribute::HTTP_HEADER_PREFIX)) {
+        caps.push("source.http.header");
+    }
     // Only a mode that must not be relaxed needs the ability.
     if source
         .attributes

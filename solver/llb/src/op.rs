@@ -17,7 +17,10 @@ pub use self::file::{
     UserRef,
 };
 pub use self::nested::{Build, Builder, Diff, Merge};
-pub use self::source::{ImageSource, LocalSource, OciLayoutSource, ResolveMode, Source, attribute};
+pub use self::source::{
+    GitSource, HttpSource, ImageSource, LocalSource, OciLayoutSource, ResolveMode, Source,
+    attribute,
+};
 
 /// Position in the inputs of a vertex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -25,14 +25,17 @@ pub enum RecordKind {
     SourceLocal,
     /// A cache mount.
     ExecCacheMount,
+    /// Files of a git repository.
+    SourceGit,
 }
 
 impl RecordKind {
     /// All of them.
-    pub const ALL: [RecordKind; 3] = [
+    pub const ALL: [RecordKind; 4] = [
         RecordKind::Regular,
         RecordKind::SourceLocal,
         RecordKind::ExecCacheMount,
+        RecordKind::SourceGit,
     ];
 
     /// As BuildKit's filters and lists call it.
@@ -41,6 +44,7 @@ impl RecordKind {
             RecordKind::Regular => "regular",
             RecordKind::SourceLocal => "source.local",
             RecordKind::ExecCacheMount => "exec.cachemount",
+            RecordKind::SourceGit => "source.git.checkout",
         }
     }
 }

@@ -5,8 +5,9 @@ use store::Store;
 
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::request::{BuildRequest, ContextSource, NamedContextSource};
-use crate::sources::remote::RemoteSource;
+use crate::request::{BuildRequest, ContextSource, DockerfileSource, NamedContextSource};
+use crate::sources::registry::Remote;
+use crate::sources::remote::{Fetched, Fetching, RemoteSource, WEB_CONTEXT};
 
 /// The same request with every remote context as a tree of the store.
 ///
@@ -18,17 +19,30 @@ pub(crate) fn fetch_contexts(
     progress: &Progress,
     cancel: &CancelToken,
 ) -> Result<BuildRequest> {
-    let fetch = |remote: &RemoteSource, prefix: &str| {
+    let secrets = request.steps.secrets.clone();
+    let with = Fetching {
+        store,
+        remote: &Remote::new(&request.registries, progress),
+        secrets: &secrets,
+        cancel,
+    };
+    let fetch = |remote: &RemoteSource, prefix: &str, unpacks: bool| {
         let step = progress.step(format!("[{prefix}] {}", remote.title()));
-        let fetched = remote.fetch(store, &step, cancel);
+        let fetched = remote.fetch(&with, &step, unpacks);
         step.end(fetched)
     };
     if let Some(ContextSource::Remote(remote)) = &request.context {
-        request.context = Some(ContextSource::Tree(fetch(remote, "internal")?));
+        let Fetched { tree, is_file } = fetch(remote, "internal", true)?;
+        request.context = Some(ContextSource::Tree(tree));
+        if is_file && matches!(request.dockerfile, DockerfileSource::InContext(_)) {
+            request.dockerfile = DockerfileSource::InContext(Some(WEB_CONTEXT.to_owned()));
+        }
     }
     for (name, source) in &mut request.named_contexts {
         if let NamedContextSource::Remote(remote) = source {
-            *source = NamedContextSource::Tree(fetch(remote, &format!("context {name}"))?);
+            // As in BuildKit an archive stays one: it is there to be copied.
+            let fetched = fetch(remote, &format!("context {name}"), false)?;
+            *source = NamedContextSource::Tree(fetched.tree);
         }
     }
     Ok(request)

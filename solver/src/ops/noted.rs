@@ -10,6 +10,7 @@ use crate::build::TALLY;
 use crate::cache::Records;
 use crate::cache::notes::{About, RecordKind};
 use crate::result::Value;
+use crate::sources::remote::without_secrets;
 
 /// Passes everything on; what the operation makes is told to the records.
 pub(super) struct Noted {
@@ -28,6 +29,14 @@ pub(super) fn about(op: &llb::op::Op, name: &str) -> About {
             Some(("local", context)) => About {
                 kind: RecordKind::SourceLocal,
                 description: format!("local source for {context}"),
+            },
+            Some(("git", repository)) => About {
+                kind: RecordKind::SourceGit,
+                description: format!("git snapshot for {repository}"),
+            },
+            Some(("http" | "https", _)) => About {
+                kind: RecordKind::Regular,
+                description: format!("http url {}", without_secrets(&source.identifier)),
             },
             Some((_, reference)) => About {
                 kind: RecordKind::Regular,

@@ -14,8 +14,8 @@ use crate::images::Image;
 use crate::images::arrival::Arrival;
 use crate::images::document::Platform;
 use crate::images::intake::{Intake, LayerSource};
-use crate::ops::links;
-use crate::ops::{Environment, LocalContext, build_lease, op_error, snapshot_name};
+use crate::ops::{Environment, LocalContext, adopt, op_error};
+use crate::ops::{fetched, links};
 use crate::progress::Reporter;
 use crate::result::Value;
 use crate::sources::local;
@@ -45,6 +45,9 @@ pub(super) fn convert(
             environment,
             scanned,
         }));
+    }
+    if let Some(op) = fetched::convert(source, &environment)? {
+        return Ok(op);
     }
     let (reference, is_remote) = if let Some(image) = ImageSource::read(source)? {
         (image.reference, true)
@@ -221,16 +224,8 @@ impl Op for LocalOp {
         Box::pin(async {
             let tree = self.scan(context).await.map_err(op_error)?;
             let environment = self.environment.clone();
-            let adopt = move || {
-                let name = snapshot_name("", tree);
-                let (ingest, lease) = (environment.store().begin(), build_lease(&name));
-                environment
-                    .snapshots
-                    .adopt(ingest, &name, "", tree, lease)?;
-                Ok::<_, Error>(Value::new(environment.store(), name, tree))
-            };
-            let value = blocking(adopt).await;
-            Ok(vec![value.map_err(op_error)?])
+            let adopted = blocking(move || adopt(tree, &environment)).await;
+            adopted.map_err(op_error)
         })
     }
 }

@@ -6,6 +6,7 @@ mod retries;
 mod stream;
 mod tags;
 pub(crate) mod upload;
+pub(crate) mod web;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Contexts that are no directory of this machine: an archive on standard input, a git repository.
+//! Contexts that are no directory of this machine: an archive on standard input, a git repository,
+//! a file of the web.
 //!
 //! They are fetched once, at the beginning of a build, and are a tree of the store from then on. As
 //! in BuildKit, `.dockerignore` means nothing there.
@@ -6,17 +7,29 @@
 mod git;
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::CancelToken;
+use llb::op::HttpSource;
 use store::{Batch, Content, Editor, Found, RelPath, Store, TreeRef};
 
 use crate::error::{Error, Result};
 use crate::ops::archive;
 use crate::progress::Step;
+use crate::secrets::Secrets;
+use crate::sources::registry::Remote;
+use crate::sources::registry::web::WebSource;
 
 pub use self::git::GitSource;
+pub(crate) use self::git::{GitCall, Resolved};
+
+/// What a file of the web is called that is a context. BuildKit's word.
+pub(crate) const WEB_CONTEXT: &str = "context";
+
+/// Bytes of a file by which it is told whether it is an archive.
+const ARCHIVE_START_BYTES: u64 = 512;
 
 /// Bytes of an archive that are read at a time.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -28,6 +41,26 @@ pub enum RemoteSource {
     Git(GitSource),
     /// A tar archive, compressed or not.
     Archive(ArchiveSource),
+    /// A file of the web: an archive, or a Dockerfile that needs nothing.
+    Web(String),
+}
+
+/// What is needed to bring a context here.
+#[derive(Debug)]
+pub(crate) struct Fetching<'f> {
+    pub(crate) store: &'f Store,
+    /// How the web is asked.
+    pub(crate) remote: &'f Remote,
+    pub(crate) secrets: &'f Secrets,
+    pub(crate) cancel: &'f CancelToken,
+}
+
+/// A context that was fetched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fetched {
+    pub(crate) tree: TreeRef,
+    /// Whether it is a single file, as it came.
+    pub(crate) is_file: bool,
 }
 
 /// An archive that somebody sends. It can be read once; clones share it.
@@ -63,6 +96,7 @@ impl RemoteSource {
         match self {
             RemoteSource::Git(git) => git.name(),
             RemoteSource::Archive(_) => "-".to_owned(),
+            RemoteSource::Web(url) => without_secrets(url),
         }
     }
 
@@ -70,49 +104,112 @@ impl RemoteSource {
     pub(crate) fn title(&self) -> String {
         match self {
             RemoteSource::Git(git) => format!("load git source {}", git.name()),
-            RemoteSource::Archive(_) => "load remote build context".to_owned(),
+            RemoteSource::Archive(_) | RemoteSource::Web(_) => {
+                "load remote build context".to_owned()
+            }
         }
     }
 
-    /// Brings it into the store. Nothing is visible there after an error.
+    /// Brings it into the store; of a file of the web what is in it, if it is an archive and
+    /// `unpacks`. Nothing is visible there after an error.
     ///
     /// # Errors
-    /// [`Error::Context`]; [`Error::Cancelled`]; those of the store.
-    pub(crate) fn fetch(
-        &self,
-        store: &Store,
-        step: &Step,
-        cancel: &CancelToken,
-    ) -> Result<TreeRef> {
+    /// [`Error::Context`]; [`Error::Registry`]; [`Error::Cancelled`]; those of the store.
+    pub(crate) fn fetch(&self, with: &Fetching<'_>, step: &Step, unpacks: bool) -> Result<Fetched> {
+        let reporter = step.reporter();
+        let call = GitCall {
+            store: with.store,
+            secrets: with.secrets,
+            reporter: &reporter,
+            cancel: with.cancel,
+        };
         let fetched = match self {
-            RemoteSource::Git(git) => git.fetch(store, step, cancel),
-            RemoteSource::Archive(archive) => unpack(archive, store, step, cancel),
+            RemoteSource::Git(git) => git
+                .resolve(&call)
+                .and_then(|resolved| git.fetch(&resolved, &call)),
+            RemoteSource::Archive(archive) => archive
+                .take()
+                .ok_or_else(|| failed("standard input", "it has been read already"))
+                .and_then(|input| unpack(("standard input", input), with, step)),
+            RemoteSource::Web(url) => return fetch_file((url, unpacks), with, step),
         };
         match fetched {
-            Err(_) if cancel.is_cancelled() => Err(Error::Cancelled),
-            other => other,
+            Err(_) if with.cancel.is_cancelled() => Err(Error::Cancelled),
+            Err(error) => Err(error),
+            Ok(tree) => Ok(Fetched {
+                tree,
+                is_file: false,
+            }),
         }
     }
 }
 
-fn unpack(
-    archive: &ArchiveSource,
-    store: &Store,
-    step: &Step,
-    cancel: &CancelToken,
-) -> Result<TreeRef> {
-    let failed = |reason: String| Error::Context {
-        name: "standard input".to_owned(),
-        reason,
+fn failed(name: &str, reason: impl Into<String>) -> Error {
+    Error::Context {
+        name: name.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+/// A file of the web, or what is in it.
+fn fetch_file((url, unpacks): (&str, bool), with: &Fetching<'_>, step: &Step) -> Result<Fetched> {
+    let source = HttpSource::new(url, WEB_CONTEXT);
+    let web = WebSource {
+        source: &source,
+        store: with.store,
+        remote: with.remote,
+        secrets: with.secrets,
+        reporter: &step.reporter(),
+        cancel: with.cancel,
     };
-    let input = archive
-        .take()
-        .ok_or_else(|| failed("it has been read already".to_owned()))?;
+    let tree = web.fetch(None)?;
+    let as_it_came = Fetched {
+        tree,
+        is_file: true,
+    };
+    if !unpacks {
+        return Ok(as_it_came);
+    }
+    let mut file = open_file(with.store, tree)?;
+    let mut start = Vec::new();
+    let read = (&mut file)
+        .take(ARCHIVE_START_BYTES)
+        .read_to_end(&mut start);
+    read.map_err(|error| failed(&without_secrets(url), error.to_string()))?;
+    if !ArchiveSource::is_archive(&start) {
+        return Ok(as_it_came);
+    }
+    let whole = Box::new(Cursor::new(start).chain(file));
+    let tree = unpack((&without_secrets(url), whole), with, step)?;
+    Ok(Fetched {
+        tree,
+        is_file: false,
+    })
+}
+
+/// The only file of a context that came as one.
+fn open_file(store: &Store, tree: TreeRef) -> Result<File> {
+    let mut editor = Editor::open(store, tree);
+    match editor.get(&RelPath::lenient(WEB_CONTEXT.as_bytes())?)? {
+        Some(Found::Leaf(leaf)) => match leaf.content {
+            Content::File { blob, size } if size > 0 => Ok(store.objects().open_blob(blob)?),
+            _ => Err(failed(WEB_CONTEXT, "the file is empty")),
+        },
+        _ => Err(failed(WEB_CONTEXT, "the file is gone")),
+    }
+}
+
+fn unpack(
+    (name, input): (&str, Box<dyn Read + Send>),
+    with: &Fetching<'_>,
+    step: &Step,
+) -> Result<TreeRef> {
+    let (store, failed) = (with.store, |reason: String| failed(name, reason));
     let input = Watched {
         input,
         read: 0,
         step,
-        cancel: cancel.clone(),
+        cancel: with.cancel.clone(),
     };
     let input = BufReader::with_capacity(READ_BUFFER_BYTES, input);
     let decoded = archive::decoded(input).map_err(|error| failed(error.to_string()))?;
@@ -127,6 +224,23 @@ fn unpack(
     ingest.commit(Batch::new())?;
     step.status(TRANSFER, unpacked.size, None, true);
     Ok(tree)
+}
+
+/// The address with what stands before `@` in place of a login made unreadable.
+pub(crate) fn without_secrets(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return address.to_owned();
+    };
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    match authority.rsplit_once('@') {
+        Some((login, host)) if login.contains(':') => {
+            format!("{scheme}://xxxxx:xxxxx@{host}{path}")
+        }
+        _ => address.to_owned(),
+    }
 }
 
 /// What the counter of a step is called. BuildKit's words.

@@ -1,9 +1,10 @@
-//! Contexts that are no directory: archives on standard input, git repositories.
+//! Contexts that are no directory: archives on standard input, git repositories, files of the web.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use support::fake_server::{Fake, Request, Response};
 use support::git_server::{GitServer, git};
 use support::workspace::{Outcome, Varve, run, run_with_input};
 
@@ -151,4 +152,29 @@ fn a_repository_leads_nowhere_outside_of_it_and_errors_name_no_password() {
     let secret = "http://me:secret@127.0.0.1:1/app.git";
     let failed = build(&varve, &[secret], b"").refused(1, &["127.0.0.1:1/app.git"]);
     assert!(!failed.stderr.contains("secret"), "{failed}");
+}
+
+#[test]
+fn a_file_of_the_web_is_a_context_if_it_is_an_archive_and_else_a_dockerfile() {
+    let varve = Varve::new();
+    varve.write("context/d/file", "of the archive");
+    varve.dockerfile("FROM scratch\nCOPY d /usual\n");
+    let archive = archive(&varve, &["-z"]);
+    let alone = "FROM scratch\nCOPY context /alone\nCOPY --from=named / /named/\n";
+    let answer = move |request: &Request| match &*request.path {
+        "/archive" => Response::new(200, archive.clone()),
+        "/alone" => Response::new(200, alone),
+        _ => Response::new(404, ""),
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let fake = runtime.block_on(Fake::start(answer));
+    let url = |path: &str| format!("http://{}/{path}", fake.address);
+    build(&varve, &[&url("archive")], b"").succeeded();
+    assert_eq!(varve.read("files/usual/file"), "of the archive");
+    let named = format!("named={}", url("alone"));
+    build(&varve, &["--build-context", &named, &url("alone")], b"").succeeded();
+    assert_eq!(varve.read("files/alone"), alone);
+    assert_eq!(varve.read("files/named/context"), alone);
+    let parts = ["/missing: ", "answers 404; check the address"];
+    build(&varve, &[&url("missing")], b"").refused_with(1, &parts);
 }

@@ -143,20 +143,22 @@ fn sources(
     if context == "-" {
         return piped(file);
     }
-    if let Some(git) = GitSource::parse(context) {
-        let git = git_source(git, &options.build_args, environment);
+    let git = GitSource::parse(context);
+    let git = git.map_err(|error| anyhow::anyhow!("invalid context {context}: {error}"))?;
+    let remote = match git {
+        Some(git) => Some(RemoteSource::Git(git_source(
+            git,
+            &options.build_args,
+            environment,
+        ))),
+        None => is_url(context).then(|| RemoteSource::Web(context.clone())),
+    };
+    if let Some(remote) = remote {
         let dockerfile = match is_stdin {
             true => DockerfileSource::Bytes(read_stdin()?),
             false => DockerfileSource::InContext(in_context(file)),
         };
-        let context = ContextSource::Remote(RemoteSource::Git(git));
-        return Ok((dockerfile, Some(context)));
-    }
-    if is_url(context) {
-        bail!(
-            "the context {context} is a file to be downloaded, which is not supported yet: fetch \
-             it first, and pass an archive on standard input with `-` as context"
-        );
+        return Ok((dockerfile, Some(ContextSource::Remote(remote))));
     }
     let directory = directory(Path::new(context), "unable to prepare context")?;
     let dockerfile = match file {
@@ -203,16 +205,16 @@ fn in_context(file: Option<&Path>) -> Option<String> {
 }
 
 /// With what git needs of the caller.
-fn git_source(git: GitSource, build_args: &[String], environment: &Environment) -> GitSource {
+fn git_source(mut git: GitSource, build_args: &[String], environment: &Environment) -> GitSource {
     let keeps = build_args.iter().rev().find_map(|entry| {
         let value = entry.strip_prefix("BUILDKIT_CONTEXT_KEEP_GIT_DIR=")?;
         Some(boolean(value).unwrap_or_default())
     });
-    GitSource {
-        keeps_git_directory: keeps.unwrap_or_default(),
-        environment: environment.all(),
-        ..git
+    if keeps == Some(true) {
+        git.reference.keeps_git_directory = keeps;
     }
+    git.environment = environment.all();
+    git
 }
 
 fn directory(path: &Path, what: &str) -> anyhow::Result<PathBuf> {
@@ -309,6 +311,7 @@ fn named(
             let git = git_source(git, &[], environment);
             NamedContextSource::Remote(RemoteSource::Git(git))
         }
+        NamedContext::Web(url) => NamedContextSource::Remote(RemoteSource::Web(url)),
         // No image's name: it is the one that has nothing.
         NamedContext::Image(reference) if reference == "scratch" => {
             NamedContextSource::Image(reference)

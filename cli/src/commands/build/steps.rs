@@ -27,6 +27,7 @@ pub(super) fn inputs(
 ) -> anyhow::Result<(StepInputs, Vec<KeyAgent>)> {
     let (agents, own) = agents(&options.agents, environment)?;
     let inputs = StepInputs {
+        variables: environment.all(),
         secrets: secrets(&options.secrets, environment)?,
         agents,
         shm_size_bytes: options.shm_size,

@@ -16,13 +16,69 @@ pub(super) fn unknown_hint(subject: &Subject) -> &'static str {
 pub(super) fn unauthorized(subject: &Subject) -> &'static str {
     match subject.thing() {
         Thing::Login => "does not accept this login",
-        Thing::Manifest(_) | Thing::Blob(_) | Thing::Tags => "needs a login",
+        Thing::Manifest(_) | Thing::Blob(_) | Thing::Tags | Thing::Address(_) => "needs a login",
     }
+}
+
+/// Who is asked.
+pub(super) fn peer(subject: &Subject) -> &'static str {
+    match subject.thing() {
+        Thing::Address(_) => "server",
+        _ => "registry",
+    }
+}
+
+/// What is to be done again.
+pub(super) fn attempt(subject: &Subject) -> &'static str {
+    match subject.thing() {
+        Thing::Address(_) => "try",
+        _ => "pull",
+    }
+}
+
+/// Which rules an answer breaks, and what to look at.
+pub(super) fn protocol(subject: &Subject) -> (&'static str, &'static str) {
+    match subject.thing() {
+        Thing::Address(_) => ("rules", "check the address, and the proxies before it"),
+        _ => (
+            "distribution protocol",
+            "check that the address is a registry, and the proxies before it",
+        ),
+    }
+}
+
+pub(super) fn refused_hint(subject: &Subject) -> &'static str {
+    match subject.thing() {
+        Thing::Address(_) => "check the address",
+        _ => "the registry does not accept the request",
+    }
+}
+
+pub(super) fn denied_hint(subject: &Subject) -> String {
+    let host = subject.repository().host();
+    match subject.thing() {
+        Thing::Address(_) => format!("check the address, and {}", secret_hint(host)),
+        _ => format!(
+            "check its spelling, ask its owner for access, or log in as somebody else with \
+             `varve login {host}`"
+        ),
+    }
+}
+
+/// How a server of the web is told who asks.
+fn secret_hint(server: &str) -> String {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    format!("give a token with `--secret id=HTTP_AUTH_TOKEN_{host},src=FILE`")
 }
 
 pub(super) fn login_hint(subject: &Subject, had_credentials: bool, expired: bool) -> String {
     let host = subject.repository().host();
-    if *subject.thing() == Thing::Login {
+    if matches!(subject.thing(), Thing::Address(_)) {
+        match had_credentials {
+            true => "the login that was given for it is not accepted".to_owned(),
+            false => secret_hint(host),
+        }
+    } else if *subject.thing() == Thing::Login {
         "check the name and the password; some registries want a token as password".to_owned()
     } else if expired {
         format!(
@@ -41,10 +97,25 @@ pub(super) fn rate_hint(subject: &Subject, answer: &Answer) -> String {
         Some(wait) => format!("in {} s", seconds(wait)),
         None => "later".to_owned(),
     };
-    format!("try again {when}, log in with `varve login {host}`, or use a mirror")
+    match subject.thing() {
+        Thing::Address(_) => format!("try again {when}"),
+        _ => format!("try again {when}, log in with `varve login {host}`, or use a mirror"),
+    }
 }
 
-pub(super) fn tls_hint(cause: TlsCause, server: &str) -> String {
+pub(super) fn tls_hint(subject: &Subject, cause: TlsCause, server: &str) -> String {
+    if matches!(subject.thing(), Thing::Address(_)) {
+        let hint = match cause {
+            TlsCause::UnknownIssuer => {
+                "if the server has a CA of its own, add it to those that this machine trusts"
+            }
+            TlsCause::WrongName => "use the name that the certificate is for",
+            TlsCause::Expired => "check the clock of this host",
+            TlsCause::PlainHttp => "it seems to speak plain HTTP: write http://",
+            TlsCause::ClientCertificate | TlsCause::Other => "check the address",
+        };
+        return hint.to_owned();
+    }
     let (file, table) = (hosts_file(server), table(server));
     match cause {
         TlsCause::UnknownIssuer => format!(

@@ -9,7 +9,7 @@ use llb::{FileChain, Metadata, Output, ProgressGroup};
 use super::arguments::at;
 use super::history::Entry;
 use super::stage::StageState;
-use super::{Lowerer, locations, paths};
+use super::{Lowerer, locations, paths, remote};
 use crate::ast::{AddCommand, CopyCommand, InlineFile, SourcesAndDestination, Word};
 use crate::chmod::SymbolicMode;
 use crate::error::quote::quote;
@@ -28,9 +28,10 @@ pub(super) struct Request<'a> {
     exclude: &'a [String],
     link: bool,
     parents: bool,
-    /// Local archives are unpacked.
-    unpack: bool,
+    /// Whether archives are unpacked, where something is said of it.
+    unpack: Option<bool>,
     checksum: Option<&'a Word>,
+    keep_git_dir: Option<bool>,
 }
 
 impl<'a> Request<'a> {
@@ -44,8 +45,9 @@ impl<'a> Request<'a> {
             exclude: &copy.exclude,
             link: copy.link,
             parents: copy.parents,
-            unpack: false,
+            unpack: None,
             checksum: None,
+            keep_git_dir: None,
         }
     }
 
@@ -59,9 +61,29 @@ impl<'a> Request<'a> {
             exclude: &add.exclude,
             link: add.link,
             parents: false,
-            unpack: add.unpack.unwrap_or(true),
+            unpack: add.unpack,
             checksum: add.checksum.as_ref(),
+            keep_git_dir: add.keep_git_dir,
         }
+    }
+
+    pub(super) fn is_add(&self) -> bool {
+        self.keyword == "ADD"
+    }
+
+    /// Whether an archive of the context is unpacked.
+    fn unpacks(&self) -> bool {
+        self.is_add() && self.unpack.unwrap_or(true)
+    }
+
+    /// Whether an archive of the web is unpacked.
+    pub(super) fn unpacks_downloads(&self) -> bool {
+        self.unpack.unwrap_or_default()
+    }
+
+    /// `--keep-git-dir`.
+    pub(super) fn keep_git_dir(&self) -> Option<bool> {
+        self.keep_git_dir
     }
 }
 
@@ -72,6 +94,7 @@ struct Expanded {
     destination: String,
     chown: String,
     chmod: String,
+    checksum: String,
 }
 
 impl Lowerer<'_> {
@@ -86,7 +109,8 @@ impl Lowerer<'_> {
         let span = origin.span;
         let source = self.copy_source(stage, command, request)?;
         let expanded = self.expand_copy(stage, request, span)?;
-        refuse_unsupported(request, &expanded, span)?;
+        let remotes = remote::classify(request, &expanded.paths, &expanded.checksum);
+        let remotes = remotes.map_err(|message| at(span, message))?;
         let template = Copy {
             dest: paths::destination(&stage.directory, &expanded.destination),
             mode: mode(&expanded.chmod).map_err(|message| at(span, message))?,
@@ -101,8 +125,23 @@ impl Lowerer<'_> {
         let owner =
             (!expanded.chown.is_empty()).then(|| Owner::parse(&expanded.chown, chain.base()));
         let template = Copy { owner, ..template };
-        for path in &expanded.paths {
-            chain = chain.copy(source, copy_of(path, request, &template));
+        let name = self.shown(stage, &origin.source);
+        for (path, remote) in expanded.paths.iter().zip(remotes) {
+            let (source, copy) = match remote {
+                None => {
+                    self.note_path(command, path);
+                    (source, copy_of(path, request, &template))
+                }
+                Some(remote) => {
+                    let platform = stage.platform.clone();
+                    let title = stage.peek_step_name(&name, Some(&platform));
+                    let asked = (remote, &*expanded.checksum);
+                    let (source, copy) =
+                        self.remote_copy(stage, asked, request, title, span, &template)?;
+                    (Some(source), copy)
+                }
+            };
+            chain = chain.copy(source, copy);
         }
         for (name, data) in &expanded.inline_files {
             let file = self.inline_file(name, data, span)?;
@@ -115,10 +154,8 @@ impl Lowerer<'_> {
                 },
             );
         }
-        let name = self.shown(stage, &origin.source);
         stage.root = self.add_copy(stage, chain, &name, link, span);
         stage.commit(history(request, &expanded), Entry::Built);
-        self.note_paths(command, &expanded.paths);
         Ok(())
     }
 
@@ -180,13 +217,13 @@ impl Lowerer<'_> {
         }
     }
 
-    /// Remembers which paths are read of the source.
-    fn note_paths(&mut self, command: &Command, read: &[String]) {
+    /// Remembers that a path is read of the source.
+    fn note_path(&mut self, command: &Command, read: &str) {
         let set = match command.from.and_then(|from| self.states.get(&from)) {
             Some(source) => &mut self.path_sets[source.path_set],
             None => &mut self.context_paths,
         };
-        set.extend(read.iter().map(|path| paths::join("/", path)));
+        set.insert(paths::join("/", read));
     }
 
     fn expand_copy(
@@ -201,6 +238,7 @@ impl Lowerer<'_> {
         };
         let chown = optional(request.chown)?;
         let chmod = optional(request.chmod)?;
+        let checksum = optional(request.checksum)?;
         let mut paths = Vec::with_capacity(request.files.paths.len());
         for path in &request.files.paths {
             paths.push(self.expand(stage, path, span)?);
@@ -216,6 +254,7 @@ impl Lowerer<'_> {
             destination,
             chown,
             chmod,
+            checksum,
         })
     }
 
@@ -254,7 +293,7 @@ fn copy_of(path: &str, request: &Request<'_>, template: &Copy) -> Copy {
     let mut copy = Copy {
         follow_symlink: true,
         dir_copy_contents: true,
-        attempt_unpack: request.unpack,
+        attempt_unpack: request.unpacks(),
         allow_wildcard: true,
         allow_empty_wildcard: true,
         ..template.clone()
@@ -272,61 +311,6 @@ fn copy_of(path: &str, request: &Request<'_>, template: &Copy) -> Copy {
     }
     copy.src = paths::clean(&paths::absolute("/", src));
     copy
-}
-
-/// What is parsed and not copied yet is an error, not a copy of something else.
-fn refuse_unsupported(request: &Request<'_>, expanded: &Expanded, span: Span) -> Result<(), Error> {
-    for path in &expanded.paths {
-        let (kind, supported) = match remote(path) {
-            Some(kind) => (kind, false),
-            None => ("", true),
-        };
-        if supported {
-            continue;
-        }
-        if request.keyword == "COPY" {
-            return Err(at(span, format!("source can't be a {kind} for COPY")));
-        }
-        return Err(at(
-            span,
-            format!("ADD of a {kind} is not supported yet: {path}"),
-        ));
-    }
-    if request
-        .checksum
-        .is_some_and(|checksum| !checksum.as_str().is_empty())
-    {
-        if expanded.paths.len() != 1 {
-            return Err(at(span, "checksum can't be specified for multiple sources"));
-        }
-        return Err(at(span, "checksum requires HTTP(S) or Git sources"));
-    }
-    Ok(())
-}
-
-/// What a source is that does not lie in the context.
-fn remote(path: &str) -> Option<&'static str> {
-    const GIT: &str = "git ref";
-    let is_name = |text: &str, also: &str| {
-        !text.is_empty()
-            && text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || also.contains(c))
-    };
-    match path.split_once("://") {
-        Some(("http" | "https", rest)) => {
-            let name = rest.split(['#', '?']).next().unwrap_or_default();
-            Some(if name.ends_with(".git") { GIT } else { "URL" })
-        }
-        Some(("git" | "ssh", _)) => Some(GIT),
-        Some(_) => None,
-        None => {
-            // user@host:path, as ssh and git write it.
-            let (user, rest) = path.split_once('@')?;
-            let (host, _) = rest.split_once(':')?;
-            (is_name(user, "-_") && is_name(host, "-.")).then_some(GIT)
-        }
-    }
 }
 
 /// Reads `--chmod`: octal digits or chmod's symbolic form.
@@ -384,22 +368,6 @@ mod tests {
         ] {
             let found = mode(wrong);
             assert_eq!(found.is_err(), wrong != "u=", "{wrong}: {found:?}");
-        }
-    }
-
-    #[test]
-    fn sources_elsewhere_are_recognised() {
-        for (path, expected) in [
-            ("https://x.org/a.tar", Some("URL")),
-            ("https://x.org/a.git#main:dir", Some("git ref")),
-            ("git@github.com:a/b.git", Some("git ref")),
-            ("ssh://a/b", Some("git ref")),
-            ("foo://bar", None),
-            ("dir@2/x:y", None),
-            ("a:b", None),
-            ("./x", None),
-        ] {
-            assert_eq!(remote(path), expected, "{path}");
         }
     }
 }

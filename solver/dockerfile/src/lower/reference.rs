@@ -65,7 +65,7 @@ pub fn normalize(text: &str) -> Result<Reference, String> {
         ));
     }
     if let Some(digest) = digest {
-        check_digest(digest)?;
+        check_digest(digest).map_err(|error| format!("invalid reference format: {error}"))?;
     }
     let registry = registry.to_owned();
     Ok(match (tag.map(str::to_owned), digest.map(str::to_owned)) {
@@ -159,19 +159,20 @@ fn is_digest(text: &str) -> bool {
         && encoded.bytes().all(|byte| is_hexadecimal(byte, true))
 }
 
-fn check_digest(text: &str) -> Result<(), String> {
+/// Whether a digest has the form of its algorithm.
+pub(super) fn check_digest(text: &str) -> Result<(), String> {
     let (algorithm, encoded) = text.split_once(':').unwrap_or((text, ""));
     let length = match algorithm {
         "sha256" => 64,
         "sha384" => 96,
         "sha512" => 128,
-        _ => return Err("invalid reference format: unsupported digest algorithm".to_owned()),
+        _ => return Err("unsupported digest algorithm".to_owned()),
     };
     if encoded.len() != length {
-        return Err("invalid reference format: invalid checksum digest length".to_owned());
+        return Err("invalid checksum digest length".to_owned());
     }
     if !encoded.bytes().all(|byte| is_hexadecimal(byte, false)) {
-        return Err("invalid reference format: invalid checksum digest format".to_owned());
+        return Err("invalid checksum digest format".to_owned());
     }
     Ok(())
 }

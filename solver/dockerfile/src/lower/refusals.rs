@@ -162,14 +162,6 @@ fn what_is_parsed_and_not_lowered_yet_says_so() {
             "RUN --device=vendor.com/gpu=0 make",
             "RUN --device is not supported yet",
         ),
-        (
-            "ADD https://x.org/a /",
-            "ADD of a URL is not supported yet: https://x.org/a",
-        ),
-        (
-            "ADD https://x.org/a.git /",
-            "ADD of a git ref is not supported yet: https://x.org/a.git",
-        ),
     ] {
         check(&format!("FROM busybox\nRUN ok\n{line}\n"), message, 3);
         // A stage that is not needed may hold it.
@@ -202,6 +194,21 @@ fn copies_that_cannot_be_made_are_refused() {
     );
     let message = "checksum can't be specified for multiple sources";
     copy("ADD --checksum=sha256:00 a b /", message);
+    copy(
+        "ADD --checksum=sha256:00 https://x.org/a /",
+        "invalid checksum digest length",
+    );
+    let from_git = |flags: &str, query: &str, message: &str| {
+        copy(
+            &format!("ADD {flags} https://x.org/a.git?{query} /"),
+            message,
+        );
+    };
+    from_git("", "depth=1", "unexpected query \"depth\"");
+    let message = "inconsistent keep-git-dir configuration";
+    from_git("--keep-git-dir=false", "keep-git-dir=true", message);
+    let message = "checksum mismatch \"abc\" != \"def\"";
+    from_git("--checksum=abc", "checksum=def", message);
 }
 
 #[test]

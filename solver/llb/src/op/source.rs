@@ -1,11 +1,15 @@
 //! Bring something in from outside: an image, a directory of the client, an OCI layout, …
 //!
 //! A source is an identifier (`scheme://rest`) and attributes. [`Source`] keeps both as they are,
-//! because unknown schemes and attributes must survive; [`ImageSource`], [`LocalSource`] and
-//! [`OciLayoutSource`] are the checked forms of those that this project runs.
+//! because unknown schemes and attributes must survive; [`ImageSource`], [`LocalSource`],
+//! [`OciLayoutSource`], [`HttpSource`] and [`GitSource`] are the checked forms of those that this
+//! project runs.
+
+mod web;
 
 use std::collections::BTreeMap;
 
+pub use self::web::{GitSource, HttpSource};
 use crate::error::Error;
 
 /// Names of attributes (BuildKit's solver/pb/attr.go).
@@ -38,6 +42,40 @@ pub mod attribute {
     pub const OCI_STORE: &str = "oci.store";
     /// Only so many layers.
     pub const OCI_LAYER_LIMIT: &str = "oci.layerlimit";
+    /// Digest that a file of the web must have.
+    pub const HTTP_CHECKSUM: &str = "http.checksum";
+    /// What a file of the web is called here.
+    pub const HTTP_FILENAME: &str = "http.filename";
+    /// Its permissions, octal with a leading zero.
+    pub const HTTP_PERM: &str = "http.perm";
+    /// Its owner.
+    pub const HTTP_UID: &str = "http.uid";
+    /// Its group.
+    pub const HTTP_GID: &str = "http.gid";
+    /// The secret that is sent as `Authorization`.
+    pub const HTTP_AUTH_HEADER_SECRET: &str = "http.authheadersecret";
+    /// What the names of further headers begin with.
+    pub const HTTP_HEADER_PREFIX: &str = "http.header.";
+    /// Whom a signature of a file of the web must be of.
+    pub const HTTP_SIGNATURE_KEY: &str = "http.sig.pubkey";
+    /// The signature.
+    pub const HTTP_SIGNATURE: &str = "http.sig.signature";
+    /// Whether `.git` is kept.
+    pub const GIT_KEEP_GIT_DIR: &str = "git.keepgitdir";
+    /// The address of a repository, as git takes it.
+    pub const GIT_FULL_URL: &str = "git.fullurl";
+    /// The secret that is sent as the header `Authorization`.
+    pub const GIT_AUTH_HEADER_SECRET: &str = "git.authheadersecret";
+    /// The secret that is sent as a token.
+    pub const GIT_AUTH_TOKEN_SECRET: &str = "git.authtokensecret";
+    /// Keys that the host of a repository may have.
+    pub const GIT_KNOWN_SSH_HOSTS: &str = "git.knownsshhosts";
+    /// Which ssh agent is asked.
+    pub const GIT_MOUNT_SSH_SOCK: &str = "git.mountsshsock";
+    /// Commit that the revision must be.
+    pub const GIT_CHECKSUM: &str = "git.checksum";
+    /// Whether submodules are left out.
+    pub const GIT_SKIP_SUBMODULES: &str = "git.skipsubmodules";
     /// File that a nested build reads its graph from.
     pub const BUILD_FILE_NAME: &str = "llbbuild.filename";
 }

@@ -239,9 +239,9 @@ fn a_repository_is_fetched_with_the_callers_variables() {
         panic!("{:?}", request.context);
     };
     assert_eq!(
-        (git.revision, git.directory),
+        (git.reference.revision, git.reference.directory),
         (Some("v1".into()), Some("sub".into()))
     );
     assert_eq!(git.environment, [("SSH_AUTH_SOCK".into(), "/s".into())]);
-    assert!(!git.keeps_git_directory);
+    assert_eq!(git.reference.keeps_git_directory, None);
 }
