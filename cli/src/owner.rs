@@ -90,7 +90,6 @@ pub(crate) fn serve(
             let done = caller.serve(|| run(&site, command));
             drop(site);
             let code = done.unwrap_or_else(|BeGuest| {
-                company.own_command_leaves();
                 if let Err(error) = Answer::Again.send(&front) {
                     tracing::debug!(%error, "nobody waits any more");
                 }

@@ -202,10 +202,10 @@ impl Solver {
         let prepared = prepared.map_err(|error| {
             let spans = error.spans();
             BuildFailure {
+                hint: hints::of_image(&error, &text),
                 error,
                 text: text.clone(),
                 spans,
-                hint: None,
             }
         })?;
         let build = self.builds.begin();

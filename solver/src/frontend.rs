@@ -29,6 +29,11 @@ use crate::sources::remote;
 pub(crate) use self::fetch::fetch_contexts;
 pub(crate) use self::lookup::{Coming, LookUp, LookedUp};
 
+/// Whether a name matches a pattern of Go's `path.Match`; one that is malformed matches nothing.
+pub fn matches_pattern(pattern: &str, name: &str) -> bool {
+    dockerfile::glob::matches(pattern, name).unwrap_or_default()
+}
+
 /// Name of a Dockerfile, unless another is given.
 const DOCKERFILE: &str = "Dockerfile";
 

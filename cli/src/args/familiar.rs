@@ -4,6 +4,14 @@
 
 use clap::Args;
 
+const NO_OTHER_CACHE: &str =
+    "caches outside of this store are neither read nor written yet: leave the option out";
+const NO_CHECK: &str = "Dockerfiles are not checked yet: leave the option out";
+const NO_SQUASH: &str =
+    "layers are not put together: copy what counts into a last stage (FROM … COPY --from=…)";
+const NO_SECURITY: &str = "steps have one seccomp profile and set of rights: leave the option out";
+const NO_PARENT: &str = "steps are below varve's own control group: leave the option out";
+
 /// See the head of this file. None of them changes anything.
 #[derive(Debug, Args)]
 pub(crate) struct Familiar {
@@ -34,28 +42,28 @@ pub(crate) struct Familiar {
     #[arg(long, hide = true)]
     builder: Option<String>,
     /// Caches elsewhere
-    #[arg(long, hide = true, value_parser = no_other_cache)]
+    #[arg(long, hide = true, value_parser = refused(NO_OTHER_CACHE))]
     cache_from: Vec<String>,
     /// Caches elsewhere
-    #[arg(long, hide = true, value_parser = no_other_cache)]
+    #[arg(long, hide = true, value_parser = refused(NO_OTHER_CACHE))]
     cache_to: Vec<String>,
     /// Only as it is
     #[arg(long, hide = true, value_parser = only_default)]
     isolation: Option<String>,
     /// Looking for what is unusual in a Dockerfile
-    #[arg(long, hide = true, num_args = 0, default_missing_value = "", value_parser = no_check)]
+    #[arg(long, hide = true, num_args = 0, default_missing_value = "", value_parser = refused(NO_CHECK))]
     check: Option<String>,
     /// Anything but a build
     #[arg(long, hide = true, value_parser = only_build)]
     call: Option<String>,
     /// One layer of all
-    #[arg(long, hide = true, num_args = 0, default_missing_value = "", value_parser = no_squash)]
+    #[arg(long, hide = true, num_args = 0, default_missing_value = "", value_parser = refused(NO_SQUASH))]
     squash: Option<String>,
     /// Profiles of all steps
-    #[arg(long, hide = true, value_parser = no_security)]
+    #[arg(long, hide = true, value_parser = refused(NO_SECURITY))]
     security_opt: Vec<String>,
     /// Where the groups of steps are
-    #[arg(long, hide = true, value_parser = no_parent)]
+    #[arg(long, hide = true, value_parser = refused(NO_PARENT))]
     cgroup_parent: Option<String>,
     #[command(flatten)]
     limits: Limits,
@@ -113,6 +121,13 @@ impl Familiar {
     }
 }
 
+/// Takes no value at all, for that reason.
+fn refused(
+    reason: &'static str,
+) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
+    move |_| Err(reason.to_owned())
+}
+
 fn only_default(text: &str) -> Result<String, String> {
     match text {
         "" | "default" => Ok(text.to_owned()),
@@ -127,37 +142,11 @@ fn only_build(text: &str) -> Result<String, String> {
     }
 }
 
-fn no_check(_: &str) -> Result<String, String> {
-    Err("Dockerfiles are not checked yet: leave the option out".to_owned())
-}
-
-fn no_squash(_: &str) -> Result<String, String> {
-    Err(
-        "layers are not put together: copy what counts into a last stage (FROM … COPY --from=…)"
-            .to_owned(),
-    )
-}
-
-fn no_security(_: &str) -> Result<String, String> {
-    Err("steps have one seccomp profile and set of rights: leave the option out".to_owned())
-}
-
-fn no_parent(_: &str) -> Result<String, String> {
-    Err("steps are below varve's own control group: leave the option out".to_owned())
-}
-
 fn only_true(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" => Ok(true),
         _ => Err("containers of steps are always removed".to_owned()),
     }
-}
-
-fn no_other_cache(_: &str) -> Result<String, String> {
-    Err(
-        "caches outside of this store are neither read nor written yet: leave the option out"
-            .to_owned(),
-    )
 }
 
 fn no_attestation(text: &str) -> Result<String, String> {

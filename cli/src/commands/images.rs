@@ -92,12 +92,8 @@ pub(super) fn counted(images: &Images, snapshots: &Manager) -> anyhow::Result<Co
     let mut known: BTreeMap<String, (bool, Vec<Reference>)> = BTreeMap::new();
     for named in images.list()? {
         let id = images.id(&named.name, &named.target, &own).to_string();
-        let found = Found {
-            name: Some(named.name.clone()),
-            target: named.target.clone(),
-            names: vec![named.clone()],
-        };
-        let is_active = remove::user(images, snapshots, &found, &own)?.is_some();
+        let image = (&*named.name, &named.target);
+        let is_active = remove::user(images, snapshots, image, &own)?.is_some();
         let lease = lease_id(&named.name);
         let held = leases::all(snapshots.store(), &lease)?;
         let held = held.into_iter().filter(|held| held.id == lease);

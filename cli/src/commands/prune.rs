@@ -7,7 +7,7 @@ use snapshotter::gc::{self, Forgotten};
 use snapshotter::{Manager, cache_mounts, leases};
 use solver::gc::policy::{Rule, choose};
 use solver::gc::survey::{Entry, survey};
-use solver::images::find::{Found, platform};
+use solver::images::find::platform;
 use solver::images::{Images, is_dangling, lease_id, lookups};
 use store::{Batch, Durability, Looking, Table, Timestamp};
 
@@ -228,12 +228,8 @@ fn forget_unnamed(snapshots: &Arc<Manager>, forgotten: &mut Forgotten) -> anyhow
     let own = platform(None)?;
     let mut count = 0;
     for named in images.list()? {
-        let found = Found {
-            name: Some(named.name.clone()),
-            target: named.target.clone(),
-            names: Vec::new(),
-        };
-        let is_free = || anyhow::Ok(user(&images, snapshots, &found, &own)?.is_none());
+        let image = (&*named.name, &named.target);
+        let is_free = || anyhow::Ok(user(&images, snapshots, image, &own)?.is_none());
         if is_dangling(&named.name) && is_free()? {
             if let Some(lease) = leases::find(snapshots.store(), &lease_id(&named.name))? {
                 let row = (Table::Image, named.name.into_bytes());

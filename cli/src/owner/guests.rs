@@ -125,11 +125,6 @@ impl Company {
         state.own_command_runs && state.guests == 0
     }
 
-    /// Its own command has not begun and goes elsewhere: whose front leaves now leaves for that.
-    pub(super) fn own_command_leaves(&self) {
-        self.state().own_command_runs = false;
-    }
-
     pub(super) fn own_command_ended(&self, code: u8) {
         let mut state = self.state();
         state.own_command_runs = false;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::directives::Directives;
 use crate::error::Span;
+use crate::error::suggest::nearest_in_any_case;
 use crate::instruction::mount::MountFlag;
 
 /// A whole Dockerfile.
@@ -27,6 +28,14 @@ pub struct Dockerfile {
     pub stages: Vec<Stage>,
     /// What is accepted but should be changed.
     pub warnings: Vec<Warning>,
+}
+
+impl Dockerfile {
+    /// The name of a stage that somebody may have meant who wrote `name`.
+    pub fn similar_stage(&self, name: &str) -> Option<String> {
+        let names = self.stages.iter().filter_map(|stage| stage.name.as_deref());
+        nearest_in_any_case(name, &names.collect::<Vec<_>>())
+    }
 }
 
 /// One accepted but doubtful place.

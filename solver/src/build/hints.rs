@@ -8,6 +8,22 @@ use crate::error::Error;
 use crate::frontend::Text;
 use crate::request::{BuildRequest, ContextSource};
 
+/// An image that nobody has, with nearly the name of a stage.
+pub(super) fn of_image(error: &Error, text: &Text) -> Option<String> {
+    let Error::AtLines { source, .. } = error else {
+        return None;
+    };
+    let Error::NotPulled { reference, .. } = &**source else {
+        return None;
+    };
+    let stage = dockerfile::parse(&text.bytes)
+        .ok()?
+        .similar_stage(reference)?;
+    Some(format!(
+        "there is no stage {reference}; did you mean {stage}?"
+    ))
+}
+
 /// A file of the context that was copied from and not found there, though it is in the directory:
 /// an ignore file has left it out.
 pub(super) fn of(

@@ -126,14 +126,9 @@ const NOT_YET: &[Case] = &[
         "RUN --security=insecure is not supported yet",
     ),
     case(
-        "FROM busybox\nADD https://example.com/x /x\n",
+        "FROM busybox\nRUN --device=vendor.com/gpu=0 ls\n",
         &[2],
-        "ADD of a URL is not supported yet: https://example.com/x",
-    ),
-    case(
-        "FROM busybox\nADD git@github.com:a/b.git /x\n",
-        &[2],
-        "ADD of a git ref is not supported yet: git@github.com:a/b.git",
+        "RUN --device is not supported yet",
     ),
 ];
 
@@ -166,6 +161,20 @@ fn a_wrong_dockerfile_is_refused_with_its_lines_marked_and_buildkits_words() {
 #[test]
 fn what_is_not_supported_yet_is_refused_with_its_line_and_not_left_out() {
     each_is_refused(NOT_YET);
+}
+
+#[test]
+fn an_image_that_nobody_has_is_compared_with_the_names_of_stages() {
+    let varve = Varve::new();
+    let stages = "FROM busybox AS Builder\nFROM scratch\n";
+    for name in ["biulder", "buildr"] {
+        varve.dockerfile(&format!("{stages}COPY --from={name} /bin /\n"));
+        let refused = varve.build(NOTHING).refused(1, &["did you mean builder?"]);
+        assert_eq!(marked(&refused), [3], "{refused}");
+    }
+    varve.dockerfile(&format!("{stages}COPY --from=alpine /bin /\n"));
+    let refused = varve.build(NOTHING).refused(1, &["alpine"]);
+    assert!(!refused.stderr.contains("did you mean"), "{refused}");
 }
 
 #[test]

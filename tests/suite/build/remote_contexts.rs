@@ -145,7 +145,7 @@ fn a_repository_leads_nowhere_outside_of_it_and_errors_name_no_password() {
         (format!("{address}#:out"), "it has no directory out"),
         (format!("{address}#absent"), "remote ref absent"),
         (format!("{address}#--upload-pack=x"), "is no revision"),
-        (server.address("none"), "git fetch: fatal:"),
+        (server.address("none"), "git ls-remote: fatal:"),
     ] {
         build(&varve, &[&address], b"").refused_with(1, &[part]);
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use snapshotter::gc::{self, Forgotten};
 use snapshotter::leases;
 use solver::frontend::familiar_tagged;
-use solver::images::find::{Found, platform};
+use solver::images::find::platform;
 use solver::images::{Images, is_dangling, lease_id};
 use store::{Looking, Table};
 
@@ -49,12 +49,8 @@ pub(in crate::commands) fn prune(site: &Site, options: &Prune) -> anyhow::Result
     for named in images.list()? {
         let described = Described::of(&images, &named);
         let id = described.id.to_string();
-        let found = Found {
-            name: Some(named.name.clone()),
-            target: named.target.clone(),
-            names: Vec::new(),
-        };
-        if !filters.fit(&described, now) || user(&images, &snapshots, &found, &own)?.is_some() {
+        let image = (&*named.name, &named.target);
+        if !filters.fit(&described, now) || user(&images, &snapshots, image, &own)?.is_some() {
             kept.insert(id);
             continue;
         }

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use anyhow::bail;
 use snapshotter::{Manager, catalog};
 use solver::frontend::{familiar_tagged, normalize};
-use solver::images::find::{Found, platform};
-use solver::images::{Images, document::Platform, is_dangling};
+use solver::images::document::{Descriptor, Platform};
+use solver::images::find::platform;
+use solver::images::{Images, is_dangling};
 
 use super::{NoSuchImage, find, split};
 use crate::args::images as args;
@@ -85,7 +86,7 @@ fn remove_one(
     }
     if is_last
         && !force
-        && let Some(user) = user(images, snapshots, &found, own)?
+        && let Some(user) = user(images, snapshots, (&found.called(), &found.target), own)?
     {
         bail!(
             "conflict: unable to delete {} (must be forced): it is {user}",
@@ -118,14 +119,14 @@ fn with_digests(mut names: Vec<String>, all: &[String]) -> Vec<String> {
     names
 }
 
-/// What uses the files of an image at this moment, in words.
+/// What uses the files of the image of this name at this moment, in words.
 pub(in crate::commands) fn user(
     images: &Images,
     snapshots: &Manager,
-    found: &Found,
+    (name, target): (&str, &Descriptor),
     own: &Platform,
 ) -> anyhow::Result<Option<String>> {
-    let image = super::describe::open_any(images, &found.called(), &found.target, own);
+    let image = super::describe::open_any(images, name, target, own);
     let Some(snapshot) = image.ok().and_then(|image| image.snapshot()) else {
         return Ok(None);
     };

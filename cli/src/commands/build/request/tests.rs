@@ -145,7 +145,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_built() {
             "path \"/nowhere/at/all\" not found",
         ),
         (&[&file], "is not a directory"),
-        (&["https://example.com/x.tar"], "not supported yet"),
+        (&["https://example.com/x.git?depth=1"], "unexpected query"),
         (&["-f", "-", "-"], "cannot be both"),
         (&["-t", "No Name", &path], "invalid -t"),
         (&["--build-arg", "=x", &path], "invalid --build-arg"),
