@@ -1,12 +1,13 @@
-//! Finished builds: what is remembered of them, and where.
+//! Builds: what is remembered of them, and where.
 //!
 //! Reading order: [`record`] (what is known of a build), [`recorder`] (a display that gathers it),
 //! [`critical_path`] (which steps the time went to), [`replay`] (events again), then [`History`]
 //! (the rows in the store).
 //!
-//! A build is written in one batch when it is over, so a record is complete or not there. It is
-//! two rows: a summary that lists are made of, and the details. Their number names them; it is
-//! never given again.
+//! A build is two rows: a summary that lists are made of, and the details. Their number names them;
+//! it is never given again. They are written when it begins, as a build that runs, and again, in
+//! one batch, when it is over. One that is said to run in another process was killed: only one
+//! process has a store.
 
 pub mod critical_path;
 pub mod record;
@@ -14,14 +15,16 @@ pub mod recorder;
 pub mod redaction;
 pub mod replay;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use store::codec::{Decoder, Encoder};
 use store::{Batch, Durability, Store, Table};
 
 use crate::error::{Error, Result};
 
-use self::record::{BuildRecord, Details, Summary};
+use self::record::{Asked, BuildRecord, Details, Status, Summary};
 
 /// Builds that are kept: the newest.
 pub const BUILDS_MAX: usize = 100;
@@ -41,7 +44,7 @@ const SUMMARY: &str = "build/";
 /// Keys of details.
 const DETAILS: &str = "details/";
 
-/// The finished builds of a store.
+/// The builds of a store.
 #[derive(Clone, Debug)]
 pub struct History {
     store: Arc<Store>,
@@ -53,21 +56,46 @@ impl History {
         History { store }
     }
 
-    /// Remembers a build and gives it its number; the oldest builds go if they are too many or too
-    /// large. Survives the death of the process; the loss of the machine may take it.
+    /// Remembers that a build runs, and gives it its number.
+    ///
+    /// # Errors
+    /// As [`History::save`].
+    pub fn begin(&self, asked: Asked) -> Result<u64> {
+        self.save(&mut BuildRecord {
+            summary: Summary {
+                started_ms: now_ms(),
+                status: Status::Running,
+                asked,
+                ..Summary::default()
+            },
+            details: Details::default(),
+        })
+    }
+
+    /// Remembers a build, and gives it a number if it has none (0); the oldest builds go if they
+    /// are too many or too large. Survives the death of the process; the loss of the machine may
+    /// take it.
     ///
     /// # Errors
     /// Those of the store; nothing is remembered then.
     pub fn save(&self, record: &mut BuildRecord) -> Result<u64> {
         static SAVING: Mutex<()> = Mutex::new(());
-        // Builds of one process may end at the same time.
+        // Builds of one process may begin and end at the same time.
         let _saving = SAVING.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = self.next()?;
+        let mut batch = Batch::new();
+        let number = match record.summary.number {
+            0 => {
+                let number = self.next()?;
+                batch.put(Table::History, NEXT, number_row(number + 1));
+                number
+            }
+            number => number,
+        };
         record.summary.number = number;
+        let runs = record.summary.status == Status::Running;
+        record.summary.process = runs.then(this_process);
         let details = row("details of a build", &record.details)?;
         record.summary.bytes = details.len() as u64;
-        let mut batch = Batch::new();
-        batch.put(Table::History, NEXT, number_row(number + 1));
         batch.put(
             Table::History,
             key(SUMMARY, number),
@@ -75,7 +103,8 @@ impl History {
         );
         batch.put(Table::History, key(DETAILS, number), details);
         let (mut count, mut bytes) = (1, record.summary.bytes);
-        for (old, length) in self.lengths()?.into_iter().rev() {
+        let others = self.lengths()?.into_iter().rev();
+        for (old, length) in others.filter(|(other, _)| *other != number) {
             count += 1;
             bytes += length;
             if count > BUILDS_MAX || bytes > BYTES_MAX {
@@ -121,7 +150,7 @@ impl History {
         for row in rows {
             let (key, value) = row?;
             match read("summary of a build", &value) {
-                Ok(summary) => builds.push(summary),
+                Ok(summary) => builds.push(seen_now(summary)),
                 Err(error) => {
                     let number = number_of(&key);
                     tracing::warn!(?number, %error, "a build in the history cannot be read");
@@ -143,7 +172,7 @@ impl History {
             return Ok(None);
         };
         Ok(Some(BuildRecord {
-            summary: read("summary of a build", &summary)?,
+            summary: seen_now(read("summary of a build", &summary)?),
             details: read::<Details>("details of a build", &details)?,
         }))
     }
@@ -171,6 +200,31 @@ impl History {
             .map(|(number, _)| number)
             .collect())
     }
+}
+
+/// What is so of a build that was running when its row was written.
+fn seen_now(mut summary: Summary) -> Summary {
+    if summary.status == Status::Running {
+        let is_here = summary.process == Some(this_process());
+        let since = now_ms().saturating_sub(summary.started_ms);
+        match is_here {
+            true => summary.duration_us = since.saturating_mul(1_000),
+            false => summary.status = Status::Killed,
+        }
+    }
+    summary
+}
+
+/// Tells this process from all others before and after it.
+fn this_process() -> u64 {
+    static TOKEN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(now_ms()));
+    *TOKEN
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn delete(batch: &mut Batch, number: u64) {

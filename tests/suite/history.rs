@@ -108,6 +108,41 @@ fn a_build_leaves_its_steps_times_logs_sizes_and_digests() {
 }
 
 #[test]
+fn a_build_is_listed_while_it_runs_and_after_it_was_killed() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN true\n");
+    varve.build(["-t", "app"]).succeeded();
+    varve.dockerfile("FROM busybox\nRUN sleep 60\n");
+    let running = Running::start(&mut varve.build_command(["-t", "app"]));
+    let wait_for = |status: &str| {
+        let filter = format!("status={status}");
+        for _ in 0..200 {
+            if let Some(build) = listed(&varve, &[&filter]).pop() {
+                return build;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("no build is {status}");
+    };
+    let build = wait_for("running");
+    assert_eq!(
+        (&build["ref"], &build["completed_at"]),
+        (&"2".into(), &Value::Null)
+    );
+    // The last one that has something to show.
+    assert_eq!(inspected(&varve, "^0")["summary"]["number"], 1);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    drop(running.wait());
+    assert_eq!(wait_for("killed")["ref"], "2");
+    varve.dockerfile("FROM busybox\nRUN true\n");
+    let built = varve.build(["-t", "app"]).success();
+    assert!(built.stderr.contains("build 3: "), "{built}");
+    varve.varve(["history", "rm", "2"]).succeeded();
+    assert_eq!(listed(&varve, &["status=killed"]), [Value::Null; 0]);
+}
+
+#[test]
 fn failed_and_cancelled_builds_are_remembered_too() {
     let varve = Varve::new();
     varve.dockerfile("FROM busybox\nRUN echo last words; exit 3\n");
@@ -223,7 +258,7 @@ fn a_secret_that_a_step_prints_is_shown_and_not_remembered() {
 }
 
 #[test]
-fn a_killed_build_leaves_a_complete_record_or_none() {
+fn a_killed_build_leaves_a_complete_record_or_one_that_says_so() {
     let varve = Varve::new();
     varve.dockerfile("FROM busybox\nRUN --network=none echo \"$(date +%N)\" > /f\n");
     let mut ended = 0;
@@ -238,8 +273,14 @@ fn a_killed_build_leaves_a_complete_record_or_none() {
     varve.build(["-t", "app"]).succeeded();
     let builds = listed(&varve, &[]);
     assert!(builds.len() > ended, "{ended} ended, {builds:?}");
+    let whole = builds.iter().filter(|build| build["status"] == "Completed");
+    assert!(whole.count() > ended, "{ended} ended, {builds:?}");
     for build in builds {
         let record = inspected(&varve, build["ref"].as_str().unwrap());
+        if record["summary"]["status"] == "killed" {
+            assert_eq!(record["details"]["steps"], serde_json::json!([]));
+            continue;
+        }
         assert_eq!(record["summary"]["status"], "completed", "{record:#}");
         assert!(step(&record, "exporting to image")["ended_us"].is_number());
     }

@@ -54,6 +54,12 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     };
     let output = Output::start(mode, &site.environment)?;
     let store = service.solver().snapshots().store().clone();
+    let history = History::new(store);
+    let number = history.begin(Asked::of(&request)).unwrap_or_else(|error| {
+        // Whether it can be kept is told when it is over.
+        tracing::warn!(%error, "that a build runs is not in the history");
+        0
+    });
     let recorder = Recorder::new(
         output.display(),
         Asked::of(&request),
@@ -74,8 +80,8 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     drop(std::mem::take(&mut asked.agents));
     let (built, interrupted) = built?;
     let outcome = outcome(&built, interrupted.is_some());
-    let mut record = recorder.finish(&outcome, &progress);
-    if let Err(error) = History::new(store).save(&mut record) {
+    let mut record = recorder.finish(number, &outcome, &progress);
+    if let Err(error) = history.save(&mut record) {
         say(&format!(
             "WARNING: this build is not in the history: {}",
             sentence(&error)

@@ -1,4 +1,4 @@
-//! `varve history`: finished builds, or how an image was made.
+//! `varve history`: builds, or how an image was made.
 
 mod image;
 mod inspect;
@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use solver::history::History;
-use solver::history::record::BuildRecord;
+use solver::history::record::{BuildRecord, Status};
 use store::Store;
 
 use crate::args::history::{self, BuildReference, HistoryCommand, InspectForm, LogForm};
@@ -88,7 +88,12 @@ fn number_of(history: &History, build: BuildReference) -> anyhow::Result<u64> {
     let numbers = history.numbers()?;
     let found = match build {
         BuildReference::Number(number) => numbers.contains(&number).then_some(number),
-        BuildReference::Back(back) => numbers.iter().rev().nth(back).copied(),
+        // One that runs has nothing to show yet.
+        BuildReference::Back(back) => {
+            let builds = history.list()?.into_iter().rev();
+            let mut ended = builds.filter(|build| build.status != Status::Running);
+            ended.nth(back).map(|build| build.number)
+        }
     };
     found.ok_or_else(|| {
         let told = match build {

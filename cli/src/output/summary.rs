@@ -38,6 +38,8 @@ pub(crate) fn summary(build: &Summary) -> String {
         Status::Completed => "",
         Status::Error => " failed:",
         Status::Canceled => " canceled:",
+        Status::Running => " runs:",
+        Status::Killed => " was killed:",
     };
     let colon = if how.is_empty() { ":" } else { "" };
     let mut text = format!(

@@ -38,9 +38,12 @@ pub struct Summary {
     pub traffic: Traffic,
     /// Bytes of the details, as they are stored.
     pub bytes: u64,
+    /// The process that carries it out, as long as it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<u64>,
 }
 
-/// How a build ended.
+/// How a build ended, if it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -51,6 +54,10 @@ pub enum Status {
     Error,
     /// Somebody stopped it.
     Canceled,
+    /// Not at all yet.
+    Running,
+    /// Not by itself: the process was killed, or the machine went down.
+    Killed,
 }
 
 /// What was asked for, without the values of arguments.

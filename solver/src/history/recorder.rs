@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::critical_path::{critical_path, length_us};
 use super::record::{
@@ -70,20 +70,19 @@ impl Recorder {
     /// Begins the record of a build; events go on to `display`. What
     /// `redaction` names will not be in it.
     pub fn new(display: Arc<dyn Display>, asked: Asked, redaction: Redaction) -> Arc<Self> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let started_ms = since.unwrap_or_default().as_millis();
         Arc::new(Recorder {
             display,
             started: Instant::now(),
-            started_ms: u64::try_from(started_ms).unwrap_or(u64::MAX),
+            started_ms: super::now_ms(),
             asked,
             redaction,
             state: Mutex::default(),
         })
     }
 
-    /// Ends the record. What happens later is not in it.
-    pub fn finish(&self, outcome: &Outcome<'_>, progress: &Progress) -> BuildRecord {
+    /// Ends the record of the build with this number (0: none yet). What happens later is not in
+    /// it.
+    pub fn finish(&self, number: u64, outcome: &Outcome<'_>, progress: &Progress) -> BuildRecord {
         let duration_us = self.micros(Instant::now());
         let state = std::mem::take(&mut *self.lock());
         let mut details = Details {
@@ -108,7 +107,7 @@ impl Recorder {
         let path = critical_path(&details.steps);
         BuildRecord {
             summary: Summary {
-                number: 0,
+                number,
                 started_ms: self.started_ms,
                 duration_us,
                 status,
@@ -121,6 +120,7 @@ impl Recorder {
                     deduplicated: brought.bytes_known,
                 },
                 bytes: 0,
+                process: None,
             },
             details,
         }

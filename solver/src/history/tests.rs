@@ -80,6 +80,27 @@ fn numbers_are_not_given_again() {
 }
 
 #[test]
+fn a_build_that_runs_in_no_process_was_killed() {
+    let root = tempfile::tempdir().unwrap();
+    let history = history(&root);
+    let number = history.begin(Asked::default()).unwrap();
+    let status = || history.get(number).unwrap().unwrap().summary.status;
+    assert_eq!(status(), Status::Running);
+    let mut summary = history.list().unwrap().remove(0);
+    summary.process = summary.process.map(|process| process ^ 1);
+    let mut batch = Batch::new();
+    let row = row("summary", &summary).unwrap();
+    batch.put(Table::History, key(SUMMARY, number), row);
+    history.store.write(batch, Durability::Process).unwrap();
+    assert_eq!(status(), Status::Killed);
+    let mut ended = build("a", 1);
+    ended.summary.number = number;
+    assert_eq!(history.save(&mut ended).unwrap(), number);
+    assert_eq!(status(), ended.summary.status);
+    assert_eq!(numbers(&history), [number]);
+}
+
+#[test]
 fn a_damaged_build_hides_no_other() {
     let root = tempfile::tempdir().unwrap();
     let history = history(&root);

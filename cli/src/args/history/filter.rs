@@ -83,8 +83,10 @@ fn status(value: &str) -> Result<Status, String> {
         "completed" | "success" => Ok(Status::Completed),
         "error" => Ok(Status::Error),
         "canceled" | "cancelled" => Ok(Status::Canceled),
+        "running" => Ok(Status::Running),
+        "killed" => Ok(Status::Killed),
         _ => Err(format!(
-            "{value:?} is no status: completed, error or canceled"
+            "{value:?} is no status: completed, error, canceled, running or killed"
         )),
     }
 }

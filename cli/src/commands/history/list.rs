@@ -58,7 +58,11 @@ fn shown(build: &Summary, in_full: bool, now: jiff::Timestamp) -> Value {
         "Name": if in_full { name } else { end_of(&name) },
         "Status": status(build.status),
         "CreatedAt": age(now.as_second().saturating_sub(started)),
-        "Duration": seconds(build.duration_us),
+        "Duration": match build.status {
+            // Nobody was there to see its end.
+            Status::Killed => String::new(),
+            _ => seconds(build.duration_us),
+        },
         "Steps": steps(build),
     })
 }
@@ -79,11 +83,17 @@ fn described(build: &Summary) -> Value {
         "name": build.asked.name(),
         "status": status(build.status),
         "created_at": time(build.started_ms),
-        "completed_at": time(build.started_ms.saturating_add(build.duration_us / 1_000)),
+        "completed_at": completed(build),
         "total_steps": build.steps.total(),
         "completed_steps": build.steps.run + build.steps.cached,
         "cached_steps": build.steps.cached,
     })
+}
+
+/// Nothing for one that runs, or that was killed nobody knows when.
+fn completed(build: &Summary) -> Option<String> {
+    let is_over = !matches!(build.status, Status::Running | Status::Killed);
+    is_over.then(|| time(build.started_ms.saturating_add(build.duration_us / 1_000)))
 }
 
 /// As a person reads it.
@@ -92,6 +102,8 @@ pub(super) fn status(status: Status) -> &'static str {
         Status::Completed => "Completed",
         Status::Error => "Error",
         Status::Canceled => "Canceled",
+        Status::Running => "Running",
+        Status::Killed => "Killed",
     }
 }
 

@@ -111,7 +111,8 @@ fn header(build: &Summary) -> String {
     let class = match build.status {
         Status::Completed => "s-cached",
         Status::Error => "s-failed",
-        Status::Canceled => "s-canceled",
+        Status::Canceled | Status::Killed => "s-canceled",
+        Status::Running => "s-done",
     };
     format!(
         "<header><h1>{}</h1><span class=\"pill {class}\">{}</span>\

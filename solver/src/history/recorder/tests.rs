@@ -30,7 +30,7 @@ impl Build {
     }
 
     fn finish(&self, outcome: &Outcome<'_>) -> BuildRecord {
-        self.recorder.finish(outcome, &self.progress)
+        self.recorder.finish(0, outcome, &self.progress)
     }
 }
 
