@@ -128,6 +128,13 @@ fn a_repository_is_a_context_by_branch_tag_commit_and_directory() {
     assert_eq!(varve.read("files/named"), "1");
     let left = fs::read_dir(varve.root().join("ingest")).unwrap().count();
     assert_eq!(left, 0, "working trees are removed");
+    // A commit that was fetched is not fetched again, until a collection forgets it.
+    drop(server);
+    let by_commit = format!("{address}#{first}");
+    build(&varve, &[&by_commit], b"").succeeded();
+    assert_eq!(varve.read("files/version"), "1");
+    varve.varve(["prune", "--all", "--force"]).succeeded();
+    build(&varve, &[&by_commit], b"").refused_with(1, &["failed to fetch", "Connection refused"]);
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::ffi::OsString;
 use dockerfile::repository::GitReference;
 use engine::CancelToken;
 use llb::op::LocalSource;
-use store::{Editor, RelPath, Store, TreeRef, layout};
+use store::codec::{Decoder, Encoder};
+use store::{
+    Batch, Durability, Editor, RelPath, Store, Table, TreeId, TreeRef, TreeSource, layout,
+};
 
 use self::checkout::Git;
 pub(crate) use self::checkout::Resolved;
@@ -34,6 +37,9 @@ const NEUTRAL_VARIABLES: [&str; 12] = [
     "NO_PROXY",
     "ALL_PROXY",
 ];
+
+/// Version byte of a row.
+const ROW_VERSION: u8 = 1;
 
 /// A revision of a repository, or a directory in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,11 +149,14 @@ impl GitSource {
         Git::new(self, directory.path(), call)?.resolve()
     }
 
-    /// Checks out the revision and brings it into the store.
+    /// Brings the revision into the store, unless it is there from an earlier build.
     ///
     /// # Errors
     /// [`Error::Context`]; [`Error::Cancelled`]; those of the store.
     pub(crate) fn fetch(&self, resolved: &Resolved, call: &GitCall<'_>) -> Result<TreeRef> {
+        if let Some(tree) = self.recall(resolved, call.store)? {
+            return Ok(tree);
+        }
         let (store, directory) = (call.store, scratch(call.store)?);
         Git::new(self, directory.path(), call)?.check_out(resolved)?;
         let mut wanted = LocalSource::new("context");
@@ -160,7 +169,58 @@ impl GitSource {
         call.reporter
             .status(super::TRANSFER, scanned.bytes_read, total, true);
         local::forget(store, directory.path())?;
-        self.select(store, tree)
+        let tree = self.select(store, tree)?;
+        self.remember(resolved, tree, store)?;
+        Ok(tree)
+    }
+
+    /// The key of the row with the tree of a commit; `None` where nobody knew which it is.
+    fn key(&self, resolved: &Resolved) -> Option<Vec<u8>> {
+        let asked = &self.reference;
+        let mut hasher = blake3::Hasher::new_derive_key("varve 2026-11 tree of a commit v1");
+        let texts = [
+            Some(&asked.remote),
+            Some(resolved.commit.as_ref()?),
+            asked.directory.as_ref(),
+            asked.checksum.as_ref(),
+        ];
+        for text in texts.map(|text| text.map_or("", String::as_str)) {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        let keeps = asked.keeps_git_directory == Some(true);
+        hasher.update(&[u8::from(keeps), u8::from(asked.skips_submodules)]);
+        Some(hasher.finalize().as_bytes().to_vec())
+    }
+
+    fn remember(&self, resolved: &Resolved, tree: TreeRef, store: &Store) -> Result<()> {
+        let Some(key) = self.key(resolved) else {
+            return Ok(());
+        };
+        let mut row = Encoder::new();
+        row.byte(ROW_VERSION).raw(tree.id.as_bytes());
+        let mut batch = Batch::new();
+        batch.put(Table::Context, key, row.finish());
+        Ok(store.write(batch, Durability::Process)?)
+    }
+
+    /// The tree of an earlier build. A row that cannot be read knows nothing.
+    fn recall(&self, resolved: &Resolved, store: &Store) -> Result<Option<TreeRef>> {
+        let Some(key) = self.key(resolved) else {
+            return Ok(None);
+        };
+        let read = || store.rows().get(Table::Context, &key);
+        let row = read()?;
+        let Some(id) = row.as_deref().and_then(|row| decode(row).ok()) else {
+            return Ok(None);
+        };
+        // A collection deletes the row before it deletes the tree: what was claimed while it was
+        // still there stays.
+        store.claim_tree(id);
+        match read()? == row {
+            true => Ok(Some(store.tree(id)?.reference().0)),
+            false => Ok(None),
+        }
     }
 
     /// The directory that is meant; links in the repository lead nowhere outside of it.
@@ -174,6 +234,16 @@ impl GitSource {
         let found = editor.untouched(&path)?;
         found.ok_or_else(|| self.failed(format!("it has no directory {directory}")))
     }
+}
+
+fn decode(bytes: &[u8]) -> store::Result<TreeId> {
+    let mut row = Decoder::new("row of a commit", bytes);
+    if row.byte()? != ROW_VERSION {
+        return Err(row.error("it has an unknown version"));
+    }
+    let id = TreeId::from_bytes(row.id()?);
+    row.finish()?;
+    Ok(id)
 }
 
 /// What a killed process leaves there goes with the next start.
