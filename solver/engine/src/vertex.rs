@@ -113,12 +113,14 @@ pub trait Op: Send + Sync + 'static {
 
     /// A key over what this operation reads of its inputs' *content*; `None` if there is none.
     /// Which parts of an input matter (selectors) is decided here. The engine adds the definition
-    /// key. Not called for vertices without inputs.
+    /// key. Not called for vertices without inputs. There is none unless an operation has one.
     fn content_key<'a>(
         &'a self,
-        inputs: &'a [Self::Value],
-        context: OpContext,
-    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>>;
+        _inputs: &'a [Self::Value],
+        _context: OpContext,
+    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Makes what was found by a content key a result of these inputs. The values are those of
     /// equal work on inputs of equal content, which need not be the same inputs: where a result

@@ -112,14 +112,6 @@ impl<R: Remote> Op for Fetch<R> {
         Box::pin(self.with(context, |what, found, _| Ok(what.key(found))))
     }
 
-    fn content_key<'a>(
-        &'a self,
-        _: &'a [Value],
-        _: OpContext,
-    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
-        Box::pin(async { Ok(None) })
-    }
-
     fn exec<'a>(
         &'a self,
         _: &'a [Value],

@@ -34,14 +34,6 @@ impl Op for MergeOp {
     }
 
     /// None: it is done sooner than a result of equal content is moved onto other inputs.
-    fn content_key<'a>(
-        &'a self,
-        _: &'a [Value],
-        _: OpContext,
-    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
-        Box::pin(async { Ok(None) })
-    }
-
     fn exec<'a>(
         &'a self,
         inputs: &'a [Value],

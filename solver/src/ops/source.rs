@@ -137,14 +137,6 @@ impl Op for ImageOp {
         })
     }
 
-    fn content_key<'a>(
-        &'a self,
-        _: &'a [Value],
-        _: OpContext,
-    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
-        Box::pin(async { Ok(None) })
-    }
-
     fn exec<'a>(
         &'a self,
         _: &'a [Value],
@@ -206,14 +198,6 @@ impl Op for LocalOp {
             }
             Ok(key.finish())
         })
-    }
-
-    fn content_key<'a>(
-        &'a self,
-        _: &'a [Value],
-        _: OpContext,
-    ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
-        Box::pin(async { Ok(None) })
     }
 
     fn exec<'a>(

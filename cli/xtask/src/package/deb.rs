@@ -47,7 +47,7 @@ Description: container image builder with its own storage
 /// What it works better with.
 const RELATIONS: &str = "\
 Recommends: ca-certificates, uidmap
-Suggests: containerd, qemu-user-static, runc
+Suggests: containerd, git, qemu-user-static, runc
 ";
 
 /// Makes the package; its path.
