@@ -54,7 +54,7 @@ pub enum Error {
         source: executor::Error,
     },
     /// An archive of ADD that cannot be unpacked.
-    #[error("cannot unpack {path}: {reason}; copy it as it is with COPY")]
+    #[error("cannot unpack {path}: {reason}; to have it as it is, use COPY, or ADD --unpack=false")]
     Archive {
         /// The archive, in the file system that is copied from.
         path: String,

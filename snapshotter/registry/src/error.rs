@@ -63,9 +63,11 @@ impl Subject {
     pub(crate) fn address(server: Repository, url: &reqwest::Url) -> Self {
         let mut shown = url.clone();
         shown.set_fragment(None);
-        if shown.password().is_some() {
-            // An address of the web can have both.
+        // An address of the web can have both; a name alone is a token.
+        if !shown.username().is_empty() {
             shown.set_username("xxxxx").ok();
+        }
+        if shown.password().is_some() {
             shown.set_password(Some("xxxxx")).ok();
         }
         let text = String::from(shown).into_boxed_str();

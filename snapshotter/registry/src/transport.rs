@@ -48,6 +48,8 @@ pub(crate) struct Call<'a> {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Payload<'a>,
+    /// Whether a redirect from TLS to plain HTTP is followed.
+    pub(crate) follows_to_plain: bool,
 }
 
 impl<'a> Call<'a> {
@@ -57,6 +59,7 @@ impl<'a> Call<'a> {
             url,
             headers: HeaderMap::new(),
             payload: Payload::None,
+            follows_to_plain: false,
         }
     }
 
@@ -154,8 +157,10 @@ fn redirection(
         .and_then(|value| response.url().join(value).ok())
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         .ok_or_else(|| refused("a redirect without an address"))?;
-    if response.url().scheme() == "https" && location.scheme() == "http" {
-        return Err(refused("a redirect from TLS to plain HTTP"));
+    let is_downgrade = response.url().scheme() == "https" && location.scheme() == "http";
+    if is_downgrade && !call.follows_to_plain {
+        let reason = "a redirect from TLS to plain HTTP, which only a known digest would make safe";
+        return Err(refused(reason));
     }
     Ok(Some(location))
 }

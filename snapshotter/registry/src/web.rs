@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use bytes::{Buf as _, Bytes};
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE,
-    LAST_MODIFIED, RANGE,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
+    IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use reqwest::{Method, Url};
 
@@ -18,6 +18,7 @@ use crate::blob_stream::parse_content_range;
 use crate::client::{Client, Plan, Server};
 use crate::error::{Error, Result, Subject, shortened};
 use crate::names::Repository;
+use crate::retry::Limits;
 use crate::transport::{Call, Reply, exchange};
 
 /// What is asked for.
@@ -31,6 +32,8 @@ pub struct WebRequest {
     pub authorization: Option<String>,
     /// The tag (`ETag`) of the version that is known already.
     pub known: Option<String>,
+    /// Whether it is known what must come, so that it may come without TLS.
+    pub has_digest: bool,
 }
 
 impl WebRequest {
@@ -52,6 +55,7 @@ impl WebRequest {
             headers: BTreeMap::new(),
             authorization: None,
             known: None,
+            has_digest: false,
         })
     }
 
@@ -69,6 +73,7 @@ impl WebRequest {
 
     fn call(&self) -> Result<Call<'static>> {
         let mut call = Call::new(Method::GET, self.url.clone());
+        call.follows_to_plain = self.has_digest;
         for (name, value) in &self.headers {
             let name = HeaderName::try_from(name).ok();
             let (Some(name), Ok(value)) = (name, HeaderValue::try_from(value)) else {
@@ -116,6 +121,7 @@ pub struct WebFile {
     etag: Option<String>,
     last_modified: Option<SystemTime>,
     size: Option<u64>,
+    is_gzip: bool,
     received: u64,
     resumes: u32,
 }
@@ -131,7 +137,8 @@ impl std::fmt::Debug for WebFile {
 }
 
 impl Client {
-    /// Asks a server for a file. Redirects are followed, but not from TLS to plain HTTP.
+    /// Asks a server for a file. Redirects are followed, but from TLS to plain HTTP
+    /// only where it is known what must come.
     ///
     /// # Errors
     /// See [`Error`]; all name the address.
@@ -154,6 +161,7 @@ impl Client {
         }
         let header = |name| reply.headers().get(name);
         let changed = reply.header(LAST_MODIFIED);
+        let encoding = reply.header(CONTENT_ENCODING);
         let is_strong = |tag: &&HeaderValue| !tag.as_bytes().starts_with(b"W/");
         let validator = header(ETAG).filter(is_strong).or(header(LAST_MODIFIED));
         Ok(WebAnswer::File(Box::new(WebFile {
@@ -161,6 +169,7 @@ impl Client {
             etag,
             last_modified: changed.and_then(|text| httpdate::parse_http_date(text).ok()),
             size: reply.content_length(),
+            is_gzip: encoding.is_some_and(|encoding| encoding.eq_ignore_ascii_case("gzip")),
             plan,
             request: request.clone(),
             reply: Some(reply),
@@ -194,12 +203,18 @@ async fn ask(
         call = call.header(IF_NONE_MATCH, known);
     }
     let (endpoint, connections) = (&server.endpoint, server.connections());
-    let (limits, subject) = (client.limits(), &request.subject);
+    // What a server makes or fetches when it is asked for takes its time.
+    let patience = client.limits().commit_timeout;
+    let limits = &Limits {
+        stall_timeout: patience,
+        ..client.limits().clone()
+    };
+    let subject = &request.subject;
     let authorization = request.authorization()?;
     let authorization = authorization.as_ref();
     let reply = exchange(endpoint, connections, limits, subject, &call, authorization).await?;
     match reply.status() {
-        200 => Ok(reply),
+        200 | 201 | 203 => Ok(reply),
         206 if rest.is_some() => Ok(reply),
         304 if request.known.is_some() => Ok(reply),
         _ => {
@@ -228,7 +243,14 @@ impl WebFile {
         self.last_modified
     }
 
-    /// The next bytes; `None` after all of them.
+    /// Whether what comes is compressed, though nobody has asked for that: the file is what is in
+    /// it.
+    #[must_use]
+    pub fn is_gzip(&self) -> bool {
+        self.is_gzip
+    }
+
+    /// The next bytes, as they are sent; `None` after all of them.
     ///
     /// # Errors
     /// See [`Error`]; nothing comes after it.
@@ -280,7 +302,13 @@ impl WebFile {
             validator,
         });
         let (client, server) = (self.plan.client(), self.plan.server());
-        let mut reply = ask(client, &server, &self.request, rest).await?;
+        let asked = ask(client, &server, &self.request, rest).await;
+        let mut reply = asked.map_err(|error| match error.answer() {
+            Some(answer) if answer.status == 416 => {
+                self.cut_off(answer.server.clone(), "the rest is not there".to_owned())
+            }
+            _ => error,
+        })?;
         let server = reply.server();
         let protocol = |reason: &str| Error::Protocol {
             subject: self.request.subject.clone(),
@@ -342,5 +370,7 @@ mod tests {
         assert_eq!(request.host(), "h.example");
         let shown = request.subject.to_string();
         assert_eq!(shown, "https://xxxxx:xxxxx@h.example:8443/a?b=c");
+        let request = WebRequest::new("https://token@h.example/a").unwrap();
+        assert_eq!(request.subject.to_string(), "https://xxxxx@h.example/a");
     }
 }

@@ -19,11 +19,12 @@ pub(crate) fn fetch_contexts(
     progress: &Progress,
     cancel: &CancelToken,
 ) -> Result<BuildRequest> {
-    let secrets = request.steps.secrets.clone();
+    let (secrets, agents) = (request.steps.secrets.clone(), request.steps.agents.clone());
     let with = Fetching {
         store,
         remote: &Remote::new(&request.registries, progress),
         secrets: &secrets,
+        agents: &agents,
         cancel,
     };
     let fetch = |remote: &RemoteSource, prefix: &str, unpacks: bool| {

@@ -15,6 +15,7 @@ use engine::CancelToken;
 use llb::op::HttpSource;
 use store::{Batch, Content, Editor, Found, RelPath, Store, TreeRef};
 
+use crate::agents::Agents;
 use crate::error::{Error, Result};
 use crate::ops::archive;
 use crate::progress::Step;
@@ -52,6 +53,7 @@ pub(crate) struct Fetching<'f> {
     /// How the web is asked.
     pub(crate) remote: &'f Remote,
     pub(crate) secrets: &'f Secrets,
+    pub(crate) agents: &'f Agents,
     pub(crate) cancel: &'f CancelToken,
 }
 
@@ -124,9 +126,10 @@ impl RemoteSource {
             cancel: with.cancel,
         };
         let fetched = match self {
-            RemoteSource::Git(git) => git
-                .resolve(&call)
-                .and_then(|resolved| git.fetch(&resolved, &call)),
+            RemoteSource::Git(git) => git.with_agent(with.agents).and_then(|git| {
+                let resolved = git.resolve(&call)?;
+                git.fetch(&resolved, &call)
+            }),
             RemoteSource::Archive(archive) => archive
                 .take()
                 .ok_or_else(|| failed("standard input", "it has been read already"))
@@ -170,7 +173,8 @@ fn fetch_file((url, unpacks): (&str, bool), with: &Fetching<'_>, step: &Step) ->
     if !unpacks {
         return Ok(as_it_came);
     }
-    let mut file = open_file(with.store, tree)?;
+    let mut file = open_file(with.store, tree)?
+        .ok_or_else(|| failed(&without_secrets(url), "the file is empty"))?;
     let mut start = Vec::new();
     let read = (&mut file)
         .take(ARCHIVE_START_BYTES)
@@ -187,15 +191,16 @@ fn fetch_file((url, unpacks): (&str, bool), with: &Fetching<'_>, step: &Step) ->
     })
 }
 
-/// The only file of a context that came as one.
-fn open_file(store: &Store, tree: TreeRef) -> Result<File> {
+/// The only file of a context that came as one; `None` if it has nothing.
+fn open_file(store: &Store, tree: TreeRef) -> Result<Option<File>> {
     let mut editor = Editor::open(store, tree);
-    match editor.get(&RelPath::lenient(WEB_CONTEXT.as_bytes())?)? {
+    let found = editor.get(&RelPath::lenient(WEB_CONTEXT.as_bytes())?)?;
+    match found {
         Some(Found::Leaf(leaf)) => match leaf.content {
-            Content::File { blob, size } if size > 0 => Ok(store.objects().open_blob(blob)?),
-            _ => Err(failed(WEB_CONTEXT, "the file is empty")),
+            Content::File { blob, size } if size > 0 => Ok(Some(store.objects().open_blob(blob)?)),
+            _ => Ok(None),
         },
-        _ => Err(failed(WEB_CONTEXT, "the file is gone")),
+        _ => Ok(None),
     }
 }
 
@@ -235,10 +240,13 @@ pub(crate) fn without_secrets(address: &str) -> String {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
     };
+    // To a server of the web a name alone is a token, to ssh it is a name.
+    let is_web = matches!(scheme, "http" | "https");
     match authority.rsplit_once('@') {
         Some((login, host)) if login.contains(':') => {
             format!("{scheme}://xxxxx:xxxxx@{host}{path}")
         }
+        Some((_, host)) if is_web => format!("{scheme}://xxxxx@{host}{path}"),
         _ => address.to_owned(),
     }
 }

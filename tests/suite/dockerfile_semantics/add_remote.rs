@@ -55,6 +55,13 @@ fn serve(request: &Request, file: &[u8], cut_after: Option<usize>) -> Response {
     if request.path == "/missing" {
         return Response::new(404, "");
     }
+    if request.path == "/untagged" {
+        let end = cut_after.map_or(End::Whole, End::CutAfter);
+        return Response::new(200, file).end(end);
+    }
+    if request.path == "/gzip" {
+        return Response::new(200, file).header("Content-Encoding", "gzip");
+    }
     let tag = format!("\"{}\"", file.len());
     if request.header("if-none-match") == Some(&tag) {
         return Response::new(304, "").header("ETag", tag);
@@ -168,6 +175,51 @@ fn a_download_that_is_cut_off_goes_on_where_it_was() {
 }
 
 #[test]
+fn one_that_cannot_go_on_is_begun_again_and_then_given_up() {
+    let (varve, web) = (Varve::new(), Web::start(b"never whole", Some(3)));
+    let add = format!("ADD {} /file", web.url("untagged"));
+    let cut = ["is cut off at", "3 of 11 bytes arrived", "try again"];
+    let refused = build(&varve, &add, &[]).refused(1, &cut);
+    assert!(
+        refused.stderr.contains("WARN: beginning again: "),
+        "{refused}"
+    );
+    assert_eq!(web.fake.seen().len(), 3);
+}
+
+#[test]
+fn what_is_compressed_for_the_way_only_is_added_as_it_was() {
+    let varve = Varve::new();
+    varve.write("file", "as it was");
+    varve.tool("gzip", ["-k", "file"]).succeeded();
+    let web = Web::start(&fs::read(varve.path("file.gz")).unwrap(), None);
+    let digest = sha256(b"as it was");
+    let add = format!("ADD --checksum=sha256:{digest} {} /file", web.url("gzip"));
+    build(&varve, &add, &[]).succeeded();
+    assert_eq!(varve.read("files/file"), "as it was");
+}
+
+#[test]
+fn a_login_in_an_address_is_shown_nowhere() {
+    let (varve, web) = (
+        Varve::new(),
+        Web::start(b"FROM scratch\nCOPY context /\n", None),
+    );
+    for login in ["me:hunter2", "hunter2"] {
+        let url = format!("http://{login}@{}/file", web.fake.address);
+        let words = ["build", "--progress=plain", "-o", "files", &url];
+        let built = varve.varve(words).success();
+        assert!(!built.stderr.contains("hunter2"), "{built}");
+        let missing = format!("http://{login}@{}/missing", web.fake.address);
+        let words = ["build", "--progress=plain", "-o", "files", &missing];
+        let refused = varve.varve(words).refused(1, &["answers 404"]);
+        assert!(!refused.stderr.contains("hunter2"), "{refused}");
+    }
+    let found = varve.tool("grep", ["-r", "hunter2", varve.root().to_str().unwrap()]);
+    found.code(1);
+}
+
+#[test]
 fn a_token_for_a_host_is_a_secret_of_the_build() {
     let (varve, web) = (Varve::new(), Web::start(b"private", None));
     let add = format!("ADD {} /file", web.url("private"));
@@ -247,6 +299,12 @@ fn a_repository_is_added_by_branch_tag_commit_and_directory() {
         assert_eq!(text(&files, file), expected, "{file}");
     }
     assert!(files.join("kept/.git/HEAD").exists() && !files.join("main/.git").exists());
+    let kept = files.join("kept");
+    assert_eq!(git(&kept, &["describe"]), "v1\n");
+    assert_eq!(
+        git(&kept, &["remote", "get-url", "origin"]),
+        format!("{url}\n")
+    );
     let again = build(&varve, &instructions, &[]).success();
     assert_eq!(again.transcript().executed(), [""; 0], "{again:?}");
 }
@@ -281,4 +339,43 @@ fn a_repository_of_the_wrong_commit_or_by_ssh_without_an_agent_is_refused() {
     build(&varve, &nowhere, &[]).refused_with(1, &["it has no directory nowhere"]);
     let by_ssh = "ADD git@127.0.0.1:app.git /";
     build(&varve, by_ssh, &[]).refused_with(1, &["no SSH key \"default\"", "--ssh default"]);
+}
+
+#[test]
+fn a_submodule_may_be_beside_its_repository_and_names_may_be_of_sha256() {
+    let (varve, server) = (Varve::new(), GitServer::start());
+    fs::write(
+        server.repository("library").join("shared"),
+        "of the submodule",
+    )
+    .unwrap();
+    server.commit("library");
+    let path = server.repository("app");
+    let library = server.address("library");
+    git(&path, &["submodule", "--quiet", "add", &library, "library"]);
+    git(
+        &path,
+        &[
+            "config",
+            "--file=.gitmodules",
+            "submodule.library.url",
+            "../library",
+        ],
+    );
+    server.commit("app");
+    let app = server.address("app");
+    build(&varve, &format!("ADD {app} /app"), &[]).succeeded();
+    assert_eq!(varve.read("files/app/library/shared"), "of the submodule");
+    let without = format!("ADD {app}?submodules=0 /without");
+    build(&varve, &without, &[]).succeeded();
+    assert!(!varve.path("files/without/library/shared").exists());
+
+    let path = server.repository("long");
+    fs::remove_dir_all(path.join(".git")).unwrap();
+    git(&path, &["init", "--quiet", "--object-format=sha256"]);
+    fs::write(path.join("file"), "of a long name").unwrap();
+    server.commit("long");
+    let long = format!("ADD {} /long", server.address("long"));
+    build(&varve, &long, &[]).succeeded();
+    assert_eq!(varve.read("files/long/file"), "of a long name");
 }

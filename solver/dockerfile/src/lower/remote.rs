@@ -157,9 +157,9 @@ fn repository(
         Some(asked) => asked,
         None => checksum.to_owned(),
     };
-    let is_ssh = !["http://", "https://", "git://"]
-        .iter()
-        .any(|scheme| reference.remote.starts_with(scheme));
+    let remote = reference.remote.to_ascii_lowercase();
+    let others = ["http://", "https://", "git://"];
+    let is_ssh = !others.iter().any(|scheme| remote.starts_with(scheme));
     Ok(GitSource {
         remote: reference.remote,
         revision: reference.revision.unwrap_or_default(),

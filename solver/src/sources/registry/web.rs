@@ -4,17 +4,18 @@
 //! What a server said of an address last (its tag and the digest of what came) is a row of
 //! [`Table::Context`]; a collection forgets it, and then the file is fetched again.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::UNIX_EPOCH;
 
 use engine::CancelToken;
+use flate2::write::MultiGzDecoder;
 use layer::digest::Digester;
 use llb::op::HttpSource;
 use registry::{WebAnswer, WebFile, WebRequest};
 use store::codec::{Decoder, Encoder};
 use store::{
-    Batch, BlobId, Content, Durability, Editor, Entry, Ingest, Leaf, Metadata, RelPath, Store,
-    Table, Timestamp, TreeRef, Xattrs,
+    Batch, BlobId, BlobWriter, Content, Durability, Editor, Entry, Ingest, Leaf, Metadata, RelPath,
+    Store, Table, Timestamp, TreeRef, Xattrs,
 };
 
 use super::Remote;
@@ -22,6 +23,7 @@ use crate::content::Digest;
 use crate::error::{Error, Result};
 use crate::progress::Reporter;
 use crate::secrets::Secrets;
+use crate::sources::remote::without_secrets;
 
 /// What secrets are called that are sent to a host; its name follows. BuildKit's names.
 const HEADER_SECRET: &str = "HTTP_AUTH_HEADER_";
@@ -29,6 +31,9 @@ const TOKEN_SECRET: &str = "HTTP_AUTH_TOKEN_";
 
 /// Permissions of a file of which nothing else is said. BuildKit's and docker's.
 const USUAL_MODE: u32 = 0o600;
+
+/// How often a download is begun.
+const ATTEMPTS_MAX: usize = 3;
 
 /// Bytes between two reports of progress.
 const REPORTED_BYTES: u64 = 1 << 20;
@@ -76,16 +81,24 @@ impl WebSource<'_> {
     /// those of secrets and of the store.
     pub(crate) fn fetch(&self, digest: Option<Digest>) -> Result<TreeRef> {
         let found = self.ask(None)?;
-        match (digest.filter(|digest| *digest != found.digest), found.tree) {
-            (Some(expected), _) => Err(self.mismatch(expected, found.digest)),
-            (None, Some(tree)) => Ok(tree),
-            (None, None) => Err(self.says_nothing()),
+        if digest.is_some_and(|digest| digest != found.digest) {
+            // Whoever asked for a certain digest has been told already.
+            return Err(Error::Context {
+                name: self.name(),
+                reason: "it has changed since this build has begun; build again".to_owned(),
+            });
         }
+        found.tree.ok_or_else(|| self.says_nothing())
+    }
+
+    /// The address as it is shown.
+    fn name(&self) -> String {
+        without_secrets(&self.source.url)
     }
 
     fn says_nothing(&self) -> Error {
         Error::Context {
-            name: self.source.url.clone(),
+            name: self.name(),
             reason: "the server sends nothing".to_owned(),
         }
     }
@@ -104,7 +117,7 @@ impl WebSource<'_> {
 
     fn mismatch(&self, expected: Digest, actual: Digest) -> Error {
         Error::WebDigest {
-            url: self.source.url.clone(),
+            url: self.name(),
             expected,
             actual,
         }
@@ -114,15 +127,31 @@ impl WebSource<'_> {
         let mut request = WebRequest::new(&self.source.url)?;
         request.headers.clone_from(&self.source.headers);
         request.authorization = self.authorization(request.host())?;
+        request.has_digest = self.wanted()?.is_some();
         request.known = known.as_ref().map(|known| known.etag.clone());
         let remote = self.remote;
         let _told = remote.retries.tell(request.server(), self.reporter);
-        let answer = remote.wait(self.cancel, remote.client.web(&request))?;
-        match (answer, known) {
-            (WebAnswer::Unchanged, Some(Known { digest, .. })) => Ok(Found { digest, tree: None }),
-            (WebAnswer::File(file), _) => self.keep(*file),
-            // It was not asked whether there is something new.
-            (WebAnswer::Unchanged, None) => Err(self.says_nothing()),
+        let mut attempts_left = ATTEMPTS_MAX;
+        loop {
+            let answer = remote.wait(self.cancel, remote.client.web(&request))?;
+            let kept = match (answer, &known) {
+                (WebAnswer::Unchanged, Some(known)) => {
+                    let digest = known.digest;
+                    return Ok(Found { digest, tree: None });
+                }
+                (WebAnswer::File(file), _) => self.keep(*file),
+                // It was not asked whether there is something new.
+                (WebAnswer::Unchanged, None) => Err(self.says_nothing()),
+            };
+            attempts_left -= 1;
+            match kept {
+                // One that cannot be continued can be begun again.
+                Err(Error::Registry(error)) if error.is_transient() && attempts_left > 0 => {
+                    let message = format!("beginning again: {}", error.brief());
+                    self.reporter.warn(message);
+                }
+                kept => return kept,
+            }
         }
     }
 
@@ -180,26 +209,76 @@ impl WebSource<'_> {
     }
 
     fn receive(&self, file: &mut WebFile, ingest: &Ingest<'_>) -> Result<(BlobId, u64, Digest)> {
-        let mut writer = ingest.blob_writer();
-        let mut digester = Digester::new();
+        let mut body = Body::new(ingest, file.is_gzip());
         let (mut received, mut reported) = (0, 0);
-        let (url, total) = (&self.source.url, file.size());
+        let (name, total) = (self.name(), file.size());
         while let Some(bytes) = self.remote.wait(self.cancel, file.chunk())? {
-            digester.update(&bytes);
-            writer
-                .write_all(&bytes)
+            body.write(&bytes)
                 .map_err(|error| Error::io("store a file below", self.store.root(), error))?;
             received += bytes.len() as u64;
             self.remote.progress.count_downloaded(bytes.len() as u64);
             if received >= reported + REPORTED_BYTES {
                 reported = received;
-                self.reporter.status(url.as_str(), received, total, false);
+                self.reporter.status(name.as_str(), received, total, false);
             }
         }
-        self.reporter
-            .status(url.as_str(), received, Some(received), true);
-        let (blob, size) = writer.commit()?;
-        Ok((blob, size, digester.finish().0))
+        self.reporter.status(name, received, Some(received), true);
+        let written = body.finish();
+        let written =
+            written.map_err(|error| Error::io("store a file below", self.store.root(), error))?;
+        let (blob, size) = written.blob.commit()?;
+        Ok((blob, size, written.digester.finish().0))
+    }
+}
+
+/// A file on its way into the store.
+enum Body<'b> {
+    Plain(Written<'b>),
+    /// It comes compressed.
+    Gzip(Box<MultiGzDecoder<Written<'b>>>),
+}
+
+struct Written<'b> {
+    blob: BlobWriter<'b, 'b>,
+    digester: Digester,
+}
+
+impl<'b> Body<'b> {
+    fn new(ingest: &'b Ingest<'b>, is_gzip: bool) -> Self {
+        let written = Written {
+            blob: ingest.blob_writer(),
+            digester: Digester::new(),
+        };
+        match is_gzip {
+            true => Body::Gzip(Box::new(MultiGzDecoder::new(written))),
+            false => Body::Plain(written),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Body::Plain(written) => written.write_all(bytes),
+            Body::Gzip(decoder) => decoder.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<Written<'b>> {
+        match self {
+            Body::Plain(written) => Ok(written),
+            Body::Gzip(decoder) => decoder.finish(),
+        }
+    }
+}
+
+impl Write for Written<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.blob.write(bytes)?;
+        self.digester.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.blob.flush()
     }
 }
 

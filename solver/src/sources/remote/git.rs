@@ -1,6 +1,7 @@
 //! A revision of a git repository, as a build context or for `ADD`, by the machine's own `git`.
 
 mod checkout;
+mod program;
 
 use std::ffi::OsString;
 
@@ -12,8 +13,8 @@ use store::{
     Batch, Durability, Editor, RelPath, Store, Table, TreeId, TreeRef, TreeSource, layout,
 };
 
-use self::checkout::Git;
 pub(crate) use self::checkout::Resolved;
+use self::program::Git;
 use super::without_secrets;
 use crate::agents::Agents;
 use crate::error::{Error, Result};
@@ -37,6 +38,12 @@ const NEUTRAL_VARIABLES: [&str; 12] = [
     "NO_PROXY",
     "ALL_PROXY",
 ];
+
+/// The agent that is asked where nobody names one.
+const USUAL_AGENT: &str = "default";
+
+/// Where ssh finds its agent.
+const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
 /// Version byte of a row.
 const ROW_VERSION: u8 = 1;
@@ -104,13 +111,31 @@ impl GitSource {
                 id: source.ssh_agent.clone(),
                 ..llb::op::SshMount::default()
             })?;
-            set("SSH_AUTH_SOCK", agent.unwrap_or_default().into());
+            set(AGENT_VARIABLE, agent.unwrap_or_default().into());
             set("GIT_SSH_COMMAND", ssh_command(caller).into());
         }
         Ok(GitSource {
             reference,
             environment,
         })
+    }
+
+    /// The same with the agent that the build was given, if there is one.
+    ///
+    /// # Errors
+    /// None: it need not be there.
+    pub(crate) fn with_agent(&self, agents: &Agents) -> Result<Self> {
+        let mut git = self.clone();
+        let agent = agents.get(&llb::op::SshMount {
+            id: USUAL_AGENT.to_owned(),
+            optional: true,
+            ..llb::op::SshMount::default()
+        })?;
+        if let Some(agent) = agent {
+            git.environment.retain(|(name, _)| name != AGENT_VARIABLE);
+            git.environment.push((AGENT_VARIABLE.into(), agent.into()));
+        }
+        Ok(git)
     }
 
     /// As people write it, without passwords.
@@ -268,7 +293,7 @@ fn ssh_command(caller: &[(OsString, OsString)]) -> String {
         .filter(is_plain)
         .map(|home| format!("{home}/.ssh/known_hosts"));
     format!(
-        "ssh -F none -o BatchMode=yes -o IdentityFile=/dev/null \
+        "ssh -F none -o BatchMode=yes -o IdentityFile=none \
          -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile='/dev/null {}'",
         known.unwrap_or_default()
     )

@@ -1,49 +1,15 @@
-//! Running git: what a revision is, and its files in a directory.
+//! What a revision is, and its files in a directory.
 
-use std::ffi::OsString;
-use std::io::Read;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::fs;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rustix::process::{Pid, Signal, kill_process_group};
-
-use super::super::without_secrets;
-use super::{GitCall, GitSource};
+use super::program::Git;
 use crate::error::{Error, Result};
-
-/// Where `git` is without a word about it.
-const PROGRAM: &str = "git";
-
-/// How often it is looked whether git has ended, or is to be stopped.
-const POLL: Duration = Duration::from_millis(10);
-
-/// Most bytes of git's messages that are kept.
-const MESSAGES_BYTES_MAX: u64 = 64 * 1024;
-
-/// Settings under which a repository of a stranger is fetched: no hooks, no commands as transport.
-const SETTINGS: [&str; 6] = [
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "protocol.ext.allow=never",
-    "-c",
-    "advice.detachedHead=false",
-];
-
-/// Secrets that tell a server who asks; a dot and the host may follow. BuildKit's names.
-const HEADER_SECRET: &str = "GIT_AUTH_HEADER";
-const TOKEN_SECRET: &str = "GIT_AUTH_TOKEN";
-
-/// Whom a token is said to be of. Servers do not look at it; BuildKit's word.
-const TOKEN_USER: &str = "x-access-token";
 
 /// Hexadecimal digits of a whole name of an object: SHA-1 or SHA-256.
 const OBJECT_NAME_LENGTHS: [usize; 2] = [40, 64];
+
+/// Most tags of one commit that are kept with it.
+const TAGS_MAX: usize = 100;
 
 /// What a revision is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,34 +23,7 @@ pub(crate) struct Resolved {
     tag: Option<String>,
 }
 
-/// A repository that is being looked at or checked out.
-pub(super) struct Git<'g> {
-    source: &'g GitSource,
-    directory: &'g Path,
-    call: &'g GitCall<'g>,
-    /// Variables besides those of the source: what tells who asks.
-    login: Vec<(OsString, OsString)>,
-}
-
-impl<'g> Git<'g> {
-    /// Works in an empty directory.
-    ///
-    /// # Errors
-    /// A secret cannot be read.
-    pub(super) fn new(
-        source: &'g GitSource,
-        directory: &'g Path,
-        call: &'g GitCall<'g>,
-    ) -> Result<Self> {
-        let login = login(&source.reference.remote, call)?;
-        Ok(Git {
-            source,
-            directory,
-            call,
-            login,
-        })
-    }
-
+impl Git<'_> {
     /// Asks the server what the revision is. Of a branch and a tag of one name the branch is meant,
     /// as in BuildKit.
     pub(super) fn resolve(&self) -> Result<Resolved> {
@@ -131,9 +70,24 @@ impl<'g> Git<'g> {
     pub(super) fn check_out(&self, resolved: &Resolved) -> Result<()> {
         let (source, reference) = (self.source, &self.source.reference);
         let revision = resolved.name.as_str();
-        self.run(&["init", "--quiet", "--template="])?;
-        let shallow = ["fetch", "--quiet", "--no-tags", "--depth=1", "--"];
-        let shallow = [&shallow[..], &[&reference.remote, revision]].concat();
+        let is_sha256 = resolved
+            .commit
+            .as_ref()
+            .is_some_and(|name| name.len() == 64);
+        let format = is_sha256.then_some("--object-format=sha256");
+        let init = ["init", "--quiet", "--template="].into_iter();
+        self.run(&init.chain(format).collect::<Vec<_>>())?;
+        // Addresses of submodules may be relative to it.
+        self.run(&["remote", "add", "origin", &reference.remote])?;
+        let wanted = own_name(revision);
+        let shallow = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--update-head-ok",
+            "--depth=1",
+        ];
+        let shallow = [&shallow[..], &["--", &reference.remote, &wanted]].concat();
         let target = match self.run(&shallow) {
             Ok(_) => "FETCH_HEAD",
             Err(error) if needs_everything(revision, &error) => {
@@ -166,6 +120,31 @@ impl<'g> Git<'g> {
             let update = ["submodule", "update", "--quiet", "--init", "--recursive"];
             self.run(&[&update[..], &["--depth=1"]].concat())?;
         }
+        match reference.keeps_git_directory {
+            Some(true) => self.tidy(commit),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes `.git` what people expect there: the tags of the commit, the address without a login,
+    /// nothing of how it came.
+    fn tidy(&self, commit: &str) -> Result<()> {
+        let remote = &self.source.reference.remote;
+        let listed = self.run(&["ls-remote", "--tags", "--", remote])?;
+        let lines = listed.lines().filter_map(|line| line.split_once('\t'));
+        let tags = lines.filter(|(object, _)| *object == commit);
+        let tags = tags.map(|(_, name)| own_name(name.trim_end_matches("^{}")));
+        let tags: Vec<_> = tags.take(TAGS_MAX).collect();
+        if !tags.is_empty() {
+            let fetch = ["fetch", "--quiet", "--no-tags", "--depth=1", "--", remote];
+            let tags = tags.iter().map(String::as_str);
+            self.run(&fetch.into_iter().chain(tags).collect::<Vec<_>>())?;
+        }
+        self.run(&["remote", "set-url", "origin", &without_login(remote)])?;
+        let directory = self.directory.join(".git");
+        // What is not there need not go.
+        fs::remove_file(directory.join("FETCH_HEAD")).ok();
+        fs::remove_dir_all(directory.join("logs")).ok();
         Ok(())
     }
 
@@ -189,81 +168,6 @@ impl<'g> Git<'g> {
             _ => Ok(()),
         }
     }
-
-    /// Runs git and gives what it prints.
-    fn run(&self, arguments: &[&str]) -> Result<String> {
-        let source = self.source;
-        let mut command = Command::new(PROGRAM);
-        command
-            .args(SETTINGS)
-            .args(arguments)
-            .current_dir(self.directory)
-            .env_clear()
-            .envs(source.environment.iter().cloned())
-            .envs(self.login.iter().cloned())
-            // Nobody is there to be asked.
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env_remove("GIT_DIR")
-            .env_remove("GIT_WORK_TREE")
-            .env_remove("GIT_INDEX_FILE")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        let is_set = |name| source.environment.iter().any(|(known, _)| known == name);
-        if !is_set("GIT_SSH_COMMAND") && !is_set("GIT_SSH") {
-            command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
-        }
-        let child = command.spawn().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                source.failed("it is fetched by git, which is not installed")
-            }
-            _ => source.failed(format!("cannot start git: {error}")),
-        })?;
-        let (succeeded, printed, messages) = self.wait(child)?;
-        if succeeded {
-            return Ok(printed);
-        }
-        let remote = &source.reference.remote;
-        let messages = messages.replace(remote, &without_secrets(remote));
-        let lines = messages.lines().filter(|line| !line.trim().is_empty());
-        let reason = lines.collect::<Vec<_>>().join("; ");
-        Err(source.failed(match reason.is_empty() {
-            true => format!("git {} failed", arguments[0]),
-            false => format!("git {}: {reason}", arguments[0]),
-        }))
-    }
-
-    /// Waits for git to end, and stops it when nobody wants it any more.
-    fn wait(&self, mut child: Child) -> Result<(bool, String, String)> {
-        let printed = child.stdout.take().map(|pipe| thread::spawn(|| read(pipe)));
-        let messages = child.stderr.take().map(|pipe| thread::spawn(|| read(pipe)));
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break Ok(status),
-                Ok(None) if self.call.cancel.is_cancelled() => {
-                    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                    if let Some(group) = group {
-                        kill_process_group(group, Signal::KILL).ok();
-                    }
-                    break child.wait();
-                }
-                Ok(None) => thread::sleep(POLL),
-                Err(error) => break Err(error),
-            }
-        };
-        let text = |reader: Option<thread::JoinHandle<String>>| {
-            reader
-                .and_then(|reader| reader.join().ok())
-                .unwrap_or_default()
-        };
-        let (printed, messages) = (text(printed), text(messages));
-        let status = status.map_err(|error| self.source.failed(format!("git: {error}")))?;
-        match self.call.cancel.is_cancelled() {
-            true => Err(Error::Cancelled),
-            false => Ok((status.success(), printed, messages)),
-        }
-    }
 }
 
 /// Whether the revision can be had from a copy of everything only: a server need not give single
@@ -273,55 +177,39 @@ fn needs_everything(revision: &str, error: &Error) -> bool {
     is_commit || error.to_string().contains("shallow")
 }
 
-/// The beginning of what comes through a pipe, which is read to its end.
-fn read(mut pipe: impl Read) -> String {
-    let mut bytes = Vec::new();
-    let kept = pipe
-        .by_ref()
-        .take(MESSAGES_BYTES_MAX)
-        .read_to_end(&mut bytes);
-    if kept.is_ok() {
-        std::io::copy(&mut pipe, &mut std::io::sink()).ok();
+/// A reference that is fetched under its own name; a commit, or a name that nobody knows, as it is.
+fn own_name(name: &str) -> String {
+    match name.starts_with("refs/") {
+        true => format!("+{name}:{name}"),
+        false => name.to_owned(),
     }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The variables by which git tells a server who asks, from secrets of the build. They are no
-/// arguments, which everybody on the machine can read.
-fn login(remote: &str, call: &GitCall<'_>) -> Result<Vec<(OsString, OsString)>> {
-    let Some((scheme @ ("http" | "https"), rest)) = remote.split_once("://") else {
-        return Ok(Vec::new());
+/// The address without what stands before an `@` for a server of the web.
+fn without_login(remote: &str) -> String {
+    let parts = remote.split_once("://");
+    let Some((scheme @ ("http" | "https"), rest)) = parts else {
+        return remote.to_owned();
     };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let authority = authority.rsplit('@').next().unwrap_or_default();
-    let host = authority.split(':').next().unwrap_or_default();
-    let find = |name: &str| {
-        for id in [format!("{name}.{host}"), name.to_owned()] {
-            if let Some(value) = call.secrets.get(&id, true)? {
-                return value.text(&id).map(Some);
-            }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_kept_has_no_login() {
+        for (address, kept) in [
+            ("https://me:secret@h:1/a.git", "https://h:1/a.git"),
+            ("http://token@h/a.git", "http://h/a.git"),
+            ("https://h/a@b.git", "https://h/a@b.git"),
+            ("ssh://git@h/a", "ssh://git@h/a"),
+            ("git@h:a", "git@h:a"),
+        ] {
+            assert_eq!(without_login(address), kept);
         }
-        Ok::<_, Error>(None)
-    };
-    let header = match find(HEADER_SECRET)? {
-        Some(header) => Some(header.trim().to_owned()),
-        None => find(TOKEN_SECRET)?.map(|token| {
-            let login = format!("{TOKEN_USER}:{}", token.trim());
-            format!("basic {}", STANDARD.encode(login))
-        }),
-    };
-    let Some(header) = header else {
-        return Ok(Vec::new());
-    };
-    let variables = [
-        ("GIT_CONFIG_COUNT", "1".to_owned()),
-        (
-            "GIT_CONFIG_KEY_0",
-            format!("http.{scheme}://{authority}/.extraheader"),
-        ),
-        ("GIT_CONFIG_VALUE_0", format!("Authorization: {header}")),
-    ];
-    Ok(variables
-        .map(|(name, value)| (name.into(), value.into()))
-        .to_vec())
+    }
 }
