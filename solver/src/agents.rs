@@ -39,13 +39,18 @@ impl Agents {
         self.0.insert(id.into(), socket).is_none()
     }
 
+    /// The socket of the agent with this id.
+    pub(crate) fn find(&self, id: &str) -> Option<PathBuf> {
+        self.0.get(id).cloned()
+    }
+
     /// The socket of an agent; `None` if there is none and that is no error.
     ///
     /// # Errors
     /// [`Error::NoAgent`].
     pub(crate) fn get(&self, mount: &SshMount) -> Result<Option<PathBuf>> {
-        match self.0.get(&mount.id) {
-            Some(socket) => Ok(Some(socket.clone())),
+        match self.find(&mount.id) {
+            Some(socket) => Ok(Some(socket)),
             None if mount.optional => Ok(None),
             None => Err(Error::NoAgent {
                 id: mount.id.clone(),

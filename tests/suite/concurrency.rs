@@ -423,6 +423,28 @@ fn four_builds_that_share_steps_and_layers_all_succeed() {
 }
 
 #[test]
+fn builds_that_read_standard_input_run_at_once_like_others() {
+    let varve = Varve::new();
+    let builds: Vec<_> = (0..4)
+        .map(|number| {
+            // Longer than it takes until somebody who waits says so.
+            let text = format!("FROM busybox\nRUN sleep 4; echo {number}\n");
+            let file = varve.write(format!("Dockerfile.{number}"), text);
+            let words = ["build", "-t", "app", "--build-context"];
+            let mut command = varve.command(words);
+            command.arg(varve.base_context()).arg("-");
+            command.stdin(std::fs::File::open(file).unwrap());
+            Running::start(&mut command)
+        })
+        .collect();
+    for build in builds {
+        let built = build.wait().success();
+        assert!(!built.stderr.contains("waiting for another"), "{built}");
+    }
+    is_sound(&varve);
+}
+
+#[test]
 fn one_image_exported_by_several_at_once_is_the_same_in_each() {
     let varve = Varve::new();
     varve.dockerfile("FROM busybox\nRUN seq 1 20000 > /numbers; mkdir /d; ln /numbers /d/hard\n");

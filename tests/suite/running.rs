@@ -319,3 +319,21 @@ fn an_image_that_is_not_here_is_pulled() {
         .varve(["run", "--pull=always", &reference])
         .refused_with(125, &["127.0.0.1:"]);
 }
+
+#[test]
+fn an_image_of_another_platform_is_run_with_a_warning_unless_it_was_asked_for() {
+    let varve = Varve::new();
+    varve.dockerfile(
+        "FROM --platform=$BUILDPLATFORM busybox AS base\nFROM scratch\nCOPY --from=base / /\n",
+    );
+    varve
+        .build(["--platform", "linux/s390x", "-t", "other"])
+        .succeeded();
+    varve.build(["-t", "own"]).succeeded();
+    let run = |image: &str| varve.varve(["run", "--rm", image, "echo", "ran"]).success();
+    let other = run("other");
+    assert_eq!(other.stdout, "ran\n");
+    let warning = "WARNING: The requested image's platform (linux/s390x) does not match";
+    assert!(other.stderr.contains(warning), "{other}");
+    assert_eq!(run("own").stderr, "");
+}

@@ -86,9 +86,11 @@ pub(super) fn load(site: &Site, options: &Load) -> anyhow::Result<()> {
         }
         _ => {
             let caller = Caller::current();
-            if caller.stdin().is_terminal() {
+            if caller.terminal_of_stdin().is_terminal() {
                 bail!("requested load from a terminal: name an archive with -i, or redirect one");
             }
+            // Before that: who has read standard input cannot be carried out elsewhere any more.
+            site.open_store()?;
             let input = caller.stdin_file().context("cannot read standard input")?;
             (input, "standard input".to_owned())
         }

@@ -7,11 +7,11 @@ mod result;
 mod steps;
 
 use solver::history::History;
-use solver::history::record::Asked;
+use solver::history::record::{Asked, BuildRecord};
 use solver::history::recorder::{Outcome, Recorder};
 use solver::history::redaction::Redaction;
 use solver::progress::Progress;
-use solver::request::Built;
+use solver::request::{BuildRequest, Built};
 use solver::{BuildFailure, CancelToken};
 
 use crate::args;
@@ -38,6 +38,10 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
         anyhow::bail!("an archive is not written to a terminal: give dest=FILE, or redirect it");
     }
     let without_effect = options.familiar.without_effect();
+    if request::reads_stdin(&options) {
+        // Before that: who has read standard input cannot be carried out elsewhere any more.
+        site.open_store()?;
+    }
     let (request, mut asked) = request::make(options, &site.environment)?;
     if !without_effect.is_empty() && !asked.is_quiet {
         say(&format!(
@@ -55,11 +59,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     let output = Output::start(mode, &site.environment)?;
     let store = service.solver().snapshots().store().clone();
     let history = History::new(store);
-    let number = history.begin(Asked::of(&request)).unwrap_or_else(|error| {
-        // Whether it can be kept is told when it is over.
-        tracing::warn!(%error, "that a build runs is not in the history");
-        0
-    });
+    let number = begin(&history, &request);
     let recorder = Recorder::new(
         output.display(),
         Asked::of(&request),
@@ -81,12 +81,7 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
     let (built, interrupted) = built?;
     let outcome = outcome(&built, interrupted.is_some());
     let mut record = recorder.finish(number, &outcome, &progress);
-    if let Err(error) = history.save(&mut record) {
-        say(&format!(
-            "WARNING: this build is not in the history: {}",
-            sentence(&error)
-        ));
-    }
+    keep(&history, &mut record);
     collect_garbage(&asked.configuration, &service);
     if mode.is_for_people() {
         say(&summary(&record.summary));
@@ -103,6 +98,25 @@ pub(super) fn build(site: &Site, options: args::Build) -> anyhow::Result<()> {
         say(NO_OUTPUT);
     }
     result::write(&built, &asked)
+}
+
+/// Remembers that a build runs; gives its number, or 0.
+fn begin(history: &History, request: &BuildRequest) -> u64 {
+    history.begin(Asked::of(request)).unwrap_or_else(|error| {
+        // Whether it can be kept is told when it is over.
+        tracing::warn!(%error, "that a build runs is not in the history");
+        0
+    })
+}
+
+/// Remembers how it was.
+fn keep(history: &History, record: &mut BuildRecord) {
+    if let Err(error) = history.save(record) {
+        say(&format!(
+            "WARNING: this build is not in the history: {}",
+            sentence(&error)
+        ));
+    }
 }
 
 /// Keeps the build cache as small as the configuration has it. A build is as good without that.

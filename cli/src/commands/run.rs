@@ -103,6 +103,12 @@ fn carry_out(site: &Site, options: args::Run, turn: Option<Turn<'_>>) -> anyhow:
             return Err(interrupted.into());
         }
         let ready = ready?;
+        if let Some((own, host)) = ready.unlike() {
+            say(&format!(
+                "WARNING: The requested image's platform ({own}) does not match the detected host \
+                 platform ({host}) and no specific platform was requested"
+            ));
+        }
         // The container's own snapshot keeps its files from here on.
         drop(turn);
         let _raw = match has_terminal {

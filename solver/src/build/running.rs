@@ -82,6 +82,8 @@ pub struct ReadyContainer {
     config: RunConfig,
     mounts: Vec<Mount>,
     execution: Arc<Execution>,
+    /// The platform of the image and this machine's, if they differ and nobody named one.
+    unlike: Option<(String, String)>,
     snapshot: TransientSnapshot,
 }
 
@@ -152,6 +154,13 @@ impl Solver {
         if wanted.platform.is_some() {
             self.execution.check_platform(&llb_platform).await?;
         }
+        // An image of one platform is taken whatever that is.
+        let own = image
+            .config
+            .platform()
+            .filter(|_| wanted.platform.is_none());
+        let unlike = own.filter(|own| own.architecture != platform.architecture);
+        let unlike = unlike.map(|own| (own.to_string(), platform.to_string()));
         let remote = (wanted.pull != Pull::Never).then(|| Remote::new(registries, progress));
         let (images, cancel) = (self.images.clone(), cancel.clone());
         let (snapshots, checked) = (self.snapshots.clone(), self.checked.clone());
@@ -183,6 +192,7 @@ impl Solver {
                 config: image.config.config,
                 mounts,
                 execution,
+                unlike,
                 snapshot: TransientSnapshot { key, snapshots },
             })
         })
@@ -191,6 +201,13 @@ impl Solver {
 }
 
 impl ReadyContainer {
+    /// The platform of the image and this machine's, if they differ and nobody has asked for that.
+    #[must_use]
+    pub fn unlike(&self) -> Option<(&str, &str)> {
+        let (own, host) = self.unlike.as_ref()?;
+        Some((own, host))
+    }
+
     /// Runs a process in it until that ends. What it writes is thrown away. Nothing else of the
     /// store is used meanwhile, so that a collection may run.
     ///

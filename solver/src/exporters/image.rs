@@ -48,8 +48,6 @@ pub(super) struct Assembled {
     pub(super) config: Document,
     pub(super) manifest: Document,
     pub(super) layers: Vec<Packed>,
-    /// Latest mtime of files in layers that are packed again.
-    pub(super) clamp: Option<i64>,
     created: Option<String>,
     value: Value,
 }
@@ -209,7 +207,6 @@ fn assemble_one(
         config,
         manifest,
         layers,
-        clamp: look.clamp,
         created,
         value: result.value.clone(),
     })
@@ -361,8 +358,8 @@ fn hold_layers(
 ) -> Result<()> {
     for layer in &one.layers {
         if let Some(change) = &layer.change {
-            let noted =
-                layers::note_change(batch, layer.diff_id, change, images.content().store())?;
+            let (packing, store) = ((change, layer.clamp), images.content().store());
+            let noted = layers::note_change(batch, layer.diff_id, packing, store)?;
             for change in [*change, noted] {
                 held.push(Reference::Tree(change.tree.id));
                 held.extend(change.below.map(|below| Reference::Tree(below.id)));
@@ -448,6 +445,7 @@ mod tests {
             descriptor: Descriptor::new("t", digest, 1),
             diff_id: digest,
             change: None,
+            clamp: None,
             created: created.map(store::Timestamp::from_seconds),
         }
     }

@@ -29,8 +29,18 @@ const PACK_VERSION: u8 = 2;
 pub(super) enum Layer {
     /// Packed by whoever made the base image; goes out byte by byte as it came in.
     Foreign(Descriptor, Digest),
+    /// Of a base image that was built here: packed again as it was then.
+    Base(Packing, Digest),
     /// What one step changed, and when.
     Own(Change, Option<Timestamp>),
+}
+
+/// How a layer was packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Packing {
+    change: Change,
+    /// Latest mtime of its files, in seconds since 1970.
+    clamp: Option<i64>,
 }
 
 /// What lies between two trees.
@@ -56,6 +66,8 @@ pub(super) struct Packed {
     pub(super) diff_id: Digest,
     /// What to pack again where the bytes are not kept.
     pub(super) change: Option<Change>,
+    /// Latest mtime of its files then, in seconds since 1970.
+    pub(super) clamp: Option<i64>,
     /// When the step ran; `None` for layers of a base image.
     pub(super) created: Option<Timestamp>,
 }
@@ -77,7 +89,10 @@ pub(super) fn layers(value: &Value, images: &Images, snapshots: &Manager) -> Res
         if let Some(base) = images.layers_of(&name)? {
             for (descriptor, diff_id) in base.into_iter().rev() {
                 layers.push(match unpacked(images, store, &descriptor, diff_id)? {
-                    Some(change) => Layer::Own(change, None),
+                    Some(change) => {
+                        let clamp = noted_clamp(store, diff_id)?;
+                        Layer::Base(Packing { change, clamp }, diff_id)
+                    }
                     None => Layer::Foreign(descriptor, diff_id),
                 });
             }
@@ -146,9 +161,14 @@ pub(crate) fn noted_change(store: &Store, diff_id: Digest) -> Result<Option<Chan
 pub(super) fn note_change(
     batch: &mut Batch,
     diff_id: Digest,
-    change: &Change,
+    (change, clamp): (&Change, Option<i64>),
     store: &Store,
 ) -> Result<Change> {
+    if let Some(clamp) = clamp {
+        let mut row = Encoder::new();
+        row.signed(clamp);
+        batch.put(Table::Layer, clamp_key(diff_id), row.finish());
+    }
     if let Some(known) = noted_change(store, diff_id)? {
         let has_below = known
             .below
@@ -169,6 +189,39 @@ pub(super) fn note_change(
 
 fn change_key(diff_id: Digest) -> Vec<u8> {
     [b"change/", &diff_id.as_bytes()[..]].concat()
+}
+
+/// The latest mtime that a layer was packed with, if it was clamped.
+fn noted_clamp(store: &Store, diff_id: Digest) -> Result<Option<i64>> {
+    let Some(row) = store.rows().get(Table::Layer, &clamp_key(diff_id))? else {
+        return Ok(None);
+    };
+    let mut row = Decoder::new("clamp row", &row);
+    let clamp = row.signed()?;
+    row.finish()?;
+    Ok(Some(clamp))
+}
+
+/// With which latest mtimes a layer of an image may have been packed, as old as the image says it
+/// is: with SOURCE_DATE_EPOCH no file was newer.
+///
+/// # Errors
+/// Database errors.
+pub(super) fn clamps(
+    store: &Store,
+    diff_id: Digest,
+    created: Option<&str>,
+) -> Result<Vec<Option<i64>>> {
+    if let Some(clamp) = noted_clamp(store, diff_id)? {
+        return Ok(vec![Some(clamp)]);
+    }
+    let created = created.and_then(|text| text.parse().ok());
+    let created = created.map(|time: jiff::Timestamp| time.as_second());
+    Ok([None].into_iter().chain(created.map(Some)).collect())
+}
+
+fn clamp_key(diff_id: Digest) -> Vec<u8> {
+    [b"clamp/", &diff_id.as_bytes()[..]].concat()
 }
 
 /// How the layers of an image are to look.
@@ -256,12 +309,34 @@ pub(super) fn pack(
     keeping: &mut Keeping<'_>,
     step: &Step,
 ) -> Result<Packed> {
-    let (change, created) = match layer {
-        Layer::Own(change, created) => (change, *created),
-        Layer::Foreign(descriptor, diff_id) => {
-            return foreign(descriptor, *diff_id, look, images, keeping, step);
+    match layer {
+        Layer::Own(change, created) => own((change, *created), look, images, keeping, step),
+        Layer::Base(Packing { change, clamp }, diff_id) => {
+            // A base is what it is, whatever SOURCE_DATE_EPOCH says of what is built on it.
+            let as_before = Look {
+                clamp: *clamp,
+                ..*look
+            };
+            let packed = own((change, None), &as_before, images, keeping, step)?;
+            match packed.diff_id == *diff_id {
+                true => Ok(packed),
+                // Packed by a varve that did not note how.
+                false => own((change, None), look, images, keeping, step),
+            }
         }
-    };
+        Layer::Foreign(descriptor, diff_id) => {
+            foreign(descriptor, *diff_id, look, images, keeping, step)
+        }
+    }
+}
+
+fn own(
+    (change, created): (&Change, Option<Timestamp>),
+    look: &Look,
+    images: &Images,
+    keeping: &mut Keeping<'_>,
+    step: &Step,
+) -> Result<Packed> {
     let key = packed_key(change, look);
     let is_plain = look.compression() == Compression::None;
     let found = known(&key, is_plain, images)?;
@@ -273,6 +348,7 @@ pub(super) fn pack(
         descriptor: look.descriptor(look.compression().media_type(), digest, size),
         diff_id,
         change: Some(*change),
+        clamp: look.clamp,
         created,
     })
 }
@@ -355,6 +431,7 @@ fn foreign(
         descriptor: look.descriptor(media_type, digest, size),
         diff_id,
         change: None,
+        clamp: None,
         created: None,
     })
 }

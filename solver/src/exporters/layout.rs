@@ -160,7 +160,7 @@ fn members_of(
     for one in &image.platforms {
         for layer in &one.layers {
             if written.insert(layer.descriptor.digest) {
-                layer_member(members, layer, one.clamp, images)?;
+                layer_member(members, layer, images)?;
             }
         }
     }
@@ -181,12 +181,7 @@ pub(super) fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-fn layer_member(
-    members: &mut dyn Members,
-    layer: &Packed,
-    clamp: Option<i64>,
-    images: &Images,
-) -> Result<()> {
+fn layer_member(members: &mut dyn Members, layer: &Packed, images: &Images) -> Result<()> {
     let (digest, size) = (layer.descriptor.digest, layer.descriptor.size);
     let content = images.content();
     let kept = content.find(digest)?.is_some();
@@ -195,7 +190,7 @@ fn layer_member(
         size,
         &mut |out| match (kept, &layer.change) {
             (false, Some(change)) => {
-                layers::write_again(change, (clamp, size), content.store(), out)
+                layers::write_again(change, (layer.clamp, size), content.store(), out)
             }
             _ => content.copy_to(digest, out).map(drop),
         },

@@ -48,7 +48,7 @@ pub(super) fn push(
         for layer in &one.layers {
             let packing = Packing {
                 change: layer.change.as_ref(),
-                epoch: one.clamp,
+                epoch: layer.clamp,
             };
             let payload = payload(&layer.descriptor, packing, images)?;
             cargo.add_blob(&layer.descriptor, payload);

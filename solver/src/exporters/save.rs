@@ -342,10 +342,7 @@ impl Walk<'_> {
         let store = content.store();
         let change = layers::unpacked(self.images, store, layer, diff_id)?;
         let change = change.ok_or_else(missing)?;
-        let created = config.created.as_deref().and_then(|text| text.parse().ok());
-        let epoch = created.map(|time: jiff::Timestamp| time.as_second());
-        // With SOURCE_DATE_EPOCH no file was newer than the image.
-        for clamp in [None, epoch] {
+        for clamp in layers::clamps(store, diff_id, config.created.as_deref())? {
             let look = Look::new(&ImageAttributes::default(), Compression::None, clamp)?;
             let own = Layer::Own(change, None);
             // Plain, so nothing is kept.

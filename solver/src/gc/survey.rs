@@ -221,7 +221,12 @@ fn entry(
             .iter()
             .find(|one| one.identity.to_string() == identity);
         if let Some(known) = known {
-            entry.description = format!("cached mount {}", known.id);
+            // An id that is a target begins with a second slash.
+            let id = match known.id.strip_prefix("//") {
+                Some(rest) => format!("/{rest}"),
+                None => known.id.clone(),
+            };
+            entry.description = format!("cached mount {id}");
             (entry.created, entry.last_used, entry.uses) =
                 (known.created, known.last_used, known.uses);
             entry.is_in_use |= known.is_in_use;

@@ -126,10 +126,11 @@ impl RemoteSource {
             cancel: with.cancel,
         };
         let fetched = match self {
-            RemoteSource::Git(git) => git.with_agent(with.agents).and_then(|git| {
-                let resolved = git.resolve(&call)?;
-                git.fetch(&resolved, &call)
-            }),
+            RemoteSource::Git(git) => {
+                let git = git.with_agent(with.agents);
+                let resolved = git.resolve(&call);
+                resolved.and_then(|resolved| git.fetch(&resolved, &call))
+            }
             RemoteSource::Archive(archive) => archive
                 .take()
                 .ok_or_else(|| failed("standard input", "it has been read already"))

@@ -40,6 +40,34 @@ fn the_same_inputs_give_the_same_digest_in_two_roots() {
 }
 
 #[test]
+fn layers_of_a_base_that_was_built_here_stay_what_they_are() {
+    let varve = Varve::new();
+    varve.write("context/f", "of the base");
+    let diff_ids = |name: &str, text: &str, epoch: Option<&str>| {
+        varve.dockerfile(text);
+        let mut command = varve.build_command(["-t", name]);
+        run(match epoch {
+            Some(epoch) => command.env("SOURCE_DATE_EPOCH", epoch),
+            None => &mut command,
+        })
+        .succeeded();
+        let words = ["inspect", "--format", "{{json .RootFS.Layers}}", name];
+        let text = varve.varve(words).success().stdout;
+        serde_json::from_str::<Vec<String>>(&text).unwrap()
+    };
+    for of_base in [None, Some("1000"), Some(EPOCH)] {
+        let base = diff_ids("base", "FROM scratch\nCOPY f /\n", of_base);
+        for of_child in [None, Some("2000"), Some(EPOCH)] {
+            let child = diff_ids("child", "FROM base\nCOPY f /g\n", of_child);
+            assert_eq!(child[..1], base, "{of_base:?} {of_child:?}");
+            varve
+                .varve(["save", "-o", "child.tar", "child"])
+                .succeeded();
+        }
+    }
+}
+
+#[test]
 fn archives_of_two_builds_are_the_same_bytes() {
     let varve = Varve::new();
     varve.dockerfile("FROM busybox\nRUN echo x > /f\n");

@@ -128,6 +128,11 @@ pub(super) fn make(
     Ok((request, asked))
 }
 
+/// Whether the Dockerfile or the context comes from standard input.
+pub(super) fn reads_stdin(options: &Build) -> bool {
+    options.context == "-" || options.file.as_deref().is_some_and(|file| file == "-")
+}
+
 /// The path, unless the word is empty: scripts say `--iidfile "$FILE"`.
 fn path_if_any(word: Option<&OsStr>) -> Option<&Path> {
     word.filter(|word| !word.is_empty()).map(Path::new)

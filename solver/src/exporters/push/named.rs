@@ -278,8 +278,7 @@ impl Gathering<'_> {
             && origins::of(content.store(), layer.digest)?.is_empty())
     }
 
-    /// Packs a layer that is a tree here. It was named with the times of SOURCE_DATE_EPOCH if there
-    /// was one; then the image is as old as that.
+    /// Packs a layer that is a tree here.
     fn pack(
         &self,
         layer: &Descriptor,
@@ -288,11 +287,10 @@ impl Gathering<'_> {
         config: &ImageConfig,
         keeping: &mut Keeping<'_>,
     ) -> Result<Descriptor> {
-        let created = config.created.as_deref().and_then(|text| text.parse().ok());
-        let epoch = created.map(|time: jiff::Timestamp| time.as_second());
-        for epoch in [None, epoch] {
+        let clamps = layers::clamps(keeping.store(), diff_id, config.created.as_deref())?;
+        for clamp in clamps {
             let own = Layer::Own(*change, None);
-            let look = Look::new(&ImageAttributes::default(), Compression::Gzip, epoch)?;
+            let look = Look::new(&ImageAttributes::default(), Compression::Gzip, clamp)?;
             let packed = layers::pack(&own, &look, self.images, keeping, self.step)?;
             if packed.diff_id == diff_id {
                 return Ok(packed.descriptor);

@@ -107,11 +107,11 @@ impl GitSource {
         set("HOME", "/nonexistent".into());
         set("GIT_CONFIG_NOSYSTEM", "1".into());
         if !source.ssh_agent.is_empty() {
-            let agent = agents.get(&llb::op::SshMount {
+            let agent = agents.find(&source.ssh_agent);
+            let agent = agent.ok_or_else(|| Error::NoAgent {
                 id: source.ssh_agent.clone(),
-                ..llb::op::SshMount::default()
             })?;
-            set(AGENT_VARIABLE, agent.unwrap_or_default().into());
+            set(AGENT_VARIABLE, agent.into());
             set("GIT_SSH_COMMAND", ssh_command(caller).into());
         }
         Ok(GitSource {
@@ -121,21 +121,13 @@ impl GitSource {
     }
 
     /// The same with the agent that the build was given, if there is one.
-    ///
-    /// # Errors
-    /// None: it need not be there.
-    pub(crate) fn with_agent(&self, agents: &Agents) -> Result<Self> {
+    pub(crate) fn with_agent(&self, agents: &Agents) -> Self {
         let mut git = self.clone();
-        let agent = agents.get(&llb::op::SshMount {
-            id: USUAL_AGENT.to_owned(),
-            optional: true,
-            ..llb::op::SshMount::default()
-        })?;
-        if let Some(agent) = agent {
+        if let Some(agent) = agents.find(USUAL_AGENT) {
             git.environment.retain(|(name, _)| name != AGENT_VARIABLE);
             git.environment.push((AGENT_VARIABLE.into(), agent.into()));
         }
-        Ok(git)
+        git
     }
 
     /// As people write it, without passwords.
