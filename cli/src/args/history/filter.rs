@@ -194,6 +194,9 @@ mod tests {
             assert!(error.contains("duration, startedAt"), "{text}: {error}");
         }
         let error = "status=done".parse::<Filter>().unwrap_err();
-        assert!(error.contains("completed, error or canceled"), "{error}");
+        assert!(
+            error.contains("completed, error, canceled, running or killed"),
+            "{error}"
+        );
     }
 }
