@@ -39,6 +39,10 @@ impl Web {
         format!("http://{}/{path}", self.fake.address)
     }
 
+    fn file(&self) -> Vec<u8> {
+        self.file.lock().unwrap().clone()
+    }
+
     fn change(&self, file: &[u8]) {
         *self.file.lock().unwrap() = file.to_vec();
     }
@@ -197,6 +201,11 @@ fn what_is_compressed_for_the_way_only_is_added_as_it_was() {
     let add = format!("ADD --checksum=sha256:{digest} {} /file", web.url("gzip"));
     build(&varve, &add, &[]).succeeded();
     assert_eq!(varve.read("files/file"), "as it was");
+    for damaged in [&b"no gzip"[..], &web.file()[..15]] {
+        web.change(damaged);
+        let add = format!("ADD {} /file", web.url("gzip"));
+        build(&varve, &add, &[]).refused_with(1, &["is said to be compressed by gzip"]);
+    }
 }
 
 #[test]

@@ -213,8 +213,7 @@ impl WebSource<'_> {
         let (mut received, mut reported) = (0, 0);
         let (name, total) = (self.name(), file.size());
         while let Some(bytes) = self.remote.wait(self.cancel, file.chunk())? {
-            body.write(&bytes)
-                .map_err(|error| Error::io("store a file below", self.store.root(), error))?;
+            body.write(&bytes).map_err(|error| self.unwritten(error))?;
             received += bytes.len() as u64;
             self.remote.progress.count_downloaded(bytes.len() as u64);
             if received >= reported + REPORTED_BYTES {
@@ -223,11 +222,26 @@ impl WebSource<'_> {
             }
         }
         self.reporter.status(name, received, Some(received), true);
-        let written = body.finish();
-        let written =
-            written.map_err(|error| Error::io("store a file below", self.store.root(), error))?;
+        let written = body.finish().map_err(|error| self.unwritten(error))?;
         let (blob, size) = written.blob.commit()?;
         Ok((blob, size, written.digester.finish().0))
+    }
+}
+
+impl WebSource<'_> {
+    /// Why bytes that came are not in the store.
+    fn unwritten(&self, error: io::Error) -> Error {
+        let is_damage = matches!(
+            error.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        );
+        match is_damage {
+            true => Error::Context {
+                name: self.name(),
+                reason: format!("it is said to be compressed by gzip, and is damaged: {error}"),
+            },
+            false => Error::io("store a file below", self.store.root(), error),
+        }
     }
 }
 
