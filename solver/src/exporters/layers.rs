@@ -164,11 +164,6 @@ pub(super) fn note_change(
     (change, clamp): (&Change, Option<i64>),
     store: &Store,
 ) -> Result<Change> {
-    if let Some(clamp) = clamp {
-        let mut row = Encoder::new();
-        row.signed(clamp);
-        batch.put(Table::Layer, clamp_key(diff_id), row.finish());
-    }
     if let Some(known) = noted_change(store, diff_id)? {
         let has_below = known
             .below
@@ -184,6 +179,15 @@ pub(super) fn note_change(
         catalog::encode_tree(&mut row, below);
     }
     batch.put(Table::Layer, change_key(diff_id), row.finish());
+    // Of this change: another one gives the same layer with another clamp, perhaps.
+    match clamp {
+        None => batch.delete(Table::Layer, clamp_key(diff_id)),
+        Some(clamp) => {
+            let mut row = Encoder::new();
+            row.signed(clamp);
+            batch.put(Table::Layer, clamp_key(diff_id), row.finish());
+        }
+    };
     Ok(*change)
 }
 
@@ -191,7 +195,7 @@ fn change_key(diff_id: Digest) -> Vec<u8> {
     [b"change/", &diff_id.as_bytes()[..]].concat()
 }
 
-/// The latest mtime that a layer was packed with, if it was clamped.
+/// The latest mtime that the noted change of a layer was packed with, if it was clamped.
 fn noted_clamp(store: &Store, diff_id: Digest) -> Result<Option<i64>> {
     let Some(row) = store.rows().get(Table::Layer, &clamp_key(diff_id))? else {
         return Ok(None);

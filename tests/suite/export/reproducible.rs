@@ -68,6 +68,30 @@ fn layers_of_a_base_that_was_built_here_stay_what_they_are() {
 }
 
 #[test]
+fn an_image_is_saved_though_another_has_the_same_layer_by_another_epoch() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM scratch\nCOPY f /\n");
+    let layers = |name: &str, epoch: &str, changed: &str| {
+        varve.write("context/f", "text");
+        varve
+            .tool("touch", ["-d", changed, "context/f"])
+            .succeeded();
+        let mut command = varve.build_command(["--no-cache", "-t", name]);
+        run(command.env("SOURCE_DATE_EPOCH", epoch)).succeeded();
+        let words = ["inspect", "--format", "{{json .RootFS.Layers}}", name];
+        varve.varve(words).success().stdout
+    };
+    let one = layers("one", "1000", "@5000");
+    // What is known of the context goes by its contents: with its times it is read anew.
+    varve.varve(["prune", "--all", "--force"]).succeeded();
+    let other = layers("other", "2000", "@1000");
+    assert_eq!(one, other);
+    for name in ["one", "other"] {
+        varve.varve(["save", "-o", "image.tar", name]).succeeded();
+    }
+}
+
+#[test]
 fn archives_of_two_builds_are_the_same_bytes() {
     let varve = Varve::new();
     varve.dockerfile("FROM busybox\nRUN echo x > /f\n");
