@@ -4,6 +4,8 @@
 //! `#REVISION:DIRECTORY` or with queries (`?ref=v1&subdir=docs`), as BuildKit's
 //! `frontend/dockerfile/dfgitutil` reads them.
 
+use crate::directives::parse_bool;
+
 /// A repository, and what is meant of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GitReference {
@@ -76,7 +78,9 @@ impl GitReference {
             }
             let flag = || match value.is_empty() {
                 true => Ok(true),
-                false => boolean(&value).ok_or_else(|| format!("invalid {key} value: {value:?}")),
+                false => {
+                    parse_bool(&value).ok_or_else(|| format!("invalid {key} value: {value:?}"))
+                }
             };
             match key.as_str() {
                 "ref" => settle("ref", &mut self.revision, value)?,
@@ -131,15 +135,6 @@ fn settle(what: &str, slot: &mut Option<String>, value: String) -> Result<(), St
             *slot = Some(value);
             Ok(())
         }
-    }
-}
-
-/// A truth value as Go's `strconv.ParseBool` reads it.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

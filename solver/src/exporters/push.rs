@@ -12,7 +12,7 @@ use store::Batch;
 
 use super::Export;
 use super::image::{self, Image};
-use super::layers::{self, Change};
+use super::layers::{self, Packed};
 use crate::content::note;
 use crate::error::{Error, Result};
 use crate::frontend;
@@ -46,11 +46,7 @@ pub(super) fn push(
     let mut cargo = Cargo::default();
     for one in &image.platforms {
         for layer in &one.layers {
-            let packing = Packing {
-                change: layer.change.as_ref(),
-                epoch: layer.clamp,
-            };
-            let payload = payload(&layer.descriptor, packing, images)?;
+            let payload = payload(layer, images)?;
             cargo.add_blob(&layer.descriptor, payload);
         }
         let config = Payload::Memory(one.config.bytes.clone().into());
@@ -114,25 +110,22 @@ fn names(output: &RegistryOutput, tags: &[String]) -> Result<Vec<String>> {
     given.iter().map(|name| frontend::normalize(name)).collect()
 }
 
-/// How a layer can be packed that is not kept.
-#[derive(Clone, Copy)]
-struct Packing<'p> {
-    change: Option<&'p Change>,
-    epoch: Option<i64>,
-}
-
 /// The bytes of a layer; those of plain layers are made and kept.
-fn payload(descriptor: &Descriptor, packing: Packing<'_>, images: &Images) -> Result<Payload> {
-    let (content, store) = (images.content(), images.content().store());
+fn payload(layer: &Packed, images: &Images) -> Result<Payload> {
+    let (content, store, descriptor) = (
+        images.content(),
+        images.content().store(),
+        &layer.descriptor,
+    );
     if let Some(located) = content.find(descriptor.digest)? {
         return Ok(Payload::Object(located.blob));
     }
-    let Some(change) = packing.change else {
+    let Some(change) = &layer.change else {
         return Err(missing(descriptor));
     };
     let ingest = content.begin();
     let mut body = ingest.blob_writer();
-    let packed = layers::write(change, packing.epoch, store, Encoding::PLAIN, &mut body)?;
+    let packed = layers::write(change, layer.clamp, store, Encoding::PLAIN, &mut body)?;
     let (blob, size) = body.commit()?;
     if packed.digest != descriptor.digest {
         return Err(missing(descriptor));

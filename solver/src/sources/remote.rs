@@ -232,24 +232,52 @@ fn unpack(
     Ok(tree)
 }
 
+/// An address with a scheme, taken apart: `SCHEME://LOGIN@HOST/PATH`.
+struct Address<'a> {
+    scheme: &'a str,
+    login: Option<&'a str>,
+    /// With the port.
+    host: &'a str,
+    /// From the slash on.
+    path: &'a str,
+}
+
+impl<'a> Address<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (login, host) = match authority.rsplit_once('@') {
+            Some((login, host)) => (Some(login), host),
+            None => (None, authority),
+        };
+        Some(Address {
+            scheme,
+            login,
+            host,
+            path,
+        })
+    }
+
+    /// Whether it is of a server of the web: there a name alone is a token, to ssh it is a name.
+    fn is_web(&self) -> bool {
+        matches!(self.scheme, "http" | "https")
+    }
+}
+
 /// The address with what stands before `@` in place of a login made unreadable.
 pub(crate) fn without_secrets(address: &str) -> String {
-    let Some((scheme, rest)) = address.split_once("://") else {
+    let Some(parts) = Address::read(address) else {
         return address.to_owned();
     };
-    let (authority, path) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, ""),
+    let hidden = match parts.login {
+        Some(login) if login.contains(':') => "xxxxx:xxxxx",
+        Some(_) if parts.is_web() => "xxxxx",
+        _ => return address.to_owned(),
     };
-    // To a server of the web a name alone is a token, to ssh it is a name.
-    let is_web = matches!(scheme, "http" | "https");
-    match authority.rsplit_once('@') {
-        Some((login, host)) if login.contains(':') => {
-            format!("{scheme}://xxxxx:xxxxx@{host}{path}")
-        }
-        Some((_, host)) if is_web => format!("{scheme}://xxxxx@{host}{path}"),
-        _ => address.to_owned(),
-    }
+    let Address {
+        scheme, host, path, ..
+    } = parts;
+    format!("{scheme}://{hidden}@{host}{path}")
 }
 
 /// What the counter of a step is called. BuildKit's words.

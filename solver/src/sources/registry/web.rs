@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 use std::time::UNIX_EPOCH;
 
-use engine::CancelToken;
+use engine::{CacheKey, CancelToken};
 use flate2::write::MultiGzDecoder;
 use layer::digest::Digester;
 use llb::op::HttpSource;
@@ -305,13 +305,11 @@ struct Known {
 
 /// The key of an address' row.
 fn key(source: &HttpSource) -> Vec<u8> {
-    let mut hasher = blake3::Hasher::new_derive_key("varve 2026-11 address of the web v1");
+    let key = CacheKey::builder("varve solver: address of the web v1").bytes(&source.url);
     // A server may send something else for other headers; who asks does not matter.
-    for text in [&source.url].into_iter().chain(source.headers.values()) {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
-    hasher.finalize().as_bytes().to_vec()
+    let headers = source.headers.values();
+    let key = headers.fold(key, |key, value| key.bytes(value));
+    key.finish().as_bytes().to_vec()
 }
 
 fn remember(store: &Store, source: &HttpSource, known: &Known) -> Result<()> {

@@ -6,7 +6,7 @@ mod program;
 use std::ffi::OsString;
 
 use dockerfile::repository::GitReference;
-use engine::CancelToken;
+use engine::{CacheKey, CancelToken};
 use llb::op::LocalSource;
 use store::codec::{Decoder, Encoder};
 use store::{
@@ -194,20 +194,15 @@ impl GitSource {
     /// The key of the row with the tree of a commit; `None` where nobody knew which it is.
     fn key(&self, resolved: &Resolved) -> Option<Vec<u8>> {
         let asked = &self.reference;
-        let mut hasher = blake3::Hasher::new_derive_key("varve 2026-11 tree of a commit v1");
-        let texts = [
-            Some(&asked.remote),
-            Some(resolved.commit.as_ref()?),
-            asked.directory.as_ref(),
-            asked.checksum.as_ref(),
-        ];
-        for text in texts.map(|text| text.map_or("", String::as_str)) {
-            hasher.update(&(text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
-        }
         let keeps = asked.keeps_git_directory == Some(true);
-        hasher.update(&[u8::from(keeps), u8::from(asked.skips_submodules)]);
-        Some(hasher.finalize().as_bytes().to_vec())
+        let key = CacheKey::builder("varve solver: tree of a commit v1")
+            .bytes(&asked.remote)
+            .bytes(resolved.commit.as_ref()?)
+            .bytes(asked.directory.as_deref().unwrap_or_default())
+            .bytes(asked.checksum.as_deref().unwrap_or_default())
+            .bytes([u8::from(keeps), u8::from(asked.skips_submodules)])
+            .finish();
+        Some(key.as_bytes().to_vec())
     }
 
     fn remember(&self, resolved: &Resolved, tree: TreeRef, store: &Store) -> Result<()> {

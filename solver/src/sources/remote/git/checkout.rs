@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::super::Address;
 use super::program::Git;
 use crate::error::{Error, Result};
 
@@ -187,13 +188,10 @@ fn own_name(name: &str) -> String {
 
 /// The address without what stands before an `@` for a server of the web.
 fn without_login(remote: &str) -> String {
-    let parts = remote.split_once("://");
-    let Some((scheme @ ("http" | "https"), rest)) = parts else {
-        return remote.to_owned();
-    };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
+    match Address::read(remote).filter(Address::is_web) {
+        Some(parts) => format!("{}://{}{}", parts.scheme, parts.host, parts.path),
+        None => remote.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::super::without_secrets;
+use super::super::{Address, without_secrets};
 use super::{GitCall, GitSource};
 use crate::error::{Error, Result};
 
@@ -175,12 +175,15 @@ fn read(mut pipe: impl Read) -> String {
 /// The variables by which git tells a server who asks, from secrets of the build. They are no
 /// arguments, which everybody on the machine can read, and go to no other server.
 fn login(source: &GitSource, call: &GitCall<'_>) -> Result<Vec<(OsString, OsString)>> {
-    let remote = source.reference.remote.split_once("://");
-    let Some((scheme @ ("http" | "https"), rest)) = remote else {
+    let address = Address::read(&source.reference.remote).filter(Address::is_web);
+    let Some(Address {
+        scheme,
+        host: authority,
+        ..
+    }) = address
+    else {
         return Ok(Vec::new());
     };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let authority = authority.rsplit('@').next().unwrap_or_default();
     let host = authority.split(':').next().unwrap_or_default();
     let find = |name: &str| {
         let of = |place: &str| format!("{name}.{place}");
