@@ -4,17 +4,19 @@
 //! build` of a Dockerfile with one step, which needs all files; and by `varve pull` against `skopeo
 //! copy` with `umoci unpack`. What came is compared file by file: each side's checksum of all
 //! contents must be the same. Pushed is that image with a small layer above. The last rows compare
-//! a pull of one layer with nothing but its decompression, by the same library in this process.
+//! a pull of one layer into a root that is there with nothing but its decompression: by programs,
+//! and by varve's own libraries in this process.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use benches::arguments::Sides;
+use benches::decompressor::Decompressor;
 use benches::figure::{Target, Unit};
 use benches::images::{Image, Images};
 use benches::measure::{Contestant, Sample, take_turns};
@@ -29,8 +31,8 @@ const TARGET: &str = "registry";
 
 /// What `--help` says besides the flags.
 const NEEDS: &str = "\
-VARVE_BIN names the binary to measure; buildctl, buildkitd, runc, docker-registry, skopeo, umoci and
-mmdebstrap are looked for on PATH. --peer-only and --varve-only hold for all peers.";
+VARVE_BIN names the binary to measure; buildctl, buildkitd, runc, docker-registry, skopeo, umoci,
+pigz, zstd and mmdebstrap are looked for on PATH. --peer-only and --varve-only hold for all peers.";
 
 /// Prints a checksum of the contents of all files that an image has and a container has not.
 const CHECKSUM: &str =
@@ -40,10 +42,7 @@ const CHECKSUM: &str =
 const NOTHING: &str = "4294967295 0";
 
 /// Whom varve is compared with, in the order of the tables.
-const PEERS: [&str; 3] = ["buildkit", "skopeo+umoci", "decompressor"];
-
-/// What is read of a decompressed layer at once.
-const READ_BYTES: usize = 256 << 10;
+const PEERS: [&str; 4] = ["buildkit", "skopeo+umoci", "pigz, zstd", "library"];
 
 /// A row of a table.
 struct Workload {
@@ -108,14 +107,28 @@ const WORKLOADS: &[Workload] = &[
     Workload {
         name: "ingest",
         title: "380 MB layer, gzip: ingest",
-        peer: "decompressor",
+        peer: "pigz, zstd",
         kind: Kind::Ingest(Packing::Gzip),
         target: Target::Ratio(1.11),
     },
     Workload {
         name: "ingest-zstd",
         title: "380 MB layer, zstd: ingest",
-        peer: "decompressor",
+        peer: "pigz, zstd",
+        kind: Kind::Ingest(Packing::Zstd),
+        target: Target::Ratio(1.11),
+    },
+    Workload {
+        name: "ingest-library",
+        title: "380 MB layer, gzip: ingest",
+        peer: "library",
+        kind: Kind::Ingest(Packing::Gzip),
+        target: Target::Ratio(1.11),
+    },
+    Workload {
+        name: "ingest-library-zstd",
+        title: "380 MB layer, zstd: ingest",
+        peer: "library",
         kind: Kind::Ingest(Packing::Zstd),
         target: Target::Ratio(1.11),
     },
@@ -180,7 +193,8 @@ fn sides(peer: &str, base: &Path, options: &Options) -> Result<Vec<Side>> {
     let found = match peer {
         "buildkit" => Buildkit::find(base).map(Side::Buildkit),
         "skopeo+umoci" => SkopeoUmoci::find().map(Side::Unpackers),
-        _ => Ok(Side::Decompressor),
+        "library" => Ok(Side::Decompressor(Decompressor::Library)),
+        _ => Decompressor::programs().map(Side::Decompressor),
     };
     let found = match options.sides {
         Sides::Varve => None,
@@ -201,7 +215,7 @@ enum Side {
     Varve(Varve),
     Buildkit(Buildkit),
     Unpackers(SkopeoUmoci),
-    Decompressor,
+    Decompressor(Decompressor),
 }
 
 impl Contestant for Side {
@@ -210,7 +224,7 @@ impl Contestant for Side {
             Side::Varve(varve) => varve.name(),
             Side::Buildkit(buildkit) => buildkit.name(),
             Side::Unpackers(unpackers) => unpackers.name(),
-            Side::Decompressor => "decompressor",
+            Side::Decompressor(decompressor) => decompressor.name(),
         }
     }
 }
@@ -221,7 +235,7 @@ impl Side {
             Side::Varve(varve) => varve.version(),
             Side::Buildkit(buildkit) => buildkit.version(),
             Side::Unpackers(unpackers) => unpackers.version(),
-            Side::Decompressor => Ok("flate2 with zlib-rs, zstd".to_owned()),
+            Side::Decompressor(decompressor) => decompressor.version(),
         }
     }
 
@@ -230,7 +244,7 @@ impl Side {
             Side::Varve(varve) => varve.begin(directory),
             Side::Buildkit(buildkit) => buildkit.begin(directory),
             Side::Unpackers(unpackers) => unpackers.begin(directory),
-            Side::Decompressor => Ok(()),
+            Side::Decompressor(decompressor) => decompressor.begin(directory),
         }
     }
 
@@ -243,7 +257,7 @@ impl Side {
                 varve.run(&[&build, arguments, &[directory]].concat())
             }
             Side::Buildkit(buildkit) => buildkit.build_directory(directory, arguments),
-            Side::Unpackers(_) | Side::Decompressor => anyhow::bail!("it does not build"),
+            Side::Unpackers(_) | Side::Decompressor(_) => anyhow::bail!("it does not build"),
         }
     }
 
@@ -251,7 +265,7 @@ impl Side {
         match self {
             Side::Varve(varve) => varve.end(),
             Side::Buildkit(buildkit) => buildkit.end(),
-            Side::Unpackers(_) | Side::Decompressor => {}
+            Side::Unpackers(_) | Side::Decompressor(_) => {}
         }
     }
 }
@@ -282,10 +296,14 @@ impl Bench {
             Kind::Ingest(packing) => {
                 let (image, layer) = self.images.one_layer(packing)?;
                 side.begin(&place.join("state"))?;
+                if let Side::Varve(varve) = side {
+                    // Makes the root, which is no part of taking a layer in.
+                    varve.run(&["images", "--quiet"])?;
+                }
                 rustix::fs::sync();
                 let took = match side {
-                    Side::Varve(varve) => varve.run(&["pull", "--quiet", &image.reference])?,
-                    _ => decompress(&layer, packing)?,
+                    Side::Decompressor(decompressor) => decompressor.decompress(&layer, packing)?,
+                    _ => fetch(Kind::Unpack(packing), side, &image, &place)?,
                 };
                 finish(side, &place)?;
                 Ok(took.into())
@@ -391,25 +409,4 @@ fn finish(side: &mut Side, place: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.with_context(|| format!("remove {}", place.display())),
     }
-}
-
-/// Reads a layer's file to its end and throws away what is in it.
-fn decompress(layer: &Path, packing: Packing) -> Result<Duration> {
-    let mut packed = Vec::new();
-    File::open(layer)?.read_to_end(&mut packed)?;
-    let began = Instant::now();
-    let mut reader: Box<dyn Read> = match packing {
-        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&packed[..])),
-        Packing::Zstd => Box::new(zstd::Decoder::with_buffer(&packed[..])?),
-    };
-    let mut buffer = vec![0; READ_BYTES];
-    let mut bytes = 0;
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => break,
-            count => bytes += count,
-        }
-    }
-    ensure!(bytes > packed.len(), "the layer is not compressed");
-    Ok(began.elapsed())
 }

@@ -20,6 +20,7 @@ pub mod confinement;
 pub mod containerd_config;
 #[path = "../../tests/support/debian_base.rs"]
 pub mod debian_base;
+pub mod decompressor;
 pub mod disk;
 pub mod figure;
 pub mod files;

@@ -1,7 +1,8 @@
 //! Where the contents of files go while a layer is read: into the store, or nowhere.
 
 use std::io::Write;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -15,7 +16,7 @@ use crate::pipeline::joined;
 
 /// Files up to this many bytes are handed to the pool; larger ones are written by the thread that
 /// reads the tar, where their bytes already are.
-const SMALL_MAX_BYTES: u64 = 128 * 1024;
+const SMALL_MAX_BYTES: u64 = 256 * 1024;
 
 /// A batch goes to the pool when it has this many bytes or [`BATCH_FILES`] files: waking a thread
 /// for each of fifty thousand files would cost more than some of them.
@@ -29,8 +30,32 @@ const BATCHES_MAX: usize = 8;
 /// Threads that write; more than this only wait for each other's directory locks.
 const WRITERS_MAX: usize = 8;
 
-/// The content of a file and the inode that it belongs to.
-type Body = (InodeIndex, Vec<u8>);
+/// Contents of small files, one behind the other. Its memory is used again and again: new memory
+/// for each file costs a fault for each of its pages.
+#[derive(Debug)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// The inodes of the files, and where in `bytes` their contents are.
+    bodies: Vec<(InodeIndex, Range<usize>)>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Batch {
+            bytes: Vec::with_capacity(BATCH_BYTES + SMALL_MAX_BYTES as usize),
+            bodies: Vec::with_capacity(BATCH_FILES),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= BATCH_BYTES || self.bodies.len() >= BATCH_FILES
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bodies.clear();
+    }
+}
 
 /// The ids of the contents of inodes.
 pub(crate) type Blobs = Vec<(InodeIndex, BlobId)>;
@@ -74,9 +99,11 @@ impl Bodies for Discard {
 /// Writes contents into a store.
 pub(crate) struct Writers<'scope, 'i, 's> {
     ingest: &'i Ingest<'s>,
-    batches: SyncSender<Vec<Body>>,
-    batch: Vec<Body>,
-    batch_bytes: usize,
+    batches: SyncSender<Batch>,
+    /// The one that is being filled.
+    batch: Batch,
+    /// Those that were written, empty.
+    written: Receiver<Batch>,
     threads: Vec<ScopedJoinHandle<'scope, Blobs>>,
     failure: Failure,
     blobs: Blobs,
@@ -89,6 +116,7 @@ impl<'scope, 'i: 'scope, 's: 'i> Writers<'scope, 'i, 's> {
     /// Starts the threads.
     pub(crate) fn start<'env>(scope: &'scope Scope<'scope, 'env>, ingest: &'i Ingest<'s>) -> Self {
         let (batches, receiver) = sync_channel(BATCHES_MAX);
+        let (emptied, written) = channel();
         let receiver = Arc::new(Mutex::new(receiver));
         let failure = Failure::default();
         let count = std::thread::available_parallelism()
@@ -96,18 +124,18 @@ impl<'scope, 'i: 'scope, 's: 'i> Writers<'scope, 'i, 's> {
             .min(WRITERS_MAX);
         let threads = (0..count).map(|_| {
             let (receiver, failure) = (receiver.clone(), failure.clone());
-            scope.spawn(move || write_batches(ingest, &receiver, &failure))
+            let emptied = emptied.clone();
+            scope.spawn(move || write_batches(ingest, &receiver, &emptied, &failure))
         });
         let threads = threads.collect();
-        let (batch, blobs) = (Vec::new(), Vec::new());
         Writers {
             ingest,
             batches,
-            batch,
-            batch_bytes: 0,
+            batch: Batch::new(),
+            written,
             threads,
             failure,
-            blobs,
+            blobs: Vec::new(),
         }
     }
 
@@ -123,17 +151,16 @@ impl<'scope, 'i: 'scope, 's: 'i> Writers<'scope, 'i, 's> {
     }
 
     fn send(&mut self) -> Result<()> {
-        self.batch_bytes = 0;
-        let batch = std::mem::take(&mut self.batch);
-        if !batch.is_empty() {
+        if !self.batch.bodies.is_empty() {
+            let next = self.written.try_recv().unwrap_or_else(|_| Batch::new());
             // That all threads are gone is told by the check.
-            drop(self.batches.send(batch));
+            drop(self.batches.send(std::mem::replace(&mut self.batch, next)));
         }
         check(&self.failure)
     }
 
     fn write_large(&mut self, inode: InodeIndex, content: &mut dyn Pieces) -> Result<()> {
-        let mut writer = self.ingest.blob_writer();
+        let mut writer = self.ingest.large_blob_writer()?;
         while let Some(piece) = content.piece()? {
             let root = || self.ingest.store().root();
             writer
@@ -150,16 +177,16 @@ impl<'scope, 'i: 'scope, 's: 'i> Bodies for Writers<'scope, 'i, 's> {
         if size > SMALL_MAX_BYTES {
             return self.write_large(inode, content);
         }
-        let mut body = Vec::with_capacity(size as usize);
+        let start = self.batch.bytes.len();
         while let Some(piece) = content.piece()? {
-            body.extend_from_slice(piece);
+            self.batch.bytes.extend_from_slice(piece);
         }
-        self.batch_bytes += body.len();
-        self.batch.push((inode, body));
-        if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_FILES {
-            self.send()?;
+        let end = self.batch.bytes.len();
+        self.batch.bodies.push((inode, start..end));
+        match self.batch.is_full() {
+            true => self.send(),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -177,7 +204,8 @@ fn check(failure: &Failure) -> Result<()> {
 
 fn write_batches(
     ingest: &Ingest<'_>,
-    batches: &Mutex<Receiver<Vec<Body>>>,
+    batches: &Mutex<Receiver<Batch>>,
+    emptied: &Sender<Batch>,
     failure: &Failure,
 ) -> Blobs {
     let mut blobs = Vec::new();
@@ -186,10 +214,10 @@ fn write_batches(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .recv();
-        let Ok(batch) = batch else { return blobs };
-        for (inode, body) in batch {
-            match ingest.put_blob(&body) {
-                Ok(id) => blobs.push((inode, id)),
+        let Ok(mut batch) = batch else { return blobs };
+        for (inode, place) in &batch.bodies {
+            match ingest.put_blob(&batch.bytes[place.clone()]) {
+                Ok(id) => blobs.push((*inode, id)),
                 Err(error) => {
                     failure
                         .lock()
@@ -199,5 +227,8 @@ fn write_batches(
                 }
             }
         }
+        batch.clear();
+        // Nobody wants more at the end.
+        drop(emptied.send(batch));
     }
 }

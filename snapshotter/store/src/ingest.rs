@@ -6,6 +6,8 @@
 //! others ingest meanwhile, who may have put the same there; then they are orphans for the next
 //! sweep.
 
+mod early_flush;
+
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,6 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use self::early_flush::EarlyFlush;
 use crate::claims::Work;
 use crate::codec::Encoder;
 use crate::error::{Error, Result};
@@ -40,6 +43,7 @@ pub struct Ingest<'s> {
     _work: Work,
     /// Who counts what comes in, besides the store.
     tally: Option<Arc<Tally>>,
+    early_flush: EarlyFlush,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +73,7 @@ impl<'s> Ingest<'s> {
             pass,
             _work: store.work(),
             tally: Tally::here(),
+            early_flush: EarlyFlush::default(),
         }
     }
 
@@ -112,11 +117,30 @@ impl<'s> Ingest<'s> {
 
     /// A handle to write one blob of unknown length.
     pub fn blob_writer(&self) -> BlobWriter<'_, 's> {
+        self.writer(Body::Memory(Vec::new()))
+    }
+
+    /// A handle to write one blob that is too large to be held in memory.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn large_blob_writer(&self) -> Result<BlobWriter<'_, 's>> {
+        Ok(self.writer(Body::file(self)?))
+    }
+
+    fn writer(&self, body: Body<'s>) -> BlobWriter<'_, 's> {
         BlobWriter {
             ingest: self,
             size: 0,
-            body: Body::Memory(Vec::new()),
+            body,
         }
+    }
+
+    /// Bytes of a body are about to be written.
+    fn spend(&self, bytes: u64) -> io::Result<()> {
+        self.store.allowance.spend(bytes)?;
+        self.early_flush.written(bytes, self.store.root());
+        Ok(())
     }
 
     /// Stores bytes that are in memory.
@@ -133,9 +157,8 @@ impl<'s> Ingest<'s> {
         // What a row promises is whole at any time, so what was lost comes back by a rename.
         if known == Known::Lost || !self.write_in_place(id, bytes)? {
             let mut temporary = Temporary::create(self.store)?;
-            temporary
-                .write_all(bytes)
-                .map_err(|e| Error::io("write", &temporary.path, e))?;
+            let written = self.spend(size).and_then(|()| temporary.write_all(bytes));
+            written.map_err(|e| Error::io("write", &temporary.path, e))?;
             temporary.place(id)?;
         }
         self.note_blob(id, size);
@@ -153,7 +176,7 @@ impl<'s> Ingest<'s> {
             Err(error) => return Err(Error::io("create", path, error)),
         };
         failpoint::passed("ingest.body-created");
-        let written = self.store.allowance.spend(bytes.len() as u64);
+        let written = self.spend(bytes.len() as u64);
         let written = written.and_then(|()| file.write_all(bytes));
         if let Err(error) = written {
             // Not removed here: others may have put a whole file there meanwhile, and count on it.
@@ -246,6 +269,7 @@ impl<'s> Ingest<'s> {
             return Ok(None);
         }
         self.store.check_space(batch.bytes())?;
+        self.early_flush.wait();
         if !pending.blobs.is_empty() {
             let ids: Vec<BlobId> = pending.blobs.keys().copied().collect();
             self.store.flush_objects(&ids)?;
@@ -325,7 +349,28 @@ enum Body<'s> {
     },
 }
 
+impl<'s> Body<'s> {
+    fn file(ingest: &Ingest<'s>) -> Result<Self> {
+        Ok(Body::File {
+            temporary: Temporary::create(ingest.store)?,
+            hasher: Box::new(blake3::Hasher::new()),
+        })
+    }
+}
+
 impl BlobWriter<'_, '_> {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.body {
+            Body::Memory(buffered) => buffered.extend_from_slice(bytes),
+            Body::File { temporary, hasher } => {
+                self.ingest.spend(bytes.len() as u64)?;
+                temporary.write_all(bytes)?;
+                hasher.update(bytes);
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the blob: its id and length in bytes.
     ///
     /// # Errors
@@ -349,23 +394,15 @@ impl BlobWriter<'_, '_> {
 
 impl Write for BlobWriter<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Body::Memory(buffered) = &mut self.body {
-            if buffered.len() + bytes.len() <= IN_MEMORY_MAX_BYTES {
-                buffered.extend_from_slice(bytes);
-                self.size += bytes.len() as u64;
-                return Ok(bytes.len());
-            }
-            let mut temporary = Temporary::create(self.ingest.store).map_err(|e| io_error(&e))?;
-            temporary.write_all(buffered)?;
-            let mut hasher = Box::new(blake3::Hasher::new());
-            hasher.update(buffered);
-            self.body = Body::File { temporary, hasher };
+        if let Body::Memory(buffered) = &mut self.body
+            && buffered.len() + bytes.len() > IN_MEMORY_MAX_BYTES
+        {
+            let buffered = std::mem::take(buffered);
+            self.body = Body::file(self.ingest).map_err(|e| io_error(&e))?;
+            self.append(&buffered)?;
         }
-        if let Body::File { temporary, hasher } = &mut self.body {
-            temporary.write_all(bytes)?;
-            hasher.update(bytes);
-            self.size += bytes.len() as u64;
-        }
+        self.append(bytes)?;
+        self.size += bytes.len() as u64;
         Ok(bytes.len())
     }
 
@@ -417,7 +454,6 @@ impl<'s> Temporary<'s> {
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.store.allowance.spend(bytes.len() as u64)?;
         self.file.write_all(bytes)
     }
 
