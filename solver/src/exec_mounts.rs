@@ -79,6 +79,9 @@ pub enum ShownKind {
         /// Whose ours is.
         owner: SshMount,
     },
+    /// A directory of the container's own files, made if it is not there: it can be written to
+    /// even where they cannot, and other mounts are made on top of it.
+    Own,
     /// An empty directory in memory.
     Memory {
         /// Most that it holds; `None` leaves it to the kernel.
@@ -91,7 +94,7 @@ impl Shown {
     pub(crate) fn is_directory(&self) -> bool {
         match self.kind {
             ShownKind::Files { is_directory, .. } => is_directory,
-            ShownKind::Memory { .. } | ShownKind::Directory { .. } => true,
+            ShownKind::Memory { .. } | ShownKind::Directory { .. } | ShownKind::Own => true,
             ShownKind::Secret { .. } | ShownKind::Agent { .. } => false,
         }
     }

@@ -101,11 +101,18 @@ impl Execution {
         check_mount_points(&rootfs)?;
         for (index, one) in shown.iter().enumerate() {
             let place = directory.part(&format!("mount-{index}"))?;
-            let kind = self.show(one, place, shown, &mut held)?;
-            process.mounts.push(ExtraMount {
+            if matches!(one.kind, ShownKind::Own) {
+                executor::create_mount_point(&rootfs, Path::new(&one.target), true)?;
+            }
+            let kind = self.show(one, place, &rootfs, shown, &mut held)?;
+            let mount = ExtraMount {
                 target: one.target.clone(),
                 kind,
-            });
+            };
+            match one.kind {
+                ShownKind::Own => process.mounts.insert(0, mount),
+                _ => process.mounts.push(mount),
+            }
         }
         let request = executor::RunRequest {
             id: executor::container_id(number),
@@ -125,6 +132,7 @@ impl Execution {
         &self,
         one: &Shown,
         place: PathBuf,
+        rootfs: &Path,
         shown: &[Shown],
         held: &mut Held,
     ) -> Result<ExtraMountKind> {
@@ -146,6 +154,12 @@ impl Execution {
             }
             ShownKind::Directory { path, selector } => {
                 held.mounts.push(show_inside(path, selector, &place)?);
+                bind(place, false)
+            }
+            ShownKind::Own => {
+                let selector = one.target.trim_start_matches('/');
+                held.mounts
+                    .push(show_inside(rootfs, Path::new(selector), &place)?);
                 bind(place, false)
             }
             ShownKind::Secret { value, owner } => {

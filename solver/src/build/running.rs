@@ -1,6 +1,7 @@
 //! Containers of images: the image is brought here if it is not, its files are mounted, a process
 //! runs on them, and what it wrote is thrown away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dockerfile::config::DEFAULT_PATH;
@@ -11,7 +12,7 @@ use snapshotter::{Labels, Manager, Snapshots};
 
 use super::{Solver, blocking};
 use crate::error::{Error, Result};
-use crate::exec_mounts;
+use crate::exec_mounts::{self, Shown, ShownKind};
 use crate::executing::Execution;
 use crate::frontend;
 use crate::images::document::{Platform, RunConfig};
@@ -215,10 +216,11 @@ impl ReadyContainer {
     /// [`Error::BadImage`] if nothing says what to run; [`Error::Executor`]. A process that fails
     /// is an [`Exit`].
     pub async fn run(self, options: RunOptions, stdio: Stdio, cancel: Cancel) -> Result<Exit> {
+        let volumes = volumes(&self.config);
         let process = process(&self.name, self.config, options)?;
         let ran = self
             .execution
-            .run(&self.mounts, &[], process, stdio, cancel);
+            .run(&self.mounts, &volumes, process, stdio, cancel);
         let exit = ran.await;
         let snapshot = self.snapshot;
         blocking(move || {
@@ -266,6 +268,17 @@ fn find(
         });
     }
     Ok(Some((name, image)))
+}
+
+/// The volumes of an image: as with docker, each has what the image has there.
+fn volumes(config: &RunConfig) -> Vec<Shown> {
+    let volumes = config.volumes.iter().flat_map(BTreeMap::keys);
+    let shown = volumes.map(|path| Shown {
+        target: format!("/{}", path.trim_start_matches('/')),
+        read_only: false,
+        kind: ShownKind::Own,
+    });
+    shown.collect()
 }
 
 /// The process of a container: the image's, with what the caller replaces.

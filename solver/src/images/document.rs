@@ -251,6 +251,8 @@ pub struct RunConfig {
     pub cmd: Option<Vec<String>>,
     /// Working directory.
     pub working_dir: String,
+    /// Directories whose content is no part of what is run, by their paths; the values are empty.
+    pub volumes: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// The layers of an image.
