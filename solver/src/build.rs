@@ -30,7 +30,7 @@ use crate::request::{BuildRequest, Built};
 use crate::result::Value;
 use crate::sources::registry::{Registries, Remote};
 
-pub use self::running::{Pull, ReadyContainer, RunImage, RunOptions};
+pub use self::running::{Pull, ReadyContainer, RunImage, RunOptions, Volume};
 
 /// Leases that hold what a running build made, until its records do; none outlives the process.
 pub(crate) const LEASE_PREFIX: &str = "build/";

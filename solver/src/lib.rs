@@ -28,6 +28,6 @@ pub mod result;
 pub mod secrets;
 pub mod sources;
 
-pub use build::{BuildFailure, Pull, ReadyContainer, RunImage, RunOptions, Solver};
+pub use build::{BuildFailure, Pull, ReadyContainer, RunImage, RunOptions, Solver, Volume};
 pub use engine::CancelToken;
 pub use error::{Error, Result};

@@ -16,7 +16,7 @@ use super::{NetworkChoice, Runtime};
 const RUN_HELP: &str = "\
 The container is always removed when the process ends, with everything that it wrote outside of
 mounts: varve keeps no containers, with --rm and without. For the same reason there are no names
-for them (--name), no background ones (-d) and no volumes: mount directories.
+for them (--name), no background ones (-d) and no volumes with a name: mount directories.
 With --network host, which is the default, ports of the process are ports of this machine.
 
 Signals go to the process. SIGINT and SIGTERM end one that does nothing about them; any signal
@@ -60,8 +60,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
     /// Mount a directory or file of this machine (repeatable); :rslave lets in what is mounted
-    /// there later
-    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]", value_parser = volume)]
+    /// there later. Without SOURCE: what the image has there, to be written to
+    #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:ro]", value_parser = volume)]
     pub(crate) volumes: Vec<MountChoice>,
     /// The same, or a directory in memory, field by field (repeatable)
     #[arg(long = "mount", value_name = "FIELDS", value_parser = mount)]

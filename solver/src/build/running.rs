@@ -45,6 +45,15 @@ pub struct RunImage {
     pub pull: Pull,
 }
 
+/// A directory of a container's own, with what the image has there. It goes with the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Where, inside the container.
+    pub target: String,
+    /// Whether the process may not write to it.
+    pub is_read_only: bool,
+}
+
 /// How to run a container of an image.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
@@ -66,6 +75,8 @@ pub struct RunOptions {
     pub hosts: Vec<HostEntry>,
     /// What is mounted besides.
     pub mounts: Vec<ExtraMount>,
+    /// Further volumes than the image's.
+    pub volumes: Vec<Volume>,
     /// Whether its own files cannot be changed.
     pub is_read_only: bool,
     /// Limits of the processes.
@@ -216,7 +227,7 @@ impl ReadyContainer {
     /// [`Error::BadImage`] if nothing says what to run; [`Error::Executor`]. A process that fails
     /// is an [`Exit`].
     pub async fn run(self, options: RunOptions, stdio: Stdio, cancel: Cancel) -> Result<Exit> {
-        let volumes = volumes(&self.config);
+        let volumes = volumes(&self.config, &options.volumes);
         let process = process(&self.name, self.config, options)?;
         let ran = self
             .execution
@@ -270,15 +281,24 @@ fn find(
     Ok(Some((name, image)))
 }
 
-/// The volumes of an image: as with docker, each has what the image has there.
-fn volumes(config: &RunConfig) -> Vec<Shown> {
-    let volumes = config.volumes.iter().flat_map(BTreeMap::keys);
-    let shown = volumes.map(|path| Shown {
-        target: format!("/{}", path.trim_start_matches('/')),
-        read_only: false,
+/// The volumes of an image and the caller's, which take the place of the image's.
+fn volumes(config: &RunConfig, given: &[Volume]) -> Vec<Shown> {
+    let shown = |path: &str, read_only| Shown {
+        target: format!("/{}", path.trim_matches('/')),
+        read_only,
         kind: ShownKind::Own,
-    });
-    shown.collect()
+    };
+    let mut volumes: Vec<_> = given
+        .iter()
+        .map(|volume| shown(&volume.target, volume.is_read_only))
+        .collect();
+    for path in config.volumes.iter().flat_map(BTreeMap::keys) {
+        let volume = shown(path, false);
+        if !volumes.iter().any(|given| given.target == volume.target) {
+            volumes.push(volume);
+        }
+    }
+    volumes
 }
 
 /// The process of a container: the image's, with what the caller replaces.
@@ -343,6 +363,7 @@ mod tests {
             hostname: "box".to_owned(),
             hosts: Vec::new(),
             mounts: Vec::new(),
+            volumes: Vec::new(),
             is_read_only: false,
             limits: Vec::new(),
             terminal: None,

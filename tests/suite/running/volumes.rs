@@ -73,6 +73,14 @@ fn volumes_of_an_image_are_there_with_its_content_and_can_be_written_to() {
         assert_eq!(run(&["--read-only"]), expected);
         assert_eq!(run(&[]), format!("{expected}wrote\n"));
     }
+    // The caller may name more, and have them read only.
+    let script = "touch /bin/x /data/x /data/y; ls /bin/x /data";
+    let options = ["-v", "/bin", "--mount", "dst=/data,readonly", "stateful"];
+    let options = [&["run", "--read-only"], &options[..], &["sh", "-c", script]].concat();
+    assert_eq!(
+        varve.varve(options).stdout,
+        "/bin/x\n\n/data:\ninside\nsaid\n"
+    );
     // A directory of the host takes the place of a volume.
     let instead = format!("{}:/data", varve.path("host").display());
     let listed = varve.varve(["run", "-v", &instead, "stateful", "ls", "/data"]);

@@ -37,17 +37,20 @@ pub(crate) enum MountFrom {
         /// Whether programs in it can be started.
         has_programs: bool,
     },
+    /// What the image has there, and what is written to it: docker's anonymous volume.
+    Own,
 }
 
 /// Reads `-v`.
 pub(super) fn volume(text: &str) -> Result<MountChoice, String> {
     let parts: Vec<_> = text.split(':').collect();
     let (source, target, options) = match parts[..] {
-        [target] if target.starts_with('/') => {
-            return Err(format!(
-                "{target} is an anonymous volume, and varve has no volumes; name what is to be \
-                 there (DIR:{target}), or use --tmpfs {target}"
-            ));
+        [target] => {
+            return Ok(MountChoice {
+                target: checked(target)?,
+                is_read_only: false,
+                from: MountFrom::Own,
+            });
         }
         [source, target] => (source, target, ""),
         [source, target, options] => (source, target, options),
@@ -55,7 +58,7 @@ pub(super) fn volume(text: &str) -> Result<MountChoice, String> {
     };
     if !source.contains('/') && source != "." && source != ".." {
         return Err(format!(
-            "{source:?} is the name of a volume, and varve has no volumes; name a directory: \
+            "{source:?} is the name of a volume, and varve keeps no volumes; name a directory: \
              ./{source}:{target}"
         ));
     }
@@ -155,33 +158,37 @@ pub(super) fn mount(text: &str) -> Result<MountChoice, String> {
         }
     }
     let target = target.ok_or("target is required")?;
-    let from = match (kind.as_deref().unwrap_or("volume"), source) {
-        ("bind", Some(path)) if size_bytes.is_none() && mode.is_none() => MountFrom::Path {
+    let kind = kind.as_deref().unwrap_or("volume");
+    if kind != "tmpfs" && (size_bytes.is_some() || mode.is_some()) {
+        return Err("tmpfs-size and tmpfs-mode are for type=tmpfs".to_owned());
+    }
+    if kind != "bind" && is_slave {
+        return Err("bind-propagation is for type=bind".to_owned());
+    }
+    let from = match (kind, source) {
+        ("bind", Some(path)) => MountFrom::Path {
             path,
             is_made: false,
             is_slave,
         },
         ("bind", None) => return Err("type=bind needs source=PATH".to_owned()),
-        ("bind", _) => return Err("tmpfs-size and tmpfs-mode are for type=tmpfs".to_owned()),
-        ("tmpfs", _) if is_slave => {
-            return Err("bind-propagation is for type=bind".to_owned());
-        }
         ("tmpfs", None) => MountFrom::Memory {
             size_bytes,
             mode: mode.unwrap_or(executor::TMPFS_MODE_DEFAULT),
             has_programs: false,
         },
         ("tmpfs", Some(_)) => return Err("type=tmpfs has no source".to_owned()),
-        ("volume", _) => {
+        ("volume", None) => MountFrom::Own,
+        ("volume", Some(_)) => {
             return Err(
-                "type=volume, which is the default, is not supported: varve has no volumes; \
+                "type=volume, which is the default, takes no source: varve keeps no volumes; \
                  use type=bind,source=DIR"
                     .to_owned(),
             );
         }
-        (kind, _) => {
+        _ => {
             return Err(format!(
-                "unsupported type {kind:?}: there are bind and tmpfs"
+                "unsupported type {kind:?}: there are bind, tmpfs and volume"
             ));
         }
     };
@@ -243,6 +250,14 @@ mod tests {
         }
     }
 
+    fn own(target: &str, is_read_only: bool) -> MountChoice {
+        MountChoice {
+            target: target.to_owned(),
+            is_read_only,
+            from: MountFrom::Own,
+        }
+    }
+
     #[test]
     fn volumes_are_paths() {
         for (text, expect) in [
@@ -253,11 +268,12 @@ mod tests {
             ("/a:/b:ro,Z", path("/a", "/b", true, true)),
             ("/a:/b:private", path("/a", "/b", false, true)),
             ("/a:/b:ro,rslave", slave(path("/a", "/b", true, true))),
+            ("/data", own("/data", false)),
         ] {
             assert_eq!(volume(text), Ok(expect), "{text}");
         }
         for (text, part) in [
-            ("/data", "--tmpfs /data"),
+            ("data", "no absolute path"),
             ("data:/data", "./data:/data"),
             ("/a:b", "no absolute path"),
             ("/a:/", "no absolute path"),
@@ -282,6 +298,8 @@ mod tests {
                 path("a", "/b", true, false),
             ),
             ("type=tmpfs,target=/t", memory("/t", None, 0o1777)),
+            ("type=volume,target=/v", own("/v", false)),
+            ("dst=/v,ro", own("/v", true)),
             (
                 "type=tmpfs,destination=/t,tmpfs-size=1m,tmpfs-mode=700",
                 memory("/t", Some(1 << 20), 0o700),
@@ -292,8 +310,9 @@ mod tests {
         for (text, part) in [
             ("type=bind,source=/a", "target is required"),
             ("type=bind,target=/a", "source=PATH"),
-            ("source=a,target=/a", "no volumes"),
-            ("type=npipe,target=/a", "bind and tmpfs"),
+            ("source=a,target=/a", "keeps no volumes"),
+            ("target=/a,tmpfs-size=1m", "are for type=tmpfs"),
+            ("type=npipe,target=/a", "bind, tmpfs and volume"),
             (
                 "type=bind,source=/a,target=/b,bind-propagation=shared",
                 "rslave lets mounts of this machine in",

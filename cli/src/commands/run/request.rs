@@ -8,7 +8,7 @@ use executor::{
     Ceilings, ExtraMount, ExtraMountKind, Extras, HostEntry, Network, Propagation, ResolverChoice,
     ResourceLimit,
 };
-use solver::{Pull, RunImage, RunOptions};
+use solver::{Pull, RunImage, RunOptions, Volume};
 
 use crate::args::NetworkChoice;
 use crate::args::isolation::Isolation;
@@ -66,7 +66,7 @@ pub(super) fn make(
         address: host.address,
     });
     let mut extras = extras(&options.isolation, network)?;
-    let mut mounts = Vec::new();
+    let (mut mounts, mut volumes) = (Vec::new(), Vec::new());
     mounts.extend(options.shm_size.map(shared_memory));
     for choice in [options.volumes, options.mount, options.tmpfs].concat() {
         if let MountFrom::Path { is_slave, .. } = choice.from {
@@ -78,7 +78,7 @@ pub(super) fn make(
                 .propagations
                 .push((choice.target.clone(), propagation));
         }
-        mounts.push(mount(choice)?);
+        add_mount(choice, &mut mounts, &mut volumes)?;
     }
     let request = RunOptions {
         args: words.collect(),
@@ -93,6 +93,7 @@ pub(super) fn make(
         hostname: options.hostname.map_or_else(|| hostname_of(network), Ok)?,
         hosts: hosts.collect(),
         mounts,
+        volumes,
         is_read_only: options.read_only,
         limits: limits.collect(),
         terminal: None,
@@ -162,13 +163,24 @@ fn shared_memory(size: u64) -> ExtraMount {
     }
 }
 
-fn mount(choice: MountChoice) -> anyhow::Result<ExtraMount> {
+fn add_mount(
+    choice: MountChoice,
+    mounts: &mut Vec<ExtraMount>,
+    volumes: &mut Vec<Volume>,
+) -> anyhow::Result<()> {
     let MountChoice {
         target,
         is_read_only: read_only,
         from,
     } = choice;
     let kind = match from {
+        MountFrom::Own => {
+            volumes.push(Volume {
+                target,
+                is_read_only: read_only,
+            });
+            return Ok(());
+        }
         MountFrom::Memory {
             size_bytes,
             mode,
@@ -186,7 +198,8 @@ fn mount(choice: MountChoice) -> anyhow::Result<ExtraMount> {
             is_data: false,
         },
     };
-    Ok(ExtraMount { target, kind })
+    mounts.push(ExtraMount { target, kind });
+    Ok(())
 }
 
 /// What is to be mounted, where it really is: the runtime follows no links for us.
