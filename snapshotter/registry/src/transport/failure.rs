@@ -6,9 +6,12 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 use crate::error::{Error, Subject, TlsCause, shortened};
 
-/// What the HTTP library says of a connection that ended before it took a request. In TLS 1.3 the
+/// What the HTTP libraries say of a connection that ended before it took a request. In TLS 1.3 the
 /// alert of a server that misses a certificate comes after the handshake, and is lost there.
-const CLOSED: &str = "connection closed";
+const CLOSED: [&str; 2] = [
+    "connection closed",
+    "stream closed because of a broken pipe",
+];
 
 /// The error that a failed exchange is. Addresses are left out of it: they may hold signatures.
 pub(crate) fn connection_error(subject: &Subject, server: String, error: &reqwest::Error) -> Error {
@@ -31,7 +34,7 @@ pub(crate) fn connection_error(subject: &Subject, server: String, error: &reqwes
     let is_refused = ["BadCertificate", "CertificateRequired"]
         .iter()
         .any(|alert| reason.ends_with(alert));
-    let reason = if is_tls && (reason == CLOSED || is_refused) {
+    let reason = if is_tls && (CLOSED.contains(&reason.as_str()) || is_refused) {
         format!(
             "{reason} after the TLS handshake, as by a server that wants a client certificate \
              (name one as `client` in /etc/varve/certs.d/{server}/hosts.toml)"
