@@ -10,13 +10,16 @@ mod program;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use executor::{Cancel, Process, Stdio};
 use llb::Platform;
 use mount::Mount;
+use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::sync::{Mutex, mpsc};
 
 use self::program::Architecture;
@@ -72,6 +75,29 @@ impl Foreign {
         };
         reason.map_or(Ok(()), refused)
     }
+}
+
+/// The platforms whose programs this machine runs, its own and others: small ones are tried.
+#[must_use]
+pub fn platforms() -> Vec<String> {
+    let handlers = handlers::read(Path::new(BINFMT_MISC)).unwrap_or_default();
+    let is_run = |architecture: &Architecture| {
+        let program = architecture.program();
+        runs(&program).unwrap_or_default() && !handlers::is_lost_in_roots(&handlers, &program)
+    };
+    Architecture::all()
+        .filter(is_run)
+        .map(|architecture| format!("linux/{}", architecture.name))
+        .collect()
+}
+
+/// Whether a program runs here, outside of any container.
+fn runs(program: &[u8]) -> io::Result<bool> {
+    let mut file = fs::File::from(memfd_create(PROBE, MemfdFlags::CLOEXEC)?);
+    file.write_all(program)?;
+    // By the number of this process: an emulator opens it again.
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    Ok(Command::new(path).status()?.success())
 }
 
 /// Runs a small program for the platform; tells what is missing if it does not run.
@@ -131,5 +157,17 @@ impl Drop for Root {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "cannot remove a probe");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_this_machine_run_and_what_is_no_program_does_not() {
+        let own = Platform::host().normalized();
+        assert!(platforms().contains(&format!("linux/{}", own.architecture)));
+        assert!(!runs(b"no program").unwrap_or_default());
     }
 }

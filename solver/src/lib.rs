@@ -16,7 +16,7 @@ pub mod error;
 pub mod exec_mounts;
 pub mod executing;
 pub mod exporters;
-mod foreign;
+pub mod foreign;
 pub mod frontend;
 pub mod gc;
 pub mod history;

@@ -122,6 +122,15 @@ fn doctor_tells_a_user_what_is_missing_and_how_to_get_it() {
     assert!(text.contains("missing: RUN, varve run"), "{text}");
     let text = varve.varve(["doctor"]).success().stdout;
     assert!(!text.contains("missing: "), "{text}");
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "linux/amd64",
+        "aarch64" => "linux/arm64",
+        other => other,
+    };
+    assert!(text.contains(own), "{text}");
+    let without = varve.command(["doctor"]).env("PATH", "").output().unwrap();
+    let text = String::from_utf8_lossy(&without.stdout);
+    assert!(text.contains("no: cannot start it: "), "{text}");
 }
 
 fn mounts_below(directory: &Path) -> Vec<String> {

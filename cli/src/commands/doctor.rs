@@ -4,6 +4,7 @@ mod rights;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use executor::Runtime;
 use mount::parse_mountinfo;
@@ -41,6 +42,8 @@ pub(super) fn doctor(site: &Site, options: &args::Doctor) -> anyhow::Result<()> 
         Err(error) => format!("no: {error}"),
     };
     line("container runtime", &runtime);
+    line("platforms that run", &platforms());
+    line("git, for contexts and ADD", &git());
     for (name, value) in abilities.list() {
         line(name, &value);
     }
@@ -50,6 +53,24 @@ pub(super) fn doctor(site: &Site, options: &args::Doctor) -> anyhow::Result<()> 
         site.environment.is_root(),
     ));
     print(&text)
+}
+
+/// Whose programs run here, and how to get more.
+fn platforms() -> String {
+    let known = solver::foreign::platforms().join(", ");
+    format!("{known} (others take an emulator of the package qemu-user-static)")
+}
+
+/// The version of git, which fetches repositories.
+fn git() -> String {
+    match Command::new("git").arg("--version").output() {
+        Ok(said) if said.status.success() => {
+            let said = String::from_utf8_lossy(&said.stdout);
+            said.trim().trim_start_matches("git version ").to_owned()
+        }
+        Ok(said) => format!("no: git --version ended with {}", said.status),
+        Err(error) => format!("no: cannot start it: {error}"),
+    }
 }
 
 /// Which way this host gets, and why.

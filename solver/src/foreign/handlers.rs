@@ -77,6 +77,13 @@ pub(super) fn read(directory: &Path) -> Option<Vec<Handler>> {
     Some(handlers)
 }
 
+/// Whether the kernel hands a program to an interpreter that is not found in other roots.
+pub(super) fn is_lost_in_roots(handlers: &[Handler], program: &[u8]) -> bool {
+    handlers
+        .iter()
+        .any(|handler| handler.is_enabled && !handler.is_fixed && handler.takes(program))
+}
+
 /// What to do about programs of an architecture that do not run.
 pub(super) fn advice(handlers: Option<&[Handler]>, architecture: &Architecture) -> String {
     let emulator = architecture.emulator;

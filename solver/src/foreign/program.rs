@@ -69,9 +69,14 @@ const ARCHITECTURES: [Architecture; 9] = [
 ];
 
 impl Architecture {
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        ARCHITECTURES.into_iter()
+    }
+
     /// The architecture of that GOARCH value.
     pub(super) fn of(name: &str) -> Option<Self> {
-        ARCHITECTURES.into_iter().find(|one| one.name == name)
+        Self::all().find(|one| one.name == name)
     }
 
     /// The program.
