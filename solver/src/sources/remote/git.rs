@@ -1,6 +1,7 @@
 //! A revision of a git repository, as a build context or for `ADD`, by the machine's own `git`.
 
 mod checkout;
+mod messages;
 mod program;
 
 use std::ffi::OsString;

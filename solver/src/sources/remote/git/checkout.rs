@@ -83,7 +83,7 @@ impl Git<'_> {
         let wanted = own_name(revision);
         let shallow = [
             "fetch",
-            "--quiet",
+            "--progress",
             "--no-tags",
             "--update-head-ok",
             "--depth=1",
@@ -94,7 +94,7 @@ impl Git<'_> {
             Err(error) if needs_everything(revision, &error) => {
                 let all = [
                     "fetch",
-                    "--quiet",
+                    "--progress",
                     "--tags",
                     "--update-head-ok",
                     "--",
@@ -118,8 +118,8 @@ impl Git<'_> {
         self.call.reporter.log(format!("{commit}\t{shown}\n"));
         let has_submodules = self.directory.join(".gitmodules").exists();
         if has_submodules && !source.reference.skips_submodules {
-            let update = ["submodule", "update", "--quiet", "--init", "--recursive"];
-            self.run(&[&update[..], &["--depth=1"]].concat())?;
+            let update = ["submodule", "update", "--progress", "--init"];
+            self.run(&[&update[..], &["--recursive", "--depth=1"]].concat())?;
         }
         match reference.keeps_git_directory {
             Some(true) => self.tidy(commit),

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::super::{Address, without_secrets};
-use super::{GitCall, GitSource};
+use super::{GitCall, GitSource, messages};
 use crate::error::{Error, Result};
 
 /// Where `git` is without a word about it.
@@ -22,8 +22,8 @@ const PROGRAM: &str = "git";
 /// How often it is looked whether git has ended, or is to be stopped.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Most bytes of git's messages that are kept.
-const MESSAGES_BYTES_MAX: u64 = 64 * 1024;
+/// Most bytes of what git prints that are kept.
+const PRINTED_BYTES_MAX: u64 = 64 * 1024;
 
 /// Settings under which a repository of a stranger is fetched: no hooks, no commands as transport.
 const SETTINGS: [&str; 6] = [
@@ -130,7 +130,9 @@ impl<'g> Git<'g> {
     /// Waits for git to end, and stops it when nobody wants it any more.
     fn wait(&self, mut child: Child) -> Result<(bool, String, String)> {
         let printed = child.stdout.take().map(|pipe| thread::spawn(|| read(pipe)));
-        let messages = child.stderr.take().map(|pipe| thread::spawn(|| read(pipe)));
+        let reporter = self.call.reporter.clone();
+        let messages = child.stderr.take();
+        let messages = messages.map(|pipe| thread::spawn(move || messages::read(pipe, &reporter)));
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break Ok(status),
@@ -164,7 +166,7 @@ fn read(mut pipe: impl Read) -> String {
     let mut bytes = Vec::new();
     let kept = pipe
         .by_ref()
-        .take(MESSAGES_BYTES_MAX)
+        .take(PRINTED_BYTES_MAX)
         .read_to_end(&mut bytes);
     if kept.is_ok() {
         std::io::copy(&mut pipe, &mut std::io::sink()).ok();
