@@ -15,6 +15,7 @@ use snapshotter::{Manager, leases};
 use store::{Batch, Durability, Tally};
 
 use crate::cache::Records;
+use crate::cache_mounts;
 use crate::error::{Error, Result};
 use crate::exec_mounts;
 use crate::executing::Execution;
@@ -337,6 +338,8 @@ impl Solver {
             let graph = ops::vertices(&lowered.graph, &environment)?;
             vertices.extend(graph.into_iter().filter(|vertex| known.insert(vertex.id)));
         }
+        let graphs = prepared.lowered.iter().map(|lowered| &lowered.graph);
+        cache_mounts::begin_anew(graphs, &self.snapshots)?;
         let target = |lowered: &Lowered| {
             lowered.graph.result().map(|result| engine::Edge {
                 vertex: ids.of(result.vertex),

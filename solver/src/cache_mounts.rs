@@ -1,16 +1,19 @@
 //! The cache mounts of a step: which ones it wants, in which order it asks for them.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::OutputStream;
-use llb::op::{CacheMount, CacheSharing, Exec, Mount, MountKind};
+use llb::Graph;
+use llb::op::{CacheMount, CacheSharing, Exec, Mount, MountKind, Op};
+use snapshotter::Manager;
 use snapshotter::cache_mounts::{self, Identity, InUse, Seed, Sharing};
 
 use crate::error::{Error, Result};
 use crate::exec_mounts::Sources;
-use crate::ops::missing_object;
+use crate::ops::{cache_ids, missing_object};
 use crate::result::Value;
 
 /// A step that has waited so long for others says for what.
@@ -75,6 +78,43 @@ impl CacheMounts {
     }
 }
 
+/// Forgets the cache mounts of steps that are to run anew, as BuildKit does with `--no-cache`: who
+/// says that distrusts what is remembered.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) fn begin_anew<'g>(
+    graphs: impl Iterator<Item = &'g Graph>,
+    snapshots: &Manager,
+) -> Result<()> {
+    let vertices = graphs.flat_map(Graph::vertices);
+    let ids: BTreeSet<_> = vertices
+        .filter(|vertex| vertex.metadata().ignore_cache)
+        .filter_map(|vertex| match vertex.op() {
+            Op::Exec(exec) => Some(cache_ids(exec)),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    for cache in cache_mounts::list(snapshots)? {
+        if ids.contains(&cache.id) {
+            forget(snapshots, cache.identity)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets a cache mount begin anew, unless a running step uses it.
+fn forget(snapshots: &Manager, identity: Identity) -> Result<()> {
+    match cache_mounts::remove(snapshots, identity) {
+        Ok(_) | Err(snapshotter::Error::FailedPrecondition { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A file of a cache that is lost would be an error in the middle of a step. A cache that has one
 /// begins anew.
 fn drop_if_damaged(wanted: &Wanted<'_>, sources: &Sources<'_>) -> Result<()> {
@@ -86,11 +126,7 @@ fn drop_if_damaged(wanted: &Wanted<'_>, sources: &Sources<'_>) -> Result<()> {
         return Ok(());
     };
     tracing::warn!(id = wanted.id, %blob, "a cache mount has lost a file and begins anew");
-    match cache_mounts::remove(sources.snapshots, wanted.identity) {
-        // Another step had begun to use it: let it.
-        Ok(_) | Err(snapshotter::Error::FailedPrecondition { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    forget(sources.snapshots, wanted.identity)
 }
 
 /// What a step wants, each once, in the order in which everybody asks: so no two wait for each

@@ -8,8 +8,10 @@ mod links;
 pub(crate) mod merge;
 mod noted;
 mod source;
+mod upstream;
 
 pub(crate) use source::convert_platform as source_platform;
+pub(crate) use upstream::cache_ids;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,6 +27,7 @@ use store::{
     diff,
 };
 
+use self::upstream::Upstream;
 use crate::agents::Agents;
 use crate::cache::{Records, now};
 use crate::error::{Error, Result};
@@ -116,22 +119,28 @@ pub(crate) fn vertices(
     graph: &Graph,
     environment: &Arc<Environment>,
 ) -> Result<Vec<engine::Vertex<Value>>> {
+    let upstream = Upstream::of(graph);
     graph
         .vertices()
         .iter()
-        .map(|vertex| convert(graph, vertex, environment))
+        .map(|vertex| convert(graph, &upstream, vertex, environment))
         .collect()
 }
 
 fn convert(
     graph: &Graph,
+    upstream: &Upstream,
     vertex: &Vertex,
     environment: &Arc<Environment>,
 ) -> Result<engine::Vertex<Value>> {
     let (ids, environment) = (environment.ids, environment.clone());
     let (records, tally) = (environment.records.clone(), environment.tally.clone());
     let op: Arc<dyn engine::Op<Value = Value>> = match vertex.op() {
-        Op::Exec(exec) => Arc::new(exec::ExecOp::new((**exec).clone(), vertex, environment)?),
+        Op::Exec(exec) => {
+            let shares_cache = upstream.shares_cache(exec, vertex);
+            let exec = (**exec).clone();
+            Arc::new(exec::ExecOp::new(exec, vertex, shares_cache, environment)?)
+        }
         Op::File(file) => Arc::new(file::FileOp {
             file: file.clone(),
             definition: definition_key(vertex),
@@ -170,7 +179,7 @@ fn convert(
         inputs: vertex.inputs().iter().map(input).collect(),
         op,
         name,
-        ignore_cache: vertex.metadata().ignore_cache,
+        ignore_cache: vertex.metadata().ignore_cache || upstream.is_read_anew(vertex),
     })
 }
 

@@ -398,3 +398,22 @@ fn files_that_become_one_are_copied_again() {
     varve.write("context/d/b", "same");
     assert_eq!(steps(&varve), (0, cached), "as it was at first");
 }
+
+#[test]
+fn without_cache_every_step_runs_also_one_that_is_there_twice() {
+    let varve = Varve::new();
+    varve.dockerfile("FROM busybox\nRUN echo one\nRUN echo two\nRUN echo one\nCOPY file /\n");
+    let file = varve.write("context/file", "content");
+    let time_of = |year: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(year * 31_556_952);
+    let touch = |year| fs::File::open(&file).unwrap().set_modified(time_of(year));
+    touch(40).unwrap();
+    build(&varve, &[]);
+    touch(50).unwrap();
+    let kept = build(&varve, &[]);
+    assert_eq!(kept.executed(), [""; 0]);
+    let time = "stat -c %Y /file";
+    assert_eq!(varve.shell("app", time), format!("{}\n", 40 * 31_556_952));
+    let again = build(&varve, &["--no-cache"]);
+    assert_eq!(again.executed().len(), 4, "{again:#?}");
+    assert_eq!(varve.shell("app", time), format!("{}\n", 50 * 31_556_952));
+}

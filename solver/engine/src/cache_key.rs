@@ -118,13 +118,6 @@ pub(crate) fn content(definition: &CacheKey, inputs: &CacheKey) -> CacheKey {
         .finish()
 }
 
-/// Merge key of a vertex with `ignore_cache` whose content key is known.
-pub(crate) fn fresh_content(content: &CacheKey) -> CacheKey {
-    CacheKey::builder("varve engine: fresh content key v1")
-        .key(content)
-        .finish()
-}
-
 fn with_inputs(builder: CacheKeyBuilder, inputs: &[(CacheKey, u32)]) -> CacheKey {
     inputs
         .iter()

@@ -12,12 +12,14 @@
 //! and one that follows by its content key, or leads by it, has all its inputs already.
 //!
 //! What fresh vertices (`ignore_cache`, own or an ancestor's) may follow is fresh as well: their
-//! merge key is another one. But they claim the plain keys too: somebody who would take an old
-//! result may as well take the one that is being made.
+//! merge key is another one. One that ignores the cache itself follows by its content key nobody:
+//! what it says once more, after a step that changed nothing, is to be done once more. But fresh
+//! ones claim the plain keys too: somebody who would take an old result may as well take the one
+//! that is being made.
 
 use std::collections::HashMap;
 
-use crate::cache_key::{self, CacheKey};
+use crate::cache_key::CacheKey;
 use crate::scheduler::Scheduler;
 use crate::state::{Evaluated, Keys, NodeId, State, Step, Turn};
 
@@ -73,16 +75,11 @@ impl<V: Clone> Scheduler<V> {
     pub(crate) fn with_content(&mut self, id: NodeId, keys: Keys, evaluated: Evaluated<V>) {
         let Evaluated { content, .. } = evaluated;
         let ignore_cache = self.node(id).ignore_cache;
-        let merge = if ignore_cache {
-            cache_key::fresh_content(&content)
-        } else {
-            content
-        };
-        if let Some(leader) = self.claims.leader(&merge, id) {
+        if !ignore_cache && let Some(leader) = self.claims.leader(&content, id) {
             self.follow(id, leader, keys, Some(evaluated));
             return;
         }
-        self.claim_content(id, &content);
+        self.claims.claim(content, id);
         let step = match ignore_cache {
             true => Step::Execute {
                 content: Some(content),
@@ -102,13 +99,6 @@ impl<V: Clone> Scheduler<V> {
     fn claim_classic(&mut self, id: NodeId, keys: &Keys) {
         self.claims.claim(keys.merge(), id);
         self.claims.claim(keys.classic, id);
-    }
-
-    fn claim_content(&mut self, id: NodeId, content: &CacheKey) {
-        if self.node(id).ignore_cache {
-            self.claims.claim(cache_key::fresh_content(content), id);
-        }
-        self.claims.claim(*content, id);
     }
 
     fn follow(&mut self, id: NodeId, leader: NodeId, keys: Keys, evaluated: Option<Evaluated<V>>) {
@@ -204,7 +194,7 @@ impl<V: Clone> Scheduler<V> {
             content: Some(content),
         } = step
         {
-            self.claim_content(first, &content);
+            self.claims.claim(content, first);
         }
         self.node_mut(first).state = State::Evaluated {
             keys,

@@ -24,6 +24,8 @@ pub(super) struct ExecOp {
     /// What the process is for; this machine's own platform when `None`.
     platform: Option<llb::Platform>,
     definition: CacheKey,
+    /// A step before it may have left something in one of its cache mounts.
+    shares_cache: bool,
     environment: Arc<Environment>,
 }
 
@@ -32,7 +34,12 @@ impl ExecOp {
     ///
     /// # Errors
     /// [`Error::Unsupported`].
-    pub(super) fn new(exec: Exec, vertex: &Vertex, environment: Arc<Environment>) -> Result<Self> {
+    pub(super) fn new(
+        exec: Exec,
+        vertex: &Vertex,
+        shares_cache: bool,
+        environment: Arc<Environment>,
+    ) -> Result<Self> {
         let unsupported = |what: &str| Err(Error::Unsupported { what: what.into() });
         if exec.security == Security::Insecure {
             return unsupported("RUN --security=insecure");
@@ -46,6 +53,7 @@ impl ExecOp {
             exec,
             platform: vertex.platform().cloned(),
             definition,
+            shares_cache,
             environment,
         })
     }
@@ -232,8 +240,12 @@ impl Op for ExecOp {
         inputs: &'a [Value],
         _: OpContext,
     ) -> BoxFuture<'a, Result<Option<CacheKey>, OpError>> {
-        let key = self.key_of_inputs(inputs).map_err(op_error);
-        Box::pin(async move { key.map(Some) })
+        // What is in a cache mount is in no key. So such a step runs if one before it has run.
+        let key = match self.shares_cache {
+            true => Ok(None),
+            false => self.key_of_inputs(inputs).map(Some).map_err(op_error),
+        };
+        Box::pin(async move { key })
     }
 
     fn rebase<'a>(

@@ -39,6 +39,56 @@ fn a_cache_is_found_again_and_is_in_no_image() {
 }
 
 #[test]
+fn a_step_runs_again_when_one_before_it_that_has_its_cache_has_run() {
+    let varve = Varve::new();
+    // Neither step before the last changes the root, which is all that the last one's inputs are.
+    varve.dockerfile(
+        "FROM busybox\n\
+         RUN --mount=type=bind,target=/src --mount=type=cache,target=/c cp /src/app /c/app\n\
+         RUN --mount=type=cache,target=/other true\n\
+         RUN --mount=type=cache,target=/c cp /c/app /app\n",
+    );
+    for (content, again) in [("one", 3), ("two", 2), ("one", 0), ("three", 2)] {
+        varve.write("context/app", content);
+        let built = varve.build(["-t", "app"]).success().transcript();
+        assert_eq!(varve.shell("app", "cat /app"), content);
+        assert_eq!(built.executed().len(), again, "{built:#?}");
+    }
+    // The same words once more are another step.
+    let mount = "RUN --mount=type=cache,target=/c";
+    let lines = format!("{mount} echo x > /c/y\n{mount} rm -f /c/y\n{mount} echo x > /c/y\n");
+    varve.dockerfile(&format!("FROM busybox\n{lines}{mount} cat /c/y > /y\n"));
+    varve.build(["-t", "app"]).succeeded();
+    assert_eq!(varve.shell("app", "cat /y"), "x\n");
+}
+
+#[test]
+fn a_cache_begins_anew_for_steps_without_cache_and_for_no_others() {
+    let varve = Varve::new();
+    let stage = |name: &str| {
+        format!(
+            "FROM busybox AS {name}\nARG ROUND\nRUN --mount=type=cache,id={name},target=/c \
+             echo x >> /c/{name}; wc -l < /c/{name}\n"
+        )
+    };
+    let copies = "FROM busybox\nCOPY --from=a /bin/sh /a\nCOPY --from=b /bin/sh /b\n";
+    varve.dockerfile(&format!("{}{}{copies}", stage("a"), stage("b")));
+    for (round, options, expected) in [
+        ("1", vec![], ["1", "1"]),
+        ("2", vec![], ["2", "2"]),
+        ("3", vec!["--no-cache-filter", "a"], ["1", "3"]),
+        ("4", vec!["--no-cache"], ["1", "1"]),
+        ("5", vec![], ["2", "2"]),
+    ] {
+        let round = format!("ROUND={round}");
+        let arguments = [&["-t", "app", "--build-arg", &round], &options[..]].concat();
+        let built = varve.build(arguments).success().transcript();
+        let said = ["/c/a", "/c/b"].map(|part| built.step(part).output.join(" "));
+        assert_eq!(said, expected, "{round} {options:?}");
+    }
+}
+
+#[test]
 fn ids_namespaces_seeds_and_owners_tell_caches_apart_and_targets_do_not() {
     let varve = Varve::new();
     let write = "RUN --mount=type=cache,id=one,target=/a echo one > /a/f\n";

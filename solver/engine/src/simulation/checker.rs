@@ -227,7 +227,8 @@ impl Checker {
             self.failed
                 .extend([Some(vertex.classic), vertex.content].into_iter().flatten());
         } else if matches!(flight.task, Task::Execute { .. }) {
-            *self.executed.entry(vertex.class()).or_default() += 1;
+            let class = vertex.class_in(self.is_fresh(flight));
+            *self.executed.entry(class).or_default() += 1;
             self.summary.executed += 1;
             if !self.is_fresh(flight) {
                 self.executed_plainly
@@ -447,7 +448,7 @@ impl Checker {
                 let vertex = &self.universe.vertices[index];
                 let by_content = vertex.content.is_some_and(|key| is_known(index, &key));
                 if !stops(index) && !by_content {
-                    expected.insert(vertex.class());
+                    expected.insert(vertex.class_in(job.fresh.contains(&index)));
                 }
             }
         }

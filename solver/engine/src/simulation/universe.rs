@@ -86,6 +86,15 @@ impl SimVertex {
     pub(super) fn class(&self) -> CacheKey {
         self.content.unwrap_or(self.classic)
     }
+
+    /// What an exact plan counts as one step: those that ignore the cache are equal by where they
+    /// come from alone.
+    pub(super) fn class_in(&self, is_fresh: bool) -> CacheKey {
+        match is_fresh {
+            true => self.classic,
+            false => self.class(),
+        }
+    }
 }
 
 impl Universe {
