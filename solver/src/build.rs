@@ -209,6 +209,7 @@ impl Solver {
                 spans,
             }
         })?;
+        exporters::check_platforms(&request, prepared.lowered.iter().map(|one| &one.platform))?;
         let build = self.builds.begin();
         let environment = self.environment(
             (&prepared, &request),

@@ -17,7 +17,7 @@ pub mod save;
 
 pub use self::beside::write_whole;
 
-use dockerfile::config::DockerImageConfig;
+use dockerfile::config::{DockerImageConfig, WINDOWS};
 use engine::CancelToken;
 use snapshotter::Manager;
 
@@ -66,13 +66,6 @@ impl Export {
         asked.unwrap_or(self.is_multi_platform)
     }
 
-    /// Whether layers go out or are named, and not only files.
-    fn has_image(&self) -> bool {
-        let is_files =
-            |output: &Output| matches!(output, Output::Local { .. } | Output::Tar { .. });
-        !self.request.tags.is_empty() || !self.request.outputs.iter().all(is_files)
-    }
-
     /// Brings layers of bases whose bytes are not here any more.
     fn bring_layers(
         &self,
@@ -109,6 +102,23 @@ impl Export {
     /// SOURCE_DATE_EPOCH, which is the same for all platforms.
     fn epoch(&self) -> Option<i64> {
         self.results.first().and_then(|result| result.epoch)
+    }
+}
+
+/// Refuses what cannot be written for a platform, before anything is built for it.
+///
+/// # Errors
+/// [`Error::Unsupported`].
+pub(crate) fn check_platforms<'p>(
+    request: &BuildRequest,
+    mut platforms: impl Iterator<Item = &'p llb::Platform>,
+) -> Result<()> {
+    match platforms.find(|platform| platform.os == WINDOWS) {
+        // Its layers are of a form of their own.
+        Some(platform) if request.has_image() => Err(Error::Unsupported {
+            what: format!("an image for {platform}, rather than its files (-o DIR, -o type=tar),"),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -166,7 +176,7 @@ pub(crate) fn export(
         tags: normalized(&export.request.tags)?,
         built: Built::default(),
     };
-    if export.has_image() {
+    if export.request.has_image() {
         export.bring_layers(images, snapshots, progress)?;
     }
     let outputs = &export.request.outputs;

@@ -60,6 +60,15 @@ pub struct BuildRequest {
     pub steps: StepInputs,
 }
 
+impl BuildRequest {
+    /// Whether layers go out or are named, and not only files.
+    pub(crate) fn has_image(&self) -> bool {
+        let is_files =
+            |output: &Output| matches!(output, Output::Local { .. } | Output::Tar { .. });
+        !self.tags.is_empty() || !self.outputs.iter().all(is_files)
+    }
+}
+
 /// What the caller gives steps.
 #[derive(Clone, Debug, Default)]
 pub struct StepInputs {

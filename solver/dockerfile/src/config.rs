@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// Value of [`History::comment`] for what a Dockerfile made.
 pub const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 
+/// The operating system whose images have layers and paths of their own form.
+pub const WINDOWS: &str = "windows";
+
 /// Search path of processes on systems other than Windows when the image says none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -231,7 +234,7 @@ impl DockerImageConfig {
             ..Self::default()
         };
         image.config.working_dir = "/".to_owned();
-        if platform.os != "windows" {
+        if platform.os != WINDOWS {
             image.config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
         image

@@ -40,7 +40,7 @@ use self::from::{Files, Finder, Found, Foundation, PLATFORM_CHECK};
 use self::options::{Contexts, Replacement};
 use self::stage::StageState;
 use crate::ast::{Dockerfile, Warning, Word};
-use crate::config::DockerImageConfig;
+use crate::config::{DockerImageConfig, WINDOWS};
 use crate::directives::CheckOptions;
 use crate::error::{Error, Span};
 use crate::stages::{Base, StageTable};
@@ -273,8 +273,8 @@ impl<'a> Lowerer<'a> {
             .filter(|(stage, _)| needed.contains(stage))
         {
             let node = &self.table.stages[stage];
-            if base.platform.os == "windows" {
-                return Err(at(node.span, "images for windows cannot be built"));
+            if base.platform.os == WINDOWS && !matches!(base.files, Files::None) {
+                return Err(at(node.span, "nothing can be built on images for windows"));
             }
             self.path_sets.push(BTreeSet::new());
             let path_set = self.path_sets.len() - 1;

@@ -293,3 +293,28 @@ fn a_base_without_the_platform_is_told_with_what_it_has() {
     let refused = varve.build(["--platform=linux/amd64,nonsense"]);
     refused.refused_with(1, &["platform \"nonsense\""]);
 }
+
+#[test]
+fn files_are_made_for_other_systems_where_nothing_of_theirs_is_run() {
+    let varve = Varve::new();
+    varve.dockerfile(
+        "FROM --platform=$BUILDPLATFORM busybox AS build\nARG TARGETOS TARGETARCH\n\
+         RUN mkdir /made && echo $TARGETOS/$TARGETARCH > /made/app\n\
+         FROM scratch\nCOPY --from=build /made /\n",
+    );
+    let wanted = "--platform=linux/riscv64,darwin/amd64,windows/amd64";
+    varve.build([wanted, "-o", "out"]).succeeded();
+    for (system, architecture) in [
+        ("linux", "riscv64"),
+        ("darwin", "amd64"),
+        ("windows", "amd64"),
+    ] {
+        let made = varve.read(format!("out/{system}_{architecture}/app"));
+        assert_eq!(made, format!("{system}/{architecture}\n"));
+    }
+    let refused = varve.build([wanted, "-t", "app"]).code(1);
+    let message = "an image for windows/amd64, rather than its files (-o DIR, -o type=tar), is not \
+                   supported yet";
+    assert!(refused.stderr.contains(message), "{refused}");
+    assert!(!refused.stderr.contains("RUN mkdir"), "{refused}");
+}

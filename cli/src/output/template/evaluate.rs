@@ -193,6 +193,10 @@ fn follow<'v>(start: &'v Value, fields: &[String], is_root: bool) -> Result<&'v 
         value = match value {
             Value::Object(map) => match map.get(field) {
                 Some(value) => value,
+                // docker's own type calls that `ID`, and templates may say either.
+                None if is_root && index == 0 && field == "ID" && map.contains_key("Id") => {
+                    &map["Id"]
+                }
                 None if is_root && index == 0 => {
                     let mut known: Vec<_> = map.keys().map(|key| format!(".{key}")).collect();
                     known.sort();

@@ -27,7 +27,10 @@ fn templates_print_what_go_would() {
     for (template, expected) in [
         ("", ""),
         ("plain } text", "plain } text"),
-        ("{{.Id}}", "sha256:0123456789abcdef"),
+        (
+            "{{.Id}}{{.ID}}",
+            "sha256:0123456789abcdefsha256:0123456789abcdef",
+        ),
         ("{{ .Size }}B", "4096B"),
         ("{{.Config.Env}}", "[PATH=/bin A=1]"),
         ("{{.Config.Labels}}", "map[a:1 b:2 org.x:y]"),

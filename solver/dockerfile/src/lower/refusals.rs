@@ -77,9 +77,15 @@ fn from_lines_that_name_nothing_are_refused() {
     check("FROM --platform=a/b/c/d scratch\n", message, 1);
     check(
         "FROM --platform=windows/amd64 x\n",
-        "images for windows cannot be built",
+        "nothing can be built on images for windows",
         1,
     );
+    let windows = Options {
+        target_platform: Some(llb::Platform::new("windows", "amd64")),
+        ..options()
+    };
+    let message = "WORKDIR is not supported yet in a stage for windows";
+    refused("FROM scratch\nWORKDIR /x\n", &windows, message, 2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::arguments::{Globals, at};
 use super::environment::Environment;
 use super::paths;
 use crate::ast::NetworkMode;
-use crate::config::{DEFAULT_PATH, DockerImageConfig};
+use crate::config::{DEFAULT_PATH, DockerImageConfig, WINDOWS};
 use crate::error::{Error, Span};
 use crate::stages::StageNode;
 use crate::words::Variables;
@@ -84,7 +84,7 @@ impl StageState {
     pub(super) fn inherit(&mut self, span: Span) -> Result<(), Error> {
         let config = &mut self.image.config;
         let names = |variable: &String| variable.split('=').next() == Some("PATH");
-        if self.platform.os != "windows" && !config.env.iter().any(names) {
+        if self.platform.os != WINDOWS && !config.env.iter().any(names) {
             config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
         for variable in config.env.clone() {

@@ -5,8 +5,9 @@ use llb::{FileChain, Platform};
 
 use super::history::Entry;
 use super::stage::StageState;
-use super::{Lowerer, locations, paths};
+use super::{Lowerer, at, locations, paths};
 use crate::ast::{Origin, Word};
+use crate::config::WINDOWS;
 use crate::error::Error;
 
 impl Lowerer<'_> {
@@ -17,6 +18,10 @@ impl Lowerer<'_> {
         path: &Word,
         origin: &Origin,
     ) -> Result<(), Error> {
+        if stage.platform.os == WINDOWS {
+            let message = "WORKDIR is not supported yet in a stage for windows";
+            return Err(at(origin.span, message));
+        }
         let path = self.expand(stage, path, origin.span)?;
         stage.set_directory(&path);
         let directory = stage.directory.clone();
