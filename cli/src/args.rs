@@ -292,6 +292,7 @@ pub(crate) enum MountsChoice {
 pub(crate) enum NetworkChoice {
     /// The host's, as long as varve has no networks of its own.
     #[default]
+    #[value(alias = "")]
     Default,
     /// The host's.
     Host,

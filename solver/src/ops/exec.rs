@@ -116,13 +116,25 @@ impl ExecOp {
         })
     }
 
+    /// Why programs of the platform do not run here, if they do not. The step is tried all the
+    /// same: some images say that they are of another platform than their programs are.
+    async fn check_platform(&self) -> Result<Option<Error>> {
+        let Some(platform) = &self.platform else {
+            return Ok(None);
+        };
+        let has_kernel = platform.os == llb::Platform::host().os;
+        match self.environment.execution.check_platform(platform).await {
+            Ok(()) => Ok(None),
+            Err(refused @ Error::ForeignPlatform { .. }) if has_kernel => Ok(Some(refused)),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn run(&self, inputs: &[Value], context: OpContext) -> Result<Vec<Value>> {
         let mut process = self.process()?;
         let execution = &self.environment.execution;
         execution.check()?;
-        if let Some(platform) = &self.platform {
-            execution.check_platform(platform).await?;
-        }
+        let foreign = self.check_platform().await?;
         let mut mounts = {
             let (exec, inputs) = (self.exec.clone(), inputs.to_vec());
             let (environment, context) = (self.environment.clone(), context.clone());
@@ -143,7 +155,12 @@ impl ExecOp {
             .await?
         };
         process.env.extend(mounts.take_secret_env());
-        match self.supervise(&mounts, process, context).await {
+        let ran = self.supervise(&mounts, process, context).await;
+        let ran = ran.map_err(|error| match (error, foreign) {
+            (Error::NotStarted { .. }, Some(foreign)) => foreign,
+            (error, _) => error,
+        });
+        match ran {
             Ok(()) => blocking(move || Ok(vec![mounts.commit()?])).await,
             Err(error) => {
                 blocking(move || {

@@ -318,3 +318,19 @@ fn files_are_made_for_other_systems_where_nothing_of_theirs_is_run() {
     assert!(refused.stderr.contains(message), "{refused}");
     assert!(!refused.stderr.contains("RUN mkdir"), "{refused}");
 }
+
+#[test]
+fn a_step_is_tried_on_a_base_that_says_it_is_of_another_platform_than_its_programs() {
+    let varve = Varve::new();
+    varve.dockerfile(
+        "FROM --platform=$BUILDPLATFORM busybox AS own\nFROM scratch\nCOPY --from=own / /\n",
+    );
+    let other = match std::env::consts::ARCH {
+        "aarch64" => "--platform=linux/amd64",
+        _ => "--platform=linux/arm64",
+    };
+    varve.build([other, "-t", "mislabelled"]).succeeded();
+    varve.dockerfile("FROM mislabelled\nRUN echo said > /said\n");
+    varve.build([other, "-o", "out"]).succeeded();
+    assert_eq!(varve.read("out/said"), "said\n");
+}
