@@ -293,6 +293,12 @@ fn keep(mut fields: Fields) -> Result<Export, String> {
     if !is_pushed {
         return Ok(Export::Write(Output::Store(store)));
     }
+    store.is_unnamed |= by_digest;
+    Ok(pushed(store, by_digest, is_insecure))
+}
+
+/// Keeps an image and pushes it.
+fn pushed(mut store: StoreOutput, by_digest: bool, is_insecure: bool) -> Export {
     let registry = RegistryOutput {
         names: store.names.clone(),
         by_digest,
@@ -304,8 +310,7 @@ fn keep(mut fields: Fields) -> Result<Export, String> {
         .attributes
         .compression
         .get_or_insert(Compression::Gzip);
-    store.is_unnamed |= by_digest;
-    Ok(Export::Push(Box::new((store, registry))))
+    Export::Push(Box::new((store, registry)))
 }
 
 /// Whether by digest alone, and to whomever.
@@ -329,9 +334,19 @@ fn registry(mut fields: Fields) -> Result<RegistryOutput, String> {
     })
 }
 
-/// What `--push` stands for.
-pub(crate) fn push() -> Export {
-    Export::Write(Output::Registry(RegistryOutput::default()))
+/// What `--push` does, as with buildx: images that are kept are pushed as they are. Where there is
+/// none, one more output pushes.
+pub(crate) fn push(exports: &mut Vec<Export>) {
+    let mut is_pushed = false;
+    for export in exports.iter_mut() {
+        if let Export::Write(Output::Store(store)) = export {
+            *export = pushed(std::mem::take(store), false, false);
+        }
+        is_pushed |= matches!(export, Export::Push(_) | Export::Write(Output::Registry(_)));
+    }
+    if !is_pushed {
+        exports.push(Export::Write(Output::Registry(RegistryOutput::default())));
+    }
 }
 
 /// Several names stand in one quoted field.

@@ -1,11 +1,12 @@
 //! Proxies between here and registries, as the customary variables name them. Whose variables these
 //! are is the caller's to know: several users may share one process.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{NoProxy, Proxy, Url};
+use reqwest::{Proxy, Url};
 
 use crate::error::{Error, Result};
 use crate::hosts::authority;
@@ -21,7 +22,8 @@ pub struct Proxies {
     /// For plain HTTP, and for TLS. They may hold passwords.
     http: Option<Url>,
     https: Option<Url>,
-    /// Hosts that are asked without: names with all below them, addresses, networks, `*`.
+    /// Hosts that are asked without: names with all below them, addresses, networks, `*`; each
+    /// perhaps with a port.
     exceptions: String,
 }
 
@@ -58,35 +60,88 @@ impl Proxies {
         })
     }
 
-    /// For the HTTP library.
-    pub(crate) fn each(&self) -> Vec<Proxy> {
-        let except = || NoProxy::from_string(&self.exceptions);
-        let http = self.http.as_ref().map(|url| Proxy::http(url.clone()));
-        let https = self.https.as_ref().map(|url| Proxy::https(url.clone()));
-        // What is a URL is an address of a proxy.
-        let each = [http, https].into_iter().flatten().flatten();
-        each.map(|proxy| proxy.no_proxy(except())).collect()
+    /// For the HTTP library; `None` if there is no proxy at all.
+    pub(crate) fn proxy(&self) -> Option<Proxy> {
+        if self.http.is_none() && self.https.is_none() {
+            return None;
+        }
+        let (routes, proxies) = (self.routes(), self.clone());
+        let of_scheme = move |url: &Url| match url.scheme() {
+            "https" => proxies.https.clone(),
+            _ => proxies.http.clone(),
+        };
+        let find = move |url: &Url| routes.proxy(url).and_then(|_| of_scheme(url));
+        Some(Proxy::custom(find))
     }
 
     /// What tells who is behind an answer.
     pub(crate) fn routes(&self) -> Routes {
         let text = |url: &Option<Url>| url.as_ref().map_or(String::new(), Url::to_string);
-        let matcher = Matcher::builder()
-            .http(text(&self.http))
-            .https(text(&self.https))
-            .no(self.exceptions.clone());
-        Routes(Some(Arc::new(matcher.build())))
+        let exceptions: Vec<_> = self.exceptions.split(',').flat_map(exception).collect();
+        let matcher = |port: Option<u16>| {
+            let meant = exceptions
+                .iter()
+                .filter(|(_, of)| of.is_none() || *of == port);
+            let meant: Vec<_> = meant.map(|(host, _)| host.as_str()).collect();
+            Matcher::builder()
+                .http(text(&self.http))
+                .https(text(&self.https))
+                .no(meant.join(","))
+                .build()
+        };
+        let ports = exceptions.iter().filter_map(|(_, port)| *port);
+        Routes(Some(Arc::new(Matchers {
+            of_port: ports.map(|port| (port, matcher(Some(port)))).collect(),
+            others: matcher(None),
+        })))
     }
+}
+
+/// What an exception means to the matching library, and the port that it is for, if for one only:
+/// it knows neither ports nor the stars that Go's programs know
+/// (golang.org/x/net/http/httpproxy, `Config.NoProxy`).
+fn exception(text: &str) -> Vec<(String, Option<u16>)> {
+    let text = text.trim();
+    if text == "*" {
+        let all = ["*", "0.0.0.0/0", "::/0"];
+        return all.map(|one| (one.to_owned(), None)).to_vec();
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        // An address of version 6 has colons of its own, unless it is in brackets.
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            match port.parse().ok() {
+                Some(port) => (host, Some(port)),
+                None => (text, None),
+            }
+        }
+        _ => (text, None),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = match host.strip_prefix("*.") {
+        Some(domain) => format!(".{domain}"),
+        None => host.to_owned(),
+    };
+    vec![(host, port)]
 }
 
 /// By which proxy an address is reached.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Routes(Option<Arc<Matcher>>);
+pub(crate) struct Routes(Option<Arc<Matchers>>);
+
+#[derive(Debug)]
+struct Matchers {
+    /// For the ports that exceptions name.
+    of_port: BTreeMap<u16, Matcher>,
+    others: Matcher,
+}
 
 impl Routes {
     /// `HOST:PORT` of the proxy, if there is one in between.
     pub(crate) fn proxy(&self, url: &Url) -> Option<String> {
-        let intercept = self.0.as_ref()?.intercept(&url.as_str().parse().ok()?)?;
+        let matchers = self.0.as_ref()?;
+        let port = url.port_or_known_default()?;
+        let matcher = matchers.of_port.get(&port).unwrap_or(&matchers.others);
+        let intercept = matcher.intercept(&url.as_str().parse().ok()?)?;
         let authority = intercept.uri().authority()?;
         let text = authority.as_str();
         // A login goes before the host.
@@ -144,6 +199,29 @@ mod tests {
         for exception in ["*", "example", ".r.example", "x, r.example"] {
             let variables = [("HTTPS_PROXY", "p:1"), ("NO_PROXY", exception)];
             check(&variables, https, None);
+        }
+        for (exception, url) in [
+            ("r.example:5000", "https://r.example:5000/v2/"),
+            ("*.example:5000", "https://r.example:5000/v2/"),
+            ("*.example", "https://r.example/v2/"),
+            ("example:443", "https://r.example/v2/"),
+            ("*", "https://192.0.2.2:5743/v2/"),
+            ("192.0.2.2:5743", "https://192.0.2.2:5743/v2/"),
+            ("x,192.0.2.0/24", "https://192.0.2.2:5743/v2/"),
+            ("*", "https://[2001:db8::1]/v2/"),
+            ("[2001:db8::1]:443", "https://[2001:db8::1]/v2/"),
+            ("2001:db8::1", "https://[2001:db8::1]:5/v2/"),
+        ] {
+            let variables = [("HTTPS_PROXY", "p:1"), ("NO_PROXY", exception)];
+            check(&variables, url, None);
+        }
+        for (exception, url) in [
+            ("r.example:5001", "https://r.example:5000/v2/"),
+            ("192.0.2.2:5743", "https://192.0.2.2/v2/"),
+            ("192.0.2.3", "https://192.0.2.2/v2/"),
+        ] {
+            let variables = [("HTTPS_PROXY", "p:1"), ("NO_PROXY", exception)];
+            check(&variables, url, Some("p:1"));
         }
         check(
             &[("HTTPS_PROXY", "p:1"), ("no_proxy", "other")],

@@ -119,6 +119,18 @@ fn media_types_are_dockers_where_that_is_asked_for() {
     assert_eq!(manifest["config"]["mediaType"], config);
     let gzip = format!("{DOCKER_LAYER}.gzip");
     assert_eq!(layer_types(&image), [DOCKER_LAYER.to_owned(), gzip]);
+    // One that is kept goes out as it is.
+    let kept = "type=image,name=kept,oci-mediatypes=false";
+    varve.build(["-o", kept]).succeeded();
+    let save = ["save", "--format", "oci-dir", "-o", "saved", "kept"];
+    varve.varve(save).succeeded();
+    let saved = Layout::open(&varve.path("saved"));
+    assert_eq!(saved.manifest()["mediaType"], kind);
+    let types = layer_types(&saved);
+    assert!(
+        types.iter().all(|kind| kind.starts_with(DOCKER_LAYER)),
+        "{types:?}"
+    );
     varve.dockerfile("FROM scratch\nCOPY f /\n");
     varve.write("context/f", "f");
     let output = "type=oci,dest=list,tar=false,oci-mediatypes=false";

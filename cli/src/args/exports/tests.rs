@@ -323,3 +323,21 @@ fn what_is_said_of_attestations_and_of_unpacking_changes_nothing() {
     };
     assert!(deletes_others);
 }
+
+#[test]
+fn push_pushes_images_that_are_kept_as_they_are_and_else_one_more() {
+    let after = |texts: &[&str]| {
+        let mut exports: Vec<_> = texts.iter().map(|text| parse(text).unwrap()).collect();
+        push(&mut exports);
+        exports
+    };
+    let own = parse("type=registry").unwrap();
+    assert_eq!(after(&[]), std::slice::from_ref(&own));
+    let files = parse("out").unwrap();
+    assert_eq!(after(&["out"]), [files.clone(), own.clone()]);
+    assert_eq!(after(&["out", "type=registry"]), [files, own]);
+    let zstd = "type=image,name=r.example/a,compression=zstd";
+    let pushed = parse(&format!("{zstd},push=true")).unwrap();
+    assert_eq!(after(&[zstd]), std::slice::from_ref(&pushed));
+    assert_eq!(after(&[&format!("{zstd},push=true")]), [pushed]);
+}

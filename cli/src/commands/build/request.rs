@@ -73,7 +73,7 @@ pub(super) fn make(
     }
     let mut exports = options.outputs;
     if options.push.push {
-        exports.push(exports::push());
+        exports::push(&mut exports);
     }
     let wanted = outputs::Wanted {
         exports,

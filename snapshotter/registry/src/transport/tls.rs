@@ -109,7 +109,7 @@ fn build(
             .tls_danger_accept_invalid_certs(tls.skip_verify)
             // Those of this process's environment are not meant.
             .no_proxy();
-        for proxy in proxies.each() {
+        if let Some(proxy) = proxies.proxy() {
             builder = builder.proxy(proxy);
         }
         for pair in &tls.keypairs {

@@ -290,7 +290,10 @@ impl Gathering<'_> {
         let clamps = layers::clamps(keeping.store(), diff_id, config.created.as_deref())?;
         for clamp in clamps {
             let own = Layer::Own(*change, None);
-            let look = Look::new(&ImageAttributes::default(), Compression::Gzip, clamp)?;
+            let look = Look {
+                is_docker: document::is_docker_layer(&layer.media_type),
+                ..Look::new(&ImageAttributes::default(), Compression::Gzip, clamp)?
+            };
             let packed = layers::pack(&own, &look, self.images, keeping, self.step)?;
             if packed.diff_id == diff_id {
                 return Ok(packed.descriptor);
