@@ -406,6 +406,23 @@ fn a_build_keeps_to_the_rules_of_the_configuration() {
 }
 
 #[test]
+fn a_rule_about_ages_alone_is_carried_out_in_a_small_store_too() {
+    let varve = Varve::new();
+    let rule = "[[gcpolicy]]\nfilters = [\"type==exec.cachemount\"]\nkeepDuration = \"1s\"\n";
+    let config = varve.write("varve.toml", rule);
+    varve.dockerfile("FROM busybox\nRUN --mount=type=cache,target=/c echo x > /c/x\n");
+    let build = || {
+        let mut command = varve.build_command([""; 0]);
+        support::workspace::run(command.env("VARVE_CONFIG", &config)).succeeded();
+        entries(&varve, &["--filter", "type=exec.cachemount"]).len()
+    };
+    assert_eq!(build(), 1);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    // Nothing is run, and the cache mount has grown old.
+    assert_eq!(build(), 0);
+}
+
+#[test]
 fn what_is_pushed_and_saved_is_not_collected_beside_it() {
     let varve = Varve::new();
     let registry = Registry::start(&varve.path("registry"));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 /// Longest piece of a line handed on at once, in bytes. A longer line comes in several pieces, so
 /// a step that prints without line breaks costs no more memory than this.
@@ -12,8 +13,8 @@ pub const LINE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes read from a pipe at once; the default capacity of a pipe.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How long an unfinished line waits for its end before it is shown as it is (a progress bar, a
-/// question).
+/// How long an unfinished line waits for its end before it is shown as it is (a question, or a
+/// progress bar, which may grow without a pause).
 const PARTIAL_LINE_DELAY: Duration = Duration::from_millis(250);
 
 /// How long a pipe may be silent after the container has ended, before it is given up: somebody
@@ -57,14 +58,18 @@ pub(crate) async fn pump(
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     let mut lines = LineCutter::new(stream);
+    // When the unfinished line is shown, if there is one.
+    let mut shown_at = None;
     loop {
+        let due = shown_at.unwrap_or_else(Instant::now);
         let length = tokio::select! {
             biased;
-            length = pipe.read(&mut buffer) => length?,
-            () = tokio::time::sleep(PARTIAL_LINE_DELAY), if !lines.partial.is_empty() => {
+            () = tokio::time::sleep_until(due), if shown_at.is_some() => {
                 send(&sender, lines.take_partial()).await;
+                shown_at = None;
                 continue;
             }
+            length = pipe.read(&mut buffer) => length?,
             () = silence_after(&mut ended) => 0,
         };
         if length == 0 {
@@ -76,7 +81,12 @@ pub(crate) async fn pump(
         let mut rest = buffer.get(..length).unwrap_or_default();
         while let Some((line, after)) = lines.next(rest) {
             send(&sender, line).await;
+            // What comes now is another line, or the rest of one that was shown.
+            shown_at = None;
             rest = after;
+        }
+        if !lines.partial.is_empty() {
+            shown_at.get_or_insert_with(|| Instant::now() + PARTIAL_LINE_DELAY);
         }
     }
 }
@@ -220,6 +230,32 @@ mod tests {
         );
         drop(writer);
         assert_eq!(receiver.recv().await, None);
+        pump.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_grows_without_a_pause_is_shown_too() {
+        let (sender, mut receiver) = mpsc::channel(8);
+        let (reader, mut writer) = tokio::io::duplex(64);
+        let (_running, ended) = watch::channel(false);
+        let pump = tokio::spawn(pump(reader, Stream::Stdout, sender, ended));
+        let write = tokio::spawn(async move {
+            for _ in 0..10 {
+                tokio::io::AsyncWriteExt::write_all(&mut writer, b"50%\r")
+                    .await
+                    .unwrap();
+                tokio::time::sleep(PARTIAL_LINE_DELAY / 3).await;
+            }
+        });
+        let first = receiver.recv().await.unwrap();
+        assert!(!first.ends);
+        assert!(first.text.len() < 10 * 4, "before its end: {first:?}");
+        let mut text = first.text;
+        while let Some(line) = receiver.recv().await {
+            text.extend(line.text);
+        }
+        assert_eq!(text, b"50%\r".repeat(10));
+        write.await.unwrap();
         pump.await.unwrap().unwrap();
     }
 

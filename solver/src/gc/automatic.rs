@@ -1,6 +1,8 @@
 //! Collecting after a build. A build that brought nothing in costs one row to be read: what the
 //! cache took when it was last looked at, and when a rule may next have something to say.
 
+use std::collections::HashSet;
+
 use store::codec::{Decoder, Encoder};
 use store::{Batch, Durability, Store, Table};
 
@@ -8,7 +10,7 @@ use snapshotter::Manager;
 use snapshotter::gc::Collected;
 
 use super::policy::{Rule, choose};
-use super::survey::gather;
+use super::survey::{Entry, Survey, gather};
 use crate::cache::now;
 use crate::error::Result;
 
@@ -20,6 +22,12 @@ const STATE_VERSION: u8 = 1;
 
 /// It is not looked at again before so much more came in: looking reads every tree.
 const GROWTH_MIN_BYTES: u64 = 64 << 20;
+
+/// How long rules about ages are not asked again after they had their say, in seconds: BuildKit
+/// asks once a minute.
+const PAUSE_MIN_SECONDS: i64 = 60;
+/// See [`PAUSE_MIN_SECONDS`].
+const PAUSE_MAX_SECONDS: i64 = 86_400;
 
 /// What a file takes beside its bytes, at most.
 const BLOCK_BYTES: u64 = 4_096;
@@ -49,8 +57,15 @@ pub fn collect(manager: &Manager, rules: &[Rule]) -> Result<Option<Collected>> {
     let mut state = read(store);
     state.grown += came;
     let (free, _) = store.disk_bytes()?;
+    let ages = rules.iter().filter_map(|rule| rule.keep_seconds).min();
+    let ages = ages.map(|age| i64::try_from(age).unwrap_or(i64::MAX));
     if !is_due(&state, rules, now().seconds, free) {
-        if came > 0 {
+        let is_first = state.cache_bytes.is_none() && state.next_due == 0;
+        let first_age = ages.filter(|_| is_first);
+        if let Some(age) = first_age {
+            state.next_due = now().seconds.saturating_add(age);
+        }
+        if came > 0 || first_age.is_some() {
             write(store, &state)?;
         }
         return Ok(None);
@@ -75,30 +90,39 @@ pub fn collect(manager: &Manager, rules: &[Rule]) -> Result<Option<Collected>> {
             Some(collected)
         }
     };
-    let freed: u64 = gone.iter().map(|entry| entry.bytes).sum();
-    let ages = rules.iter().filter_map(|rule| rule.keep_seconds).min();
-    let gone: std::collections::HashSet<_> = gone.iter().map(|entry| &entry.snapshot).collect();
-    let oldest = survey
-        .entries
-        .iter()
-        .filter(|entry| entry.is_reclaimable() && !gone.contains(&entry.snapshot));
-    let oldest = oldest.map(|entry| entry.last_used.seconds).min();
-    let next_due = ages.map_or(i64::MAX, |age| {
-        let age = i64::try_from(age).unwrap_or(i64::MAX);
-        let from = oldest.unwrap_or(now().seconds);
-        // A rule that had its say and kept something for its size is asked again in a day.
-        from.saturating_add(age).max(now().seconds + 86_400)
-    });
-    write(
-        store,
-        &State {
+    write(store, &state.after(&survey, &gone, ages))?;
+    Ok(collected)
+}
+
+impl State {
+    /// What is known after a look by which `gone` went.
+    fn after(&self, survey: &Survey, gone: &[Entry], ages: Option<i64>) -> State {
+        let freed: u64 = gone.iter().map(|entry| entry.bytes).sum();
+        let gone: HashSet<_> = gone.iter().map(|entry| &entry.snapshot).collect();
+        let oldest = survey
+            .entries
+            .iter()
+            .filter(|entry| entry.is_reclaimable() && !gone.contains(&entry.snapshot));
+        let oldest = oldest.map(|entry| entry.last_used.seconds).min();
+        let next_due = ages.map_or(i64::MAX, |age| {
+            let from = oldest.unwrap_or(now().seconds);
+            // A rule that had its say and kept something for its size is asked again in a day, and
+            // one about shorter ages after such a time.
+            let pause = age.clamp(PAUSE_MIN_SECONDS, PAUSE_MAX_SECONDS);
+            from.saturating_add(age).max(now().seconds + pause)
+        });
+        // What builds have used just now, this one perhaps, could not go: it counts as not looked
+        // at.
+        let used = survey.entries.iter().filter(|entry| entry.is_in_use);
+        let used_lately = used.filter(|entry| entry.last_used.seconds >= self.looked);
+        let put_off: u64 = used_lately.map(|entry| entry.bytes).sum();
+        State {
             looked: now().seconds,
             cache_bytes: Some(survey.reclaimable().saturating_sub(freed)),
-            grown: 0,
+            grown: self.grown.min(put_off),
             next_due,
-        },
-    )?;
-    Ok(collected)
+        }
+    }
 }
 
 /// Whether some rule may have something to say.
@@ -107,8 +131,9 @@ fn is_due(state: &State, rules: &[Rule], now: i64, free: u64) -> bool {
         return false;
     }
     let Some(cache_bytes) = state.cache_bytes else {
-        // Nobody looked yet: not for a small store.
-        return state.grown >= GROWTH_MIN_BYTES || is_over(state.grown, rules, free);
+        // Nobody looked yet: not for a small store, unless something is old enough by now.
+        let is_old = state.next_due != 0 && now >= state.next_due;
+        return is_old || state.grown >= GROWTH_MIN_BYTES || is_over(state.grown, rules, free);
     };
     if now >= state.next_due || now < state.looked {
         return true;
@@ -177,6 +202,10 @@ mod tests {
             grown,
             next_due: 100_000,
         };
+        let first = State {
+            next_due: 100_000,
+            ..State::default()
+        };
         let (plenty, little) = (100 << 30, 1 << 30);
         for (state, now, free, due) in [
             (State::default(), 0, plenty, false),
@@ -189,6 +218,8 @@ mod tests {
             (known(9 << 30, 1 << 29), 2_000, little, false),
             (known(0, 0), 100_000, plenty, true),
             (known(0, 0), 999, plenty, true),
+            (first, 99_999, plenty, false),
+            (first, 100_000, plenty, true),
         ] {
             assert_eq!(
                 is_due(&state, &rules, now, free),

@@ -503,7 +503,9 @@ fn digest_of(mut body: impl Read, what: &str) -> Result<(Digest, u64)> {
 /// Where the members of a tar file lie.
 fn index_tar(path: &Path, what: &str) -> Result<HashMap<String, (u64, u64)>> {
     let failed = |e| Error::io("read archive", what, e);
-    let mut archive = tar::Archive::new(File::open(path).map_err(failed)?);
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut archive = tar::Archive::new(file);
     let mut members = HashMap::new();
     let mut links = Vec::new();
     for entry in archive.entries_with_seek().map_err(failed)? {
@@ -525,7 +527,15 @@ fn index_tar(path: &Path, what: &str) -> Result<HashMap<String, (u64, u64)>> {
         }
         match entry.header().entry_type() {
             tar::EntryType::Regular => {
-                members.insert(name, (entry.raw_file_position(), entry.size()));
+                let position = entry.raw_file_position();
+                if position.saturating_add(entry.size()) > length {
+                    let reason = format!(
+                        "it is cut off in the middle of {name}, after {length} bytes; make or \
+                         fetch it again"
+                    );
+                    return Err(Error::bad_image(what, reason));
+                }
+                members.insert(name, (position, entry.size()));
             }
             // Older docker versions link equal layers: `../<id>/layer.tar`.
             tar::EntryType::Symlink => {

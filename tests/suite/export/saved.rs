@@ -157,6 +157,9 @@ fn what_cannot_be_saved_or_loaded_leaves_nothing_behind() {
     assert!(!varve.path("x.tar").exists());
     varve.write("empty", "");
     varve.write("text", "no archive\n");
+    save(&["-o", "whole.tar", "app"]).succeeded();
+    let whole = fs::read(varve.path("whole.tar")).unwrap();
+    varve.write("cut.tar", &whole[..whole.len() / 2]);
     let disk = SmallDisk::mount(&varve.path("disk"), "size=1m");
     save(&["-o", "disk/x.tar", "app"]).refused_with(1, &["No space left on device", "disk/x.tar"]);
     assert_eq!(fs::read_dir(varve.path("disk")).unwrap().count(), 0);
@@ -165,6 +168,10 @@ fn what_cannot_be_saved_or_loaded_leaves_nothing_behind() {
         ("absent", &["cannot load absent"][..]),
         ("empty", &["empty: it is empty"]),
         ("text", &["text: it is no"]),
+        (
+            "cut.tar",
+            &["cut.tar: it is cut off in the middle of blobs/"],
+        ),
         ("context", &["is a directory", "varve import context"]),
     ] {
         varve.varve(["load", "-i", file]).refused_with(1, words);

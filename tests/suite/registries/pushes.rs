@@ -255,6 +255,8 @@ fn an_index_is_pushed_with_its_manifests() {
     assert_eq!(digest(&pushed), manifests[1]["digest"].as_str().unwrap());
     let refused = varve.varve(["push", "--platform=linux/s390x", &part]);
     refused.refused_with(1, &["no match for platform linux/s390x", "linux/arm64"]);
+    let refused = varve.varve(["push", "--platform=linux/amd64", &part]);
+    refused.refused_with(1, &["no match for platform linux/amd64 (has: linux/arm64)"]);
     // With the other platform the name is whole again.
     varve
         .varve(["pull", "--platform=linux/amd64", &name])

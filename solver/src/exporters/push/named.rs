@@ -144,10 +144,18 @@ impl Gathering<'_> {
             });
         }
         let index: Index = document::parse(self.name, &bytes)?;
-        if let Some(platform) = platform {
-            return index.choose_for(self.name, platform).cloned();
-        }
         let parts = self.images.parts(self.name, &index)?;
+        if let Some(platform) = platform {
+            let chosen = index.choose_for(self.name, platform)?;
+            if self.images.content().find(chosen.digest)?.is_some() {
+                return Ok(chosen.clone());
+            }
+            return Err(Error::NoPlatform {
+                what: familiar_tagged(self.name),
+                platform: platform.to_string(),
+                there: parts.here(),
+            });
+        }
         if parts.is_whole() {
             return Ok(target);
         }
